@@ -1,0 +1,28 @@
+"""Errors whose message is meant for the user: one line with the file or field, what was found, what was needed.
+
+The commands print these without a traceback and exit with 1; anything else is a defect and keeps its traceback.
+"""
+
+
+class DcvcError(Exception):
+    """Base of every error the user can mend."""
+
+
+class InputError(DcvcError, ValueError):
+    """A value, size or file content that does not fit (config keys, too few frames, a wrong checkpoint)."""
+
+
+class ReadError(DcvcError, RuntimeError):
+    """A file that cannot be opened or decoded."""
+
+
+class MissingError(DcvcError, FileNotFoundError):
+    """A file or folder that does not exist."""
+
+
+class TrainingError(DcvcError, RuntimeError):
+    """Training cannot go on (loss not finite, too many skipped steps)."""
+
+
+class BitstreamError(DcvcError, RuntimeError):
+    """A stream that is damaged, cut short, or made with another model."""
