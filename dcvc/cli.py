@@ -1,0 +1,43 @@
+"""The command `dcvc`: one word, one file in `dcvc/commands/`, imported only when it is asked for."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from dcvc import __version__
+from dcvc.commands.arguments import ArgumentParser, run_reporting_errors
+from dcvc.config import nearest
+
+# Each module of dcvc/commands/ has add_arguments(parser) and run(options) -> int | None.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "make a small data set, train both codecs on it, show what happened"),
+    "train": ("train", "train the P-frame codec (the flags of train_dcvc.py)"),
+}
+
+
+def usage() -> str:
+    rows = "\n".join(f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items())
+    return f"usage: dcvc COMMAND [options]\n\n{rows}\n\ndcvc COMMAND --help tells the options of one. dcvc --version"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"dcvc {__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        print(f"error: unknown command '{name}'{nearest(name, COMMANDS)}\n{usage()}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"dcvc.commands.{COMMANDS[name][0]}")
+    parser = ArgumentParser(prog=f"dcvc {name}", description=module.__doc__)
+    module.add_arguments(parser)
+    options = parser.parse_args(rest)
+    return run_reporting_errors(lambda: module.run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

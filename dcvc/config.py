@@ -1,0 +1,129 @@
+"""Configuration: frozen dataclasses, read strictly. What a run used is stored beside it as JSON."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from dcvc.errors import InputError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, choices: typing.Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the choice closest to name, or an empty string."""
+    close = difflib.get_close_matches(name, list(choices), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A frozen dataclass -> plain JSON values (tuples become lists)."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return value
+
+    return plain(config)
+
+
+def from_dict(cls: type[T], values: Any, where: str = "") -> T:
+    """Build `cls` from JSON values. Unknown keys and wrong types raise InputError naming the field."""
+    where = where or cls.__name__
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: found {type(values).__name__}, needed a table of fields")
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls) if field.init]
+    for key in values:
+        if key not in names:
+            raise InputError(f"{where}: unknown key '{key}'{nearest(str(key), names)} Known keys: {', '.join(names)}")
+    read = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    try:
+        return cls(**read)
+    except TypeError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is Literal:
+        if value not in arguments:
+            choices = [str(a) for a in arguments]
+            raise InputError(
+                f"{where}: found {value!r}, needed one of {', '.join(choices)}{nearest(str(value), choices)}"
+            )
+        return value
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else from_dict(hint, value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{where}: found {value!r}, needed a list")
+        if arguments[-1] is Ellipsis:
+            return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        if len(arguments) != len(value):
+            raise InputError(f"{where}: found {len(value)} items, needed {len(arguments)}")
+        pairs = zip(arguments, value, strict=True)
+        return tuple(_convert(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(pairs))
+    if origin is dict:
+        return {str(key): item for key, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str, bool) and (type(value) is not hint):
+        raise InputError(f"{where}: found {value!r} ({type(value).__name__}), needed {hint.__name__}")
+    return value
+
+
+@dataclass(frozen=True)
+class DCVCConfig:
+    """Dimensions and likelihoods of the P-frame codec (Li, Li, Lu, NeurIPS 2021). A checkpoint carries this."""
+
+    channels: int = 64                                       # N: features and context
+    latent_channels: int = 96                                # M: y
+    motion_channels: int = 128                               # V: y_mv
+    hyper_channels: int = 64                                 # z and z_mv
+    flow_channels: tuple[int, int, int, int] = (32, 64, 32, 16)
+    refine_channels: int = 64                                # motion refinement
+    distribution: Literal["laplace", "gaussian"] = "laplace"
+    factorized: Literal["cdf4", "bottleneck"] = "cdf4"       # the published 4-step CDF | CompressAI's EntropyBottleneck
+    parameter_order: Literal["mean_scale", "scale_mean"] = "mean_scale"
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, int) and number < 1 for number in numbers):
+                raise InputError(f"DCVCConfig.{field.name}: found {value}, needed at least 1")
+
+
+MODEL_SIZES: dict[str, DCVCConfig] = {
+    "dcvc2021": DCVCConfig(),
+    "small": DCVCConfig(32, 48, 48, 32, (16, 32, 16, 8), 32),
+    "tiny": DCVCConfig(16, 32, 32, 16, (8, 16, 8, 8), 16),
+}
+
+
+@dataclass(frozen=True)
+class IntraConfig:
+    """Which I-frame codec, and its weights."""
+
+    type: Literal["compressai", "vqgan"] = "compressai"
+    model_name: str = "cheng2020-anchor"
+    quality: int = 6
+    pretrained: bool = True
+    checkpoint: str | None = None
+    vqgan_config: str | None = None
+    vqgan_checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.type == "vqgan":
+            for name in ("vqgan_config", "vqgan_checkpoint"):
+                if not getattr(self, name):
+                    raise InputError(f"--{name}: missing, needed with --i_frame_type vqgan; give the path of the file")

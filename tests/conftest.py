@@ -1,0 +1,32 @@
+"""Shared fixtures. Golden data and real clips lie beside the project; tests that need them skip where they are missing."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("DCVC_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"golden data and clips not found at {SHARED} (set DCVC_SHARED)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def vectors(shared: Path) -> Path:
+    return shared / "vectors"
+
+
+@pytest.fixture(scope="session")
+def clips(shared: Path) -> Path:
+    return shared / "clips"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
