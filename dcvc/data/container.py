@@ -1,0 +1,58 @@
+"""Opening a video file with FFmpeg (PyAV), with what a training set must refuse kept out."""
+
+import os
+import stat
+
+import av
+
+from dcvc.errors import MissingError, ReadError
+
+# Formats that hold one video in one file. Playlists (hls, concat) could open other files, and text art is no video.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,yuv4mpegpipe,ivf,asf,mxf,nut,gif,apng,"
+    "h264,hevc,m4v,mpegvideo,obu,av1,vvc,mjpeg,dv,wtv,rm,gxf,live_flv"
+)
+
+
+def open_container(path: str) -> av.container.InputContainer:
+    """Open `path` for reading. Raises MissingError or ReadError with FFmpeg's reason."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise MissingError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ReadError(f"{path}: cannot open ({error.strerror})") from None
+    if not stat.S_ISREG(mode):
+        raise ReadError(f"{path}: cannot open (a folder or device, needed a video file)")
+    try:
+        return av.open(
+            path,
+            metadata_errors="replace",
+            container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
+        )
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        raise ReadError(f"{path}: cannot open ({reason(error)})") from None
+
+
+def video_stream(container: av.container.InputContainer, path: str) -> av.video.stream.VideoStream:
+    """The first video stream that is no cover picture; every other stream is discarded by the demuxer."""
+    chosen = None
+    for stream in container.streams:
+        pictures = stream.disposition & (
+            av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+        )
+        if chosen is None and stream.type == "video" and not pictures:
+            chosen = stream
+        else:
+            stream.discard = av.stream.Discard.all
+    if chosen is None:
+        kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
+        raise ReadError(f"{path}: cannot decode (found {kinds}, needed a video stream)")
+    if chosen.codec_context is None:
+        raise ReadError(f"{path}: cannot decode (FFmpeg has no decoder for this stream)")
+    return chosen
+
+
+def reason(error: Exception) -> str:
+    """FFmpeg's words for an error, in one line."""
+    return str(getattr(error, "strerror", None) or error).replace("\n", " ")

@@ -1,0 +1,136 @@
+"""Decoded frames -> stacked planes of a crop, and these planes -> RGB."""
+
+from dataclasses import dataclass, replace
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from dcvc.data.colour import SITINGS, Colour, default_matrix, to_rgb
+from dcvc.data.file_index import FileIndex
+
+_CENTRE_CODECS = ("mjpeg", "mpeg1video")
+
+
+def frame_format(index: FileIndex, matrix: str | None = None, full_range: bool | None = None) -> tuple[str, Colour]:
+    """The planar pixel format frames are taken in, and its colour. Arguments override the file's tags."""
+    format = av.VideoFormat(index.pix_fmt, index.width, index.height)
+    components = format.components
+    depth = max(component.bits for component in components)
+    if format.is_rgb or format.has_palette:
+        name = "gbrp" if depth <= 8 else f"gbrp{_planar_depth(depth)}le"
+        return name, Colour("rgb", True, 8 if depth <= 8 else _planar_depth(depth), (0, 0))
+    coded_height = index.width if index.orientation[0] else index.height
+    matrix = matrix or index.matrix or default_matrix(coded_height)
+    full = index.full_range if full_range is None else full_range
+    depth = 8 if depth <= 8 else _planar_depth(depth)
+    suffix = "" if depth == 8 else f"{depth}le"
+    if len(components) < 3:
+        return "gray" + suffix, Colour("bt601", full, depth, (0, 0), monochrome=True)
+    small = av.VideoFormat(index.pix_fmt, 64, 64).components[1]
+    rows, columns = (64 // small.height).bit_length() - 1, (64 // small.width).bit_length() - 1
+    layout = {(1, 1): "420", (0, 1): "422", (0, 0): "444", (1, 0): "440", (0, 2): "411", (2, 2): "410"}[rows, columns]
+    siting = "centre" if index.codec in _CENTRE_CODECS else "left"
+    name = index.pix_fmt if index.pix_fmt.startswith(("yuv4", "yuvj4")) and not index.pix_fmt.endswith("be") \
+        else f"yuv{layout}p{suffix}"
+    return name, Colour("bt709" if matrix == "rgb" else matrix, full, depth, (rows, columns), siting)
+
+
+def _planar_depth(depth: int) -> int:
+    return next(known for known in (9, 10, 12, 14, 16) if depth <= known)
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Samples of T frames as coded (before any rotation) and how they become RGB.
+
+    y: `(T, H, W)`; u, v: `(T, h, w)`, the chroma samples that cover and border the crop. uint8 at 8 bits, else int32.
+    origin, chroma_origin: row and column of the first sample of y, and of u and v, in the coded picture's planes.
+    """
+
+    y: Tensor
+    u: Tensor
+    v: Tensor
+    colour: Colour
+    origin: tuple[int, int] = (0, 0)
+    chroma_origin: tuple[int, int] = (0, 0)
+    orientation: tuple[bool, bool, bool] = (False, False, False)
+
+    def to(self, device: torch.device | str) -> "Planes":
+        return replace(self, y=self.y.to(device), u=self.u.to(device), v=self.v.to(device))
+
+    def rgb(self) -> Tensor:
+        """uint8 `(T, 3, H, W)`, rotated as the file asks to be shown; computed on the planes' device."""
+        rgb = to_rgb(self.y, self.u, self.v, self.colour, self.origin, self.chroma_origin)
+        return orient(rgb, self.orientation)
+
+
+def orient(x: Tensor, orientation: tuple[bool, bool, bool]) -> Tensor:
+    """Apply (transpose, flip rows, flip columns) to the last two dimensions."""
+    transpose, rows, columns = orientation
+    if transpose:
+        x = x.transpose(-1, -2)
+    flips = [axis for axis, wanted in ((-2, rows), (-1, columns)) if wanted]
+    if flips:
+        x = x.flip(flips)
+    return x.contiguous()
+
+
+def coded_crop(crop: tuple[int, int, int, int], index: FileIndex) -> tuple[int, int, int, int]:
+    """A crop of the displayed picture -> the same pixels in the coded picture, both (top, left, height, width)."""
+    top, left, height, width = crop
+    transpose, rows, columns = index.orientation
+    if rows:
+        top = index.height - top - height
+    if columns:
+        left = index.width - left - width
+    return (left, top, width, height) if transpose else (top, left, height, width)
+
+
+class PlaneStack:
+    """Takes frames one by one, keeps only the samples of the crop."""
+
+    def __init__(self, count: int, crop: tuple[int, int, int, int], coded_size: tuple[int, int], name: str,
+                 colour: Colour) -> None:
+        self.name, self.colour, self.coded_size = name, colour, coded_size
+        self.top, self.left, height, width = crop
+        dtype = np.uint8 if colour.depth == 8 else np.uint16
+        self._dtype = dtype
+        bounds = [_chroma_bounds(first, size, total, shift, siting)
+                  for first, size, total, shift, siting in zip(
+                      crop[:2], crop[2:], coded_size, colour.subsampling, SITINGS[colour.siting], strict=True)]
+        (self.chroma_top, chroma_bottom), (self.chroma_left, chroma_right) = bounds
+        small = (0, 0) if colour.monochrome else (chroma_bottom - self.chroma_top, chroma_right - self.chroma_left)
+        self.y = np.empty((count, height, width), dtype)
+        self.u = np.empty((count, *small), dtype)
+        self.v = np.empty((count, *small), dtype)
+
+    def put(self, position: int, frame: av.VideoFrame) -> None:
+        if frame.format.name != self.name:
+            frame = frame.reformat(format=self.name, threads=1)
+        planes = frame.planes
+        self._copy(self.y[position], planes[0], self.top, self.left)
+        if not self.colour.monochrome:
+            self._copy(self.u[position], planes[1], self.chroma_top, self.chroma_left)
+            self._copy(self.v[position], planes[2], self.chroma_top, self.chroma_left)
+
+    def _copy(self, target: np.ndarray, plane, top: int, left: int) -> None:
+        samples = np.frombuffer(plane, self._dtype).reshape(plane.height, -1)
+        height, width = target.shape
+        np.copyto(target, samples[top: top + height, left: left + width])
+
+    def planes(self, orientation: tuple[bool, bool, bool]) -> Planes:
+        arrays = [a if self._dtype == np.uint8 else a.astype(np.int32) for a in (self.y, self.u, self.v)]
+        y, u, v = (torch.from_numpy(a) for a in arrays)
+        return Planes(y, u, v, self.colour, (self.top, self.left), (self.chroma_top, self.chroma_left), orientation)
+
+
+def _chroma_bounds(first: int, size: int, total: int, shift: int, siting: float) -> tuple[int, int]:
+    """The chroma samples that luma samples first ... first+size-1 are interpolated from: [from, to)."""
+    step = 1 << shift
+    chroma_total = -(-total // step)
+    offset = siting * (step - 1)
+    low = int((first - offset) // step)
+    high = int((first + size - 1 - offset) // step) + 2
+    return max(0, low), min(chroma_total, high)

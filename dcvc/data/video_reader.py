@@ -1,0 +1,243 @@
+"""Exact random access to the frames of one video file."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import av
+import torch
+from torch import Tensor
+
+from dcvc.data.container import open_container, reason, video_stream
+from dcvc.data.file_index import FileIndex, index_file
+from dcvc.data.planes import Planes, PlaneStack, coded_crop, frame_format
+from dcvc.errors import InputError, ReadError
+
+# Decoders that may leave out frames nobody refers to, and give the very same samples for all others.
+_SKIPS_EXACTLY = ("h264", "hevc")
+
+
+class VideoReader:
+    """The frames of a video file by number, in presentation order.
+
+    path: the file. index: its FileIndex, made now if not given. matrix ("bt601", "bt709", "bt2020"), full_range: used
+    instead of the file's colour tags. threads: decoder threads (1 suits loader workers).
+    Raises MissingError, ReadError (cannot open, cannot decode, damaged).
+
+    `len(reader)`: number of frames. `reader.fps`: average frames per second. `reader.size`: (height, width) of the
+    displayed picture. Reading is thread-safe; after a fork the file is opened anew.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, index: FileIndex | None = None, matrix: str | None = None,
+                 full_range: bool | None = None, threads: int = 1) -> None:
+        self.path = os.fspath(path)
+        self.index = index if index is not None else index_file(self.path)
+        self._options = {"matrix": matrix, "full_range": full_range, "threads": threads}
+        self._threads = threads
+        self._format, self.colour = frame_format(self.index, matrix, full_range)
+        self._container = self._stream = None
+        self._process = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def fps(self) -> float:
+        return self.index.fps
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.index.height, self.index.width
+
+    def __reduce__(self):
+        return _rebuild, (self.path, self.index, self._options)
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a later read opens it again."""
+        if self._container is not None:
+            self._container.close()
+        self._container = self._stream = None
+
+    def read(self, start: int, count: int, crop: tuple[int, int, int, int] | None = None,
+             out: str = "rgb") -> Tensor | Planes:
+        """Frames start ... start+count-1.
+
+        crop: (top, left, height, width) in pixels of the displayed picture. out: "rgb" gives uint8
+        `(count, 3, height, width)`; "yuv" gives the samples as coded, a Planes (its `.rgb()` gives the same RGB).
+        Raises InputError for frames or a crop outside of the video, ReadError if any wanted frame, or one it is
+        predicted from, is damaged or missing: a concealed, repeated or grey frame is never returned.
+        """
+        if out not in ("rgb", "yuv"):
+            raise InputError(f"out: found {out!r}, needed 'rgb' or 'yuv'")
+        if count < 1 or start < 0 or start + count > len(self):
+            raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, found {len(self)} frames")
+        stack = self._stack(count, crop)
+        with self._lock:
+            if self.index.counted:
+                self._read_counting(start, count, stack)
+            else:
+                self._read_seeking(start, count, stack)
+        planes = stack.planes(self.index.orientation)
+        return planes.rgb() if out == "rgb" else planes
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Every frame in order, uint8 `(3, H, W)`, holding one at a time. Raises ReadError at the first bad frame."""
+        container, stream = self._open()
+        try:
+            number = 0
+            for frame in self._sequence(container, stream):
+                if self.index.counted or (number < len(self) and frame.pts == self.index.pts[number]):
+                    stack = self._stack(1, None)
+                    self._put(stack, 0, frame, number)
+                    yield stack.planes(self.index.orientation).rgb()[0]
+                    number += 1
+                elif number < len(self) and frame.pts is not None and frame.pts > self.index.pts[number]:
+                    raise self._damaged(number, "FFmpeg gave no such frame")
+                if number == len(self):
+                    return
+            raise self._damaged(number, "FFmpeg gave no such frame")
+        finally:
+            container.close()
+
+    def _stack(self, count: int, crop: tuple[int, int, int, int] | None) -> PlaneStack:
+        height, width = self.size
+        top, left, rows, columns = crop = tuple(crop) if crop is not None else (0, 0, height, width)
+        if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > height or left + columns > width:
+            raise InputError(f"{self.path}: crop (top, left, height, width) {crop} does not fit into {height}x{width}")
+        coded = (width, height) if self.index.orientation[0] else (height, width)
+        return PlaneStack(count, coded_crop(crop, self.index), coded, self._format, self.colour)
+
+    def _open(self):
+        container = open_container(self.path)
+        stream = video_stream(container, self.path)
+        context = stream.codec_context
+        context.thread_count = self._threads
+        context.thread_type = "AUTO" if self._threads != 1 else "NONE"
+        return container, stream
+
+    def _opened(self):
+        """The open file of this process: one opened before a fork would share its position with the parent."""
+        if self._container is not None and self._process != os.getpid():
+            self.close()
+        if self._container is None:
+            self._container, self._stream = self._open()
+            self._process = os.getpid()
+        return self._container, self._stream
+
+    def _read_seeking(self, start: int, count: int, stack: PlaneStack) -> None:
+        pts = self.index.pts[start: start + count]
+        wanted = {int(time): position for position, time in enumerate(pts)}
+        key = int(self.index.keys.searchsorted(pts[0], "right")) - 1
+        for back in range(4):
+            if key - back < 0:
+                break
+            if self._try_from(int(self.index.keys[key - back]), wanted, start, stack):
+                return
+        self.close()  # seeking did not lead there: from the very start, the file opened anew
+        if not self._try_from(None, wanted, start, stack):
+            raise self._damaged(start, "FFmpeg gave no such frame")
+
+    def _try_from(self, key: int | None, wanted: dict[int, int], start: int, stack: PlaneStack) -> bool:
+        """Decode from keyframe time `key` (None: the start of the file) until `wanted` are in `stack`."""
+        container, stream = self._opened()
+        context = stream.codec_context
+        first, missing, waiting = min(wanted), set(wanted), set(wanted)
+        began = None
+        try:
+            if key is not None:
+                container.seek(key, stream=stream, backward=True)
+            skipping = context.name in _SKIPS_EXACTLY
+            for packet in container.demux(stream):
+                if packet.size == 0 or packet.pts is None:
+                    continue
+                if began is None:
+                    if not packet.is_keyframe:
+                        continue
+                    if packet.pts > first:
+                        return False
+                    began = packet.pts
+                if packet.is_corrupt and packet.pts >= began:
+                    raise self._damaged(self._number(packet.pts), "its packet is cut short")
+                context.skip_frame = "NONREF" if skipping and packet.pts < first else "DEFAULT"
+                self._take(context, packet, packet.pts, began, wanted, missing, start, stack)
+                waiting.discard(packet.pts)
+                if not missing or not waiting:
+                    break
+            if missing and began is not None:
+                self._take(context, None, first, began, wanted, missing, start, stack)
+            return not missing
+        except av.error.FFmpegError as error:
+            raise self._damaged(start, reason(error)) from None
+
+    def _take(self, context, packet, time, began, wanted, missing, start, stack) -> None:
+        try:
+            frames = context.decode(packet)
+        except av.error.FFmpegError as error:
+            if time < began:
+                return  # a leading picture: its references lie before the keyframe we began at
+            raise self._damaged(self._number(time), reason(error)) from None
+        for frame in frames:
+            if frame.pts is None or frame.pts < began:
+                continue
+            if frame.is_corrupt and frame.pts <= max(wanted):
+                raise self._damaged(self._number(frame.pts), "FFmpeg found errors and concealed them")
+            if frame.pts in missing:
+                self._put(stack, wanted[frame.pts], frame, start + wanted[frame.pts])
+                missing.discard(frame.pts)
+
+    def _read_counting(self, start: int, count: int, stack: PlaneStack) -> None:
+        container, stream = self._open()
+        try:
+            number = 0
+            for number, frame in enumerate(self._sequence(container, stream)):
+                if start <= number:
+                    self._put(stack, number - start, frame, number)
+                if number == start + count - 1:
+                    return
+            raise self._damaged(number, "FFmpeg gave no such frame")
+        finally:
+            container.close()
+
+    def _sequence(self, container, stream) -> Iterator[av.VideoFrame]:
+        """All frames from the start. A damaged frame raises ReadError."""
+        number = 0
+        try:
+            for packet in container.demux(stream):
+                for frame in stream.codec_context.decode(packet if packet.size else None):
+                    if frame.is_corrupt:
+                        raise self._damaged(number, "FFmpeg found errors and concealed them")
+                    yield frame
+                    number += 1
+                if not packet.size:
+                    return
+        except av.error.FFmpegError as error:
+            raise self._damaged(number, reason(error)) from None
+
+    def _put(self, stack: PlaneStack, position: int, frame: av.VideoFrame, number: int) -> None:
+        if (frame.height, frame.width) != stack.coded_size or frame.format.name != self.index.pix_fmt:
+            height, width = stack.coded_size
+            raise self._damaged(number, f"it is {frame.width}x{frame.height} {frame.format.name}, "
+                                        f"needed {width}x{height} {self.index.pix_fmt}")
+        stack.put(position, frame)
+
+    def _number(self, time: int) -> int:
+        return int(self.index.pts.searchsorted(time))
+
+    def _damaged(self, number: int, why: str) -> ReadError:
+        return ReadError(f"{self.path}: cannot decode frame {number} ({why})")
+
+
+def _rebuild(path: str, index: FileIndex, options: dict) -> VideoReader:
+    return VideoReader(path, index=index, **options)
+
+
+def as_float(frames: Tensor) -> Tensor:
+    """uint8 0...255 -> float32 0...1."""
+    return frames.to(torch.float32).div_(255)
