@@ -1,0 +1,5 @@
+"""The P-frame codec."""
+
+from dcvc.inter.dcvc import DCVC
+
+__all__ = ["DCVC"]

@@ -1,0 +1,116 @@
+"""Factorised entropy models of the hyper-latents z: one learned cumulative distribution per channel.
+
+`CumulativeModel` has the entries of the published DCVC checkpoints, `Bottleneck` those of CompressAI's
+EntropyBottleneck. Both share one interface: `medians`, `cumulative_logits`, `likelihood`, `bits`.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcvc.layers import lower_bound
+
+LIKELIHOOD_MIN = 1e-9
+
+
+class _Factorized(nn.Module):
+    """Likelihoods of values rounded to integers (relative to the medians). z is (B, C, H, W)."""
+
+    @property
+    def medians(self) -> Tensor:
+        """(1, C, 1, 1): z is rounded as round(z - median) + median."""
+        raise NotImplementedError
+
+    def cumulative_logits(self, z: Tensor) -> Tensor:
+        """Logit of P(Z <= z), elementwise, in z's floating type."""
+        raise NotImplementedError
+
+    def likelihood(self, z: Tensor) -> Tensor:
+        """P(z) = C(z + 1/2) - C(z - 1/2), in float32 under autocast."""
+        with torch.autocast(z.device.type, enabled=False):
+            z = z if z.dtype == torch.float64 else z.float()
+            lower, upper = self.cumulative_logits(z - 0.5), self.cumulative_logits(z + 0.5)
+            # Far in the upper tail both sigmoids are 1: take the difference in the lower tail instead.
+            sign = -torch.sign(lower + upper).detach()
+            sign = torch.where(sign == 0, torch.ones_like(sign), sign)
+            return (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
+
+    def bits(self, z: Tensor) -> Tensor:
+        """Total bits of z, 0-dim; finite and with finite gradients."""
+        return -torch.log2(lower_bound(self.likelihood(z), LIKELIHOOD_MIN)).sum()
+
+
+class _CumulativeStep(nn.Module):
+    """x -> t + tanh(t) tanh(a), t = x softplus(h) + b; the last step gives t itself, a logit."""
+
+    def __init__(self, channels: int, last: bool) -> None:
+        super().__init__()
+        self.h = nn.Parameter(0.01 * torch.randn(1, channels, 1, 1))
+        self.b = nn.Parameter(0.01 * torch.randn(1, channels, 1, 1))
+        self.a = None if last else nn.Parameter(0.01 * torch.randn(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * F.softplus(self.h).to(x.dtype) + self.b.to(x.dtype)
+        return x if self.a is None else x + torch.tanh(x) * torch.tanh(self.a).to(x.dtype)
+
+
+class CumulativeModel(_Factorized):
+    """The 4-step cumulative model of the published DCVC checkpoints (after Balle et al., ICLR 2018, appendix 6.1)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        for k in range(1, 5):
+            setattr(self, f"f{k}", _CumulativeStep(channels, last=k == 4))
+
+    @property
+    def medians(self) -> Tensor:
+        return torch.zeros_like(self.f1.b)
+
+    def cumulative_logits(self, z: Tensor) -> Tensor:
+        return self.f4(self.f3(self.f2(self.f1(z))))
+
+
+class Bottleneck(_Factorized):
+    """CompressAI's EntropyBottleneck (Balle et al., ICLR 2018, appendix 6.1): five layers of widths 1, 3, 3, 3, 3, 1.
+
+    Entries are those of CompressAI's checkpoints. `quantiles` is a buffer: it gives the medians and is kept as it
+    came. The integer tables that CompressAI stores are dropped at loading; the coder builds its own from the weights.
+    """
+
+    WIDTHS = (1, 3, 3, 3, 3, 1)
+    INIT_SCALE = 10.0
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.layers = len(self.WIDTHS) - 1
+        scale = self.INIT_SCALE ** (1 / self.layers)
+        for i in range(self.layers):
+            wide = self.WIDTHS[i + 1]
+            start = math.log(math.expm1(1 / scale / wide))
+            setattr(self, f"_matrix{i}", nn.Parameter(torch.full((channels, wide, self.WIDTHS[i]), start)))
+            setattr(self, f"_bias{i}", nn.Parameter(torch.rand(channels, wide, 1) - 0.5))
+            if i < self.layers - 1:
+                setattr(self, f"_factor{i}", nn.Parameter(torch.zeros(channels, wide, 1)))
+        self.register_buffer("quantiles", torch.tensor([-self.INIT_SCALE, 0.0, self.INIT_SCALE]).repeat(channels, 1, 1))
+
+    @property
+    def medians(self) -> Tensor:
+        return self.quantiles[:, 0, 1].reshape(1, -1, 1, 1)
+
+    def cumulative_logits(self, z: Tensor) -> Tensor:
+        batch, channels, height, width = z.shape
+        x = z.transpose(0, 1).reshape(channels, 1, -1)
+        for i in range(self.layers):
+            x = F.softplus(getattr(self, f"_matrix{i}")).to(x.dtype) @ x + getattr(self, f"_bias{i}").to(x.dtype)
+            if i < self.layers - 1:
+                x = x + torch.tanh(getattr(self, f"_factor{i}")).to(x.dtype) * torch.tanh(x)
+        return x.reshape(channels, batch, height, width).transpose(0, 1)
+
+
+def build_factorized(kind: str, channels: int) -> _Factorized:
+    """`cdf4` -> CumulativeModel, `bottleneck` -> Bottleneck."""
+    return {"cdf4": CumulativeModel, "bottleneck": Bottleneck}[kind](channels)
