@@ -127,3 +127,60 @@ class IntraConfig:
             for name in ("vqgan_config", "vqgan_checkpoint"):
                 if not getattr(self, name):
                     raise InputError(f"--{name}: missing, needed with --i_frame_type vqgan; give the path of the file")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the samples come from. Videos serve when use_video_dataset is set, else the image-sequence sets."""
+
+    use_video_dataset: bool = False
+    train_video_dir: tuple[str, ...] = ()
+    val_video_dir: str | None = None
+    vimeo_dir: str | None = None
+    septuplet_list: str | None = None
+    bvi_aom_dir: str | None = None
+    hevc_b_dir: str | None = None
+    crop_size: int = 256
+    batch_size: int = 4
+    num_workers: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (("crop_size", 16), ("batch_size", 1), ("num_workers", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name}: found {getattr(self, name)}, needed at least {least}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a stage is optimised, judged and recorded. What the stage is stands in recipes.Stage."""
+
+    lambda_value: float = 2048.0                             # on MSE of RGB in [0, 1]
+    seed: int = 0
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    gradient_accumulation_steps: int = 1
+    grad_clip_max_norm: float = 1.0                          # 0: no clipping
+    use_ema: bool = False
+    ema_decay: float = 0.999
+    use_scheduler: bool = False                              # ReduceLROnPlateau on the validation loss
+    scheduler_factor: float = 0.5
+    scheduler_patience: int = 2
+    scheduler_min_lr: float = 1e-6
+    eval_freq: int = 1                                       # epochs between validations
+    eval_max_frames: int | None = None
+    eval_intra_period: int = 10
+    skip_eval: bool = False
+    compile: bool = False
+    checkpoint_minutes: float = 10.0
+    log_every: int = 10                                      # steps between logged scalars
+
+    def __post_init__(self) -> None:
+        limits = (("lambda_value", 0), ("gradient_accumulation_steps", 1), ("grad_clip_max_norm", 0), ("eval_freq", 1),
+                  ("eval_intra_period", 1), ("checkpoint_minutes", 0), ("log_every", 1), ("scheduler_patience", 0))
+        for name, least in limits:
+            if getattr(self, name) < least:
+                raise InputError(f"--{name}: found {getattr(self, name)}, needed at least {least}")
+        if self.eval_max_frames is not None and self.eval_max_frames < 2:
+            raise InputError(f"--eval_max_frames: found {self.eval_max_frames}, needed at least 2")
+        for name in ("ema_decay", "scheduler_factor"):
+            if not 0 < getattr(self, name) < 1:
+                raise InputError(f"--{name}: found {getattr(self, name)}, needed between 0 and 1")

@@ -1,0 +1,64 @@
+"""Which samples make which step: a pure function of (seed, step, process), so that any step can be resumed at once."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+SampleKey = tuple[int, int]  # (epoch, index)
+
+
+class StepSampler(Sampler[list[SampleKey]]):
+    """Keys of this process's micro-batches, from `first_step` to `last_step`.
+
+    A step takes `accumulation` micro-batches of `batch_size` on each of `processes`; an epoch is one random
+    permutation of the data set, its incomplete last step filled up from the permutation's beginning.
+    """
+
+    def __init__(self, samples: int, batch_size: int, seed: int, *, accumulation: int = 1, process: int = 0,
+                 processes: int = 1, first_step: int = 0, last_step: int = 0) -> None:
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.accumulation, self.process, self.processes = accumulation, process, processes
+        self.first_step, self.last_step = first_step, last_step
+        self.steps_per_epoch = max(1, -(-samples // (batch_size * accumulation * processes)))
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    def _permutation(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
+        return torch.randperm(self.samples, generator=generator).tolist()
+
+    def step_keys(self, step: int) -> list[list[SampleKey]]:
+        """The `accumulation` micro-batches of one step on this process."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = self._order(epoch)
+        batches = []
+        for micro in range(self.accumulation):
+            block = (within * self.accumulation + micro) * self.processes + self.process
+            start = block * self.batch_size
+            batches.append([(epoch, order[(start + k) % self.samples]) for k in range(self.batch_size)])
+        return batches
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        for step in range(self.first_step, self.last_step):
+            yield from self.step_keys(step)
+
+    def __len__(self) -> int:
+        return (self.last_step - self.first_step) * self.accumulation
+
+
+class KeyedDataset(Dataset):
+    """Reads a training set by (epoch, index): workers may prefetch across an epoch's end without being told."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: SampleKey) -> Tensor:
+        return self.dataset.sample(*key)
+
+
+def step_loader(dataset: Dataset, sampler: StepSampler, num_workers: int, pin_memory: bool) -> DataLoader:
+    """Micro-batches `(B, T, 3, H, W)` in the sampler's order."""
+    return DataLoader(KeyedDataset(dataset), batch_sampler=sampler, num_workers=num_workers, pin_memory=pin_memory,
+                      prefetch_factor=2 if num_workers else None)

@@ -1,0 +1,39 @@
+"""Which data set serves a stage: videos when asked for, else the community's image sequences."""
+
+from torch.utils.data import Dataset
+
+from dcvc.config import DataConfig
+from dcvc.data.clips import VideoGOPDataset, VideoValidationDataset
+from dcvc.data.image_sequences import BVI_AOM_Dataset, HEVCB_Dataset, VimeoGOPDataset
+from dcvc.data.training_set import TrainingSet
+from dcvc.errors import InputError
+
+
+def training_set(data: DataConfig, stage_number: int, gop_size: int, seed: int) -> TrainingSet:
+    """Videos with use_video_dataset; otherwise BVI-AOM for stage 5 (long sequences) and Vimeo-90k for the others.
+
+    Raises InputError naming the flag that is missing.
+    """
+    options = {"gop_size": gop_size, "crop_size": data.crop_size, "seed": seed}
+    if data.use_video_dataset:
+        if not data.train_video_dir:
+            raise InputError("--train_video_dir: missing, needed with --use_video_dataset; give a folder of videos")
+        return VideoGOPDataset(list(data.train_video_dir), **options)
+    if stage_number == 5 and data.bvi_aom_dir:
+        return BVI_AOM_Dataset(data.bvi_aom_dir, **options)
+    if stage_number == 5:
+        raise InputError("--bvi_aom_dir: missing, needed for stage 5 without --use_video_dataset")
+    for name in ("vimeo_dir", "septuplet_list"):
+        if not getattr(data, name):
+            raise InputError(f"--{name}: missing, needed without --use_video_dataset; "
+                             "--use_video_dataset --train_video_dir DIR trains from videos")
+    return VimeoGOPDataset(data.vimeo_dir, data.septuplet_list, **options)
+
+
+def validation_set(data: DataConfig, max_frames: int | None) -> Dataset:
+    """--val_video_dir, else --hevc_b_dir. Raises InputError when neither is given."""
+    if data.val_video_dir:
+        return VideoValidationDataset(data.val_video_dir, max_frames=max_frames)
+    if data.hevc_b_dir:
+        return HEVCB_Dataset(data.hevc_b_dir, max_frames=max_frames)
+    raise InputError("--val_video_dir or --hevc_b_dir: missing, needed for validation; --skip_eval trains without it")

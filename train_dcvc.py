@@ -1,0 +1,19 @@
+"""The community trainer's command: `python train_dcvc.py --use_video_dataset --train_video_dir … --stage 1 …`."""
+
+import sys
+
+from dcvc.commands.arguments import ArgumentParser, run_reporting_errors
+from dcvc.commands.train import add_arguments, run
+from dcvc.launch import relaunch_if_alone
+
+
+def main() -> int:
+    parser = ArgumentParser(prog="train_dcvc.py", description="Train the DCVC P-frame codec, one stage a call.")
+    add_arguments(parser)
+    options = parser.parse_args()
+    code = relaunch_if_alone(__file__, sys.argv[1:])
+    return run(options) if code is None else code
+
+
+if __name__ == "__main__":
+    sys.exit(run_reporting_errors(main))
