@@ -52,7 +52,7 @@ def _stage_arguments(group: argparse._ArgumentGroup) -> None:
                        help="lambda " + ", ".join(f"{i}: {value:g}" for i, value in enumerate(LAMBDAS)))
     group.add_argument("--learning_rate", type=float, default=1e-4)
     add_flag(group, "force_learning_rate", False, "with --resume: --learning_rate instead of the checkpoint's")
-    add_flag(group, "stage4_gop_opt", False, "stages 4 and 5: one update on the whole GOP, gradients through references")
+    add_flag(group, "stage4_gop_opt", False, "stages 4, 5: one update on the whole GOP, gradients through references")
     group.add_argument("--model_size", choices=tuple(MODEL_SIZES), default="dcvc2021",
                        help="of a model that starts from random weights")
 

@@ -1,0 +1,1 @@
+def build_intra_codec(c, d): raise SystemExit
