@@ -1,0 +1,67 @@
+"""Writing RGB frames as a video file: BT.709, limited range, tagged, near-lossless H.264 unless told otherwise."""
+
+import os
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+from dcvc.colour import rgb_to_yuv420
+from dcvc.errors import InputError
+
+
+class VideoWriter:
+    """`with VideoWriter(path, (width, height), fps) as writer: writer.write(rgb)`.
+
+    Frames are uint8 `(H, W, 3)`. The file appears under its name only when everything was written; after an
+    exception nothing is left behind. One encoder thread, so that the bytes do not depend on the machine's cores."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        size: tuple[int, int],
+        fps: int | Fraction = 25,
+        codec: str = "libx264",
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.size = width, height = size
+        if width % 2 or height % 2:
+            raise InputError(f"{self.path}: size {width}×{height}, needed even sides for 4:2:0 video")
+        self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.partial{self.path.suffix}")
+        self._container = av.open(str(self._partial), "w")
+        stream = self._container.add_stream(codec, rate=Fraction(fps))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.thread_count = 1
+        stream.options = dict(options if options is not None else {"crf": "10", "preset": "medium"})
+        context = stream.codec_context
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        self._stream = stream
+
+    def write(self, rgb: np.ndarray) -> None:
+        if rgb.dtype != np.uint8 or rgb.shape != (self.size[1], self.size[0], 3):
+            needed = f"uint8 ({self.size[1]}, {self.size[0]}, 3)"
+            raise InputError(f"{self.path}: found a frame {rgb.dtype} {rgb.shape}, needed {needed}")
+        tensor = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255
+        planes = rgb_to_yuv420(tensor, "bt709", siting="left")
+        packed = np.concatenate([plane.numpy().reshape(-1) for plane in planes])
+        frame = av.VideoFrame.from_ndarray(packed.reshape(self.size[1] * 3 // 2, self.size[0]), format="yuv420p")
+        frame.colorspace, frame.color_range = Colorspace.ITU709, ColorRange.MPEG
+        self._container.mux(self._stream.encode(frame))
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, kind, value, trace) -> None:
+        if kind is None:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        if kind is None:
+            os.replace(self._partial, self.path)
+        else:
+            self._partial.unlink(missing_ok=True)
