@@ -1,1 +1,9 @@
-def build_intra_codec(c, d): raise SystemExit
+"""The I-frame codecs: CompressAI's zoo and VQGANs, behind one protocol (dcvc.frame.FrameCodec)."""
+
+from dcvc.intra.base import FrozenCodec, IntraOutput
+from dcvc.intra.build import build_intra_codec, compress_i_frame_with_padding
+from dcvc.intra.compressai import CompressAIIFrameModel
+from dcvc.intra.vqgan.codec import VQGANIFrameModel
+
+__all__ = ["CompressAIIFrameModel", "FrozenCodec", "IntraOutput", "VQGANIFrameModel", "build_intra_codec",
+           "compress_i_frame_with_padding"]

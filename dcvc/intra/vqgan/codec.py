@@ -1,0 +1,160 @@
+"""The VQGAN as an I-frame codec: any frame size, codes and their bits, a real stream."""
+
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dcvc.errors import BitstreamError, InputError
+from dcvc.intra.base import FrozenCodec, IntraOutput, check_frames
+from dcvc.intra.vqgan.config import VQGANConfig, config_to_values, read_config
+from dcvc.intra.vqgan.loading import load_vqgan, read_checkpoint
+from dcvc.intra.vqgan.model import VQGAN
+from dcvc.intra.vqgan.rate import RateModel, UniformRate, read_codes, write_codes
+from dcvc.intra.vqgan.rate_file import rate_models_from_file
+from dcvc.intra.vqgan.stream import LARGEST_SIDE, Payload, read_payload, write_payload
+from dcvc.layers import crop, pad_to_multiple
+
+RateChoice = Literal["auto", "uniform", "static", "prior"]
+
+
+def model_fingerprint(model: VQGAN) -> int:
+    """CRC-32 of the dimensions and every weight: what a stream must be decoded with."""
+    checksum = zlib.crc32(repr(sorted(config_to_values(model.config)["model_args"].items())).encode())
+    for value in model.state_dict().values():
+        checksum = zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes(), checksum)
+    return checksum
+
+
+class VQGANIFrameModel(FrozenCodec):
+    """A VQGAN of any known layout as a FrameCodec. Frozen: eval mode and no gradients, whatever its parents do.
+
+    vq_config_path: JSON or YAML file, or "llamagen-vq16"/"llamagen-vq8"; vq_checkpoint_path: the weights.
+    rate_model: "auto" takes the best one the checkpoint holds (prior, static, uniform); a name insists on that one.
+    Raises MissingError, ReadError, InputError with one line that names the file and what does not fit.
+    """
+
+    def __init__(self, vq_config_path: str | Path | VQGANConfig, vq_checkpoint_path: str | Path,
+                 device: str | torch.device = "cpu", rate_model: RateChoice = "auto") -> None:
+        super().__init__()
+        config = vq_config_path if isinstance(vq_config_path, VQGANConfig) else read_config(vq_config_path)
+        checkpoint = read_checkpoint(vq_checkpoint_path)
+        self.model = load_vqgan(config, checkpoint)
+        self.config, self.multiple = config, config.factor
+        tables = self.model.quantize.tables()
+        self.levels, self.codes = tables.shape[:2]
+        self.model_id = model_fingerprint(self.model)
+        self.rate_models: dict[str, RateModel] = {"uniform": UniformRate(self.codes)}
+        self.rate_models |= rate_models_from_file(checkpoint.content, self.levels, self.codes, checkpoint.where)
+        if rate_model != "auto" and rate_model not in self.rate_models:
+            raise InputError(f"{checkpoint.where}: holds no rate model '{rate_model}', found "
+                             f"{', '.join(self.rate_models)}; make one with dcvc train-prior")
+        self.rate_name = list(self.rate_models)[-1] if rate_model == "auto" else rate_model
+        self.freeze()
+        self.to(device)
+
+    @property
+    def rate(self) -> RateModel:
+        return self.rate_models[self.rate_name]
+
+    @torch.inference_mode()
+    def _codes(self, x: Tensor) -> Tensor:
+        check_frames(x, smallest=self.multiple)
+        with torch.autocast(x.device.type, enabled=False):
+            padded = pad_to_multiple(x.to(self.device, torch.float32), self.multiple)
+            return self.model.encode(padded * 2 - 1)
+
+    @torch.inference_mode()
+    def _frames(self, codes: Tensor, height: int, width: int) -> Tensor:
+        with torch.autocast(codes.device.type, enabled=False):
+            x_hat = self.model.decode(codes)
+        return crop(x_hat, height, width).add_(1).mul_(0.5).clamp_(0, 1)
+
+    def encode_indices(self, x: Tensor) -> Tensor:
+        """x: float RGB `(B, 3, H, W)` in [0, 1] -> int64 `(B, h, w)`, `(B, D, h, w)` with D > 1 levels; the latent
+        grid h, w is that of the frame padded to a multiple of f."""
+        codes = self._codes(x).clone()
+        return codes[:, 0] if self.levels == 1 else codes
+
+    def decode_indices(self, indices: Tensor) -> Tensor:
+        """Codes as `encode_indices` gives them -> `(B, 3, f·h, f·w)` in [0, 1]. Raises InputError outside [0, K)."""
+        if isinstance(indices, Tensor) and indices.ndim == 3:
+            indices = indices[:, None]
+        if not isinstance(indices, Tensor) or indices.ndim != 4 or indices.shape[1] != self.levels \
+                or indices.is_floating_point():
+            found = f"{tuple(indices.shape)} {indices.dtype}" if isinstance(indices, Tensor) else type(indices).__name__
+            raise InputError(f"indices: found {found}, needed integers (B, {self.levels}, h, w)")
+        if indices.numel() == 0 or not 0 <= int(indices.min()) <= int(indices.max()) < self.codes:
+            found = f"{int(indices.min())}..{int(indices.max())}" if indices.numel() else "none"
+            raise InputError(f"indices: found {found}, needed 0..{self.codes - 1} (K is {self.codes})")
+        height, width = (side * self.multiple for side in indices.shape[-2:])
+        return self._frames(indices.to(self.device, torch.int64), height, width).clone()
+
+    def forward(self, x: Tensor) -> IntraOutput:
+        """x: float RGB `(B, 3, H, W)` in [0, 1] -> reconstruction, bits of the batch, one likelihood per code.
+
+        The estimate is that of the codec's rate model, or of the uniform one for a frame where that is cheaper, as in
+        `compress`.
+        """
+        codes = self._codes(x)
+        bits = torch.from_numpy(np.stack([self._frame_bits(frame) for frame in codes.cpu().numpy()])).to(codes.device)
+        x_hat = self._frames(codes, *x.shape[-2:])
+        # Clones are ordinary tensors: what leaves here may enter a graph that is differentiated.
+        bits, codes = bits.clone(), codes.clone()
+        if self.levels == 1:
+            bits, codes = bits[:, 0], codes[:, 0]
+        # Float64 where a code's probability needs it; MPS has float32 only.
+        likelihoods = torch.exp2(-bits) if bits.device.type != "mps" else torch.exp2(-bits.float())
+        return IntraOutput(x_hat.clone(), {"i": bits.sum().float()}, likelihoods={"y": likelihoods}, indices=codes)
+
+    def _frame_bits(self, codes: np.ndarray) -> np.ndarray:
+        candidates = [self.rate_models[name].bits(codes) for name in {"uniform", self.rate_name}]
+        return min(candidates, key=np.sum)
+
+    def compress(self, x: Tensor) -> tuple[bytes, Tensor]:
+        """Frames `(B, 3, H, W)` -> payload and the reconstruction that `decompress` gives, bit for bit.
+
+        The payload is decoded before it is handed out; where the rate model does not pay or does not reproduce, the
+        uniform one is written.
+        """
+        codes = self._codes(x)
+        height, width = x.shape[-2:]
+        if max(height, width) > LARGEST_SIDE:
+            raise InputError(f"frame: found {width}x{height}, needed sides of at most {LARGEST_SIDE}")
+        indices = codes.cpu().numpy()
+        chosen, words = "uniform", write_codes(indices, self.rate_models["uniform"])
+        if self.rate_name != "uniform":
+            trial = write_codes(indices, self.rate)
+            if len(trial) < len(words) and self._reproduces(trial, indices):
+                chosen, words = self.rate_name, trial
+        payload = Payload(height, width, len(indices), chosen, self._fingerprint(chosen), words)
+        return write_payload(payload), self._frames(codes, height, width).clone()
+
+    def _reproduces(self, words: np.ndarray, indices: np.ndarray) -> bool:
+        try:
+            return bool(np.array_equal(read_codes(words, indices.shape, self.rate), indices))
+        except BitstreamError:
+            return False
+
+    def _fingerprint(self, rate_name: str) -> int:
+        return self.model_id ^ self.rate_models[rate_name].fingerprint()
+
+    def decompress(self, payload: bytes) -> Tensor:
+        """Payload -> reconstruction `(B, 3, H, W)` in [0, 1]. Raises BitstreamError on damage or another model."""
+        found = read_payload(payload)
+        if found.rate_model not in self.rate_models:
+            raise BitstreamError(f"I-frame: written with rate model '{found.rate_model}', this model holds "
+                                 f"{', '.join(self.rate_models)}; decode with the checkpoint it was encoded with")
+        needed = self._fingerprint(found.rate_model)
+        if found.fingerprint != needed:
+            raise BitstreamError(f"I-frame: made with model {found.fingerprint:08x}, this one is {needed:08x}; decode "
+                                 "with the checkpoint it was encoded with")
+        h, w = (-(-side // self.multiple) for side in (found.height, found.width))
+        shape = (found.batch, self.levels, h, w)
+        if found.rate_model == "uniform" and np.prod(shape, dtype=float) * np.log2(self.codes) > 32 * len(found.words):
+            raise BitstreamError(f"I-frame: {4 * len(found.words)} bytes found, too few for {found.width}x{found.height}")
+        codes = torch.from_numpy(read_codes(found.words, shape, self.rate_models[found.rate_model])).to(self.device)
+        return self._frames(codes, found.height, found.width).clone()

@@ -1,0 +1,200 @@
+"""Encoder and decoder of a VQGAN (Esser, Rombach, Ommer, CVPR 2021), with the entry names of the published files.
+
+    x in [-1, 1] -> encoder -> quant_conv -> z (B, E, h, w) -> quantize.indices -> codes (B, D, h, w)
+    codes -> quantize.lookup -> post_quant_conv -> decoder -> x_hat
+
+Without gradients, activations are overwritten where possible: at full resolution every copy counts.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcvc.intra.vqgan.config import VQGANConfig
+from dcvc.intra.vqgan.quantizers import QUANTIZERS
+
+STRIP_PIXELS = 1 << 19                                       # output pixels of a convolution after upsampling at once
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(32, channels, eps=1e-6)
+
+
+def _norm_swish(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    return F.silu(norm(x), inplace=not torch.is_grad_enabled())
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = _norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = _norm(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        if in_channels != out_channels:
+            self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(_norm_swish(self.norm1, x))
+        h = self.conv2(self.dropout(_norm_swish(self.norm2, h)))
+        if hasattr(self, "nin_shortcut"):
+            x = self.nin_shortcut(x)
+        return h + x if torch.is_grad_enabled() else h.add_(x)
+
+
+class AttnBlock(nn.Module):
+    """Self-attention over all positions, one head. Scaled-dot-product attention never holds the (hw)^2 map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = _norm(channels)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (conv(h).flatten(2).transpose(1, 2)[:, None] for conv in (self.q, self.k, self.v))
+        h = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2).reshape(x.shape)
+        return x + self.proj_out(h)
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        if torch.is_grad_enabled() or 4 * height * width <= STRIP_PIXELS:
+            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        # Row strips with one row of context each: the enlarged input never stands as a whole.
+        out = x.new_empty(batch, channels, 2 * height, 2 * width)
+        rows = max(1, STRIP_PIXELS // (4 * width))
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            above, below = min(1, top), min(1, height - bottom)
+            strip = F.interpolate(x[:, :, top - above:bottom + below], scale_factor=2.0, mode="nearest")
+            out[:, :, 2 * top:2 * bottom] = self.conv(strip)[:, :, 2 * above:2 * above + 2 * (bottom - top)]
+        return out
+
+
+class _Level(nn.Module):
+    """The blocks of one resolution; its attention follows each block."""
+
+    def __init__(self, in_channels: int, channels: int, blocks: int, attention: bool, dropout: float) -> None:
+        super().__init__()
+        widths = [in_channels] + [channels] * blocks
+        self.block = nn.ModuleList(ResnetBlock(a, channels, dropout) for a in widths[:-1])
+        self.attn = nn.ModuleList(AttnBlock(channels) for _ in range(blocks if attention else 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for number, block in enumerate(self.block):
+            x = block(x)
+            if self.attn:
+                x = self.attn[number](x)
+        return x
+
+
+class _Middle(nn.Module):
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.block_1 = ResnetBlock(channels, channels, dropout)
+        self.attn_1 = AttnBlock(channels)
+        self.block_2 = ResnetBlock(channels, channels, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(config.in_channels, config.ch, 3, padding=1)
+        widths = [config.ch * mult for mult in (1, *config.ch_mult)]
+        self.down = nn.ModuleList()
+        for number, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+            level = _Level(before, after, config.num_res_blocks, config.attention_at(number), config.dropout)
+            if number < len(config.ch_mult) - 1:
+                level.downsample = Downsample(after)
+            self.down.append(level)
+        self.mid = _Middle(widths[-1], config.dropout)
+        self.norm_out = _norm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], config.z_channels * (2 if config.double_z else 1), 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for level in self.down:
+            x = level(x)
+            if hasattr(level, "downsample"):
+                x = level.downsample(x)
+        return self.conv_out(_norm_swish(self.norm_out, self.mid(x)))
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        widths = [config.ch * mult for mult in config.ch_mult]
+        self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
+        self.mid = _Middle(widths[-1], config.dropout)
+        levels, before = [], widths[-1]
+        for number in reversed(range(len(widths))):
+            level = _Level(before, widths[number], config.num_res_blocks + 1, config.attention_at(number), config.dropout)
+            if number:
+                level.upsample = Upsample(widths[number])
+            levels.insert(0, level)
+            before = widths[number]
+        self.up = nn.ModuleList(levels)
+        self.norm_out = _norm(before)
+        self.conv_out = nn.Conv2d(before, config.out_ch, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.mid(self.conv_in(z))
+        for level in reversed(self.up):
+            x = level(x)
+            if hasattr(level, "upsample"):
+                x = level.upsample(x)
+        return self.conv_out(_norm_swish(self.norm_out, x))
+
+
+class VQGAN(nn.Module):
+    """The whole model. `encode` and `decode` work on frames in [-1, 1] whose sides are multiples of `config.factor`."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.quantize = QUANTIZERS[config.variant](config)
+        self.quant_conv = nn.Conv2d(config.z_channels * (2 if config.double_z else 1), config.embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        return self.decoder.conv_out.weight
+
+    def prequant(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] -> latent before quantization (B, E, h, w)."""
+        return self.quant_conv(self.encoder(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] -> codes int64 (B, D, h, w)."""
+        return self.quantize.indices(self.prequant(x))
+
+    def decode_latent(self, quantized: Tensor) -> Tensor:
+        return self.decoder(self.post_quant_conv(quantized))
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Codes (B, D, h, w) -> frames (B, 3, H, W), nominally in [-1, 1], not clamped."""
+        return self.decode_latent(self.quantize.lookup(indices))
