@@ -1,0 +1,79 @@
+"""Pictures of a run: learning curves and before/after frames. Reads metrics.jsonl; draws with matplotlib."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure, path: Path) -> Path:
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    figure.savefig(temporary, dpi=110, bbox_inches="tight")
+    os.replace(temporary, path)
+    return path
+
+
+def read_metrics(folder: Path, kind: str) -> list[dict]:
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+def draw_curves(stage_folders: list[Path], path: Path) -> Path:
+    """Training PSNR and bpp by term over all stages, one after another; the stages' borders are marked."""
+    pyplot = _pyplot()
+    figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(9, 5.5), sharex=True)
+    done, ticks = 0, []
+    colours = {"mv_y": "#4477aa", "mv_z": "#66ccee", "y": "#ee6677", "z": "#ccbb44"}
+    for folder in stage_folders:
+        rows = read_metrics(folder, "train")
+        if not rows:
+            continue
+        steps = [done + row["step"] for row in rows]
+        top.plot(steps, [row["psnr"] for row in rows], color="#228833")
+        for term, colour in colours.items():
+            if f"bpp_{term}" in rows[0]:
+                bottom.plot(steps, [row[f"bpp_{term}"] for row in rows], color=colour, label=term)
+        ticks.append(((done + steps[-1]) / 2, folder.name.replace("_", "\n")))
+        done = steps[-1]
+        for axis in (top, bottom):
+            axis.axvline(done, color="0.8", linewidth=0.8)
+    top.set_ylabel("PSNR of what the stage\ndistorts, dB")
+    bottom.set_ylabel("bpp (estimate)")
+    bottom.set_yscale("log")
+    handles, labels = bottom.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    bottom.legend(unique.values(), unique.keys(), ncols=4, loc="upper right", fontsize=8)
+    bottom.set_xticks([position for position, _ in ticks], [name for _, name in ticks], fontsize=8)
+    saved = _save(figure, path)
+    pyplot.close(figure)
+    return saved
+
+
+def draw_frames(rows: list[tuple[str, np.ndarray]], path: Path, columns: int = 4) -> Path:
+    """Titled frames `(H, W, 3)` uint8 in a grid."""
+    pyplot = _pyplot()
+    lines = -(-len(rows) // columns)
+    height, width = rows[0][1].shape[:2]
+    figure, axes = pyplot.subplots(lines, columns, figsize=(3.2 * columns, (3.2 * height / width + 0.4) * lines))
+    axes = np.atleast_1d(axes).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, (title, frame) in zip(axes, rows, strict=False):
+        axis.imshow(frame, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+    saved = _save(figure, path)
+    pyplot.close(figure)
+    return saved
