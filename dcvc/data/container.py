@@ -56,3 +56,8 @@ def video_stream(container: av.container.InputContainer, path: str) -> av.video.
 def reason(error: Exception) -> str:
     """FFmpeg's words for an error, in one line."""
     return str(getattr(error, "strerror", None) or error).replace("\n", " ")
+
+
+def decoder_options(codec: str) -> dict[str, str]:
+    """FFmpeg's HEVC decoder hides errors inside a slice unless told to report them; the others flag their frames."""
+    return {"err_detect": "explode"} if codec == "hevc" else {}

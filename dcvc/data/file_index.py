@@ -74,11 +74,13 @@ def index_file(path: str | os.PathLike) -> FileIndex:
         pts, keys = np.arange(decoded, dtype=np.int64), np.zeros(1, np.int64)
     elif cut_short:
         # A packet that is missing at the end would show after the last decoding time: only what shows before is whole.
-        pts = pts[: np.searchsorted(pts, packets.last_dts)] if packets.last_dts is not None else pts[pts < keys[-1]]
-        keys = keys[: np.searchsorted(keys, pts[-1], "right")] if len(pts) else keys
+        if packets.last_dts is not None:
+            pts = pts[: np.searchsorted(pts, packets.last_dts)]
+        elif len(keys):
+            pts = pts[pts < keys[-1]]
     if cut_short:
         notes.append("cut short")
-    if packets.usable and len(keys):
+    if packets.usable and len(keys) and len(pts):
         if pts[0] < keys[0]:
             notes.append("starts before its first keyframe")
         pts = pts[pts >= keys[0]]  # leading pictures without their reference cannot be decoded
@@ -120,7 +122,7 @@ def _demux(container, stream) -> _Packets:
             found.pts.append(packet.pts)
     if len(set(found.pts)) != len(found.pts) or (found.pts and not found.keys):
         found.usable = False
-    if stream.frames > total and stream.container.format.name.startswith(("mov", "avi")):
+    if stream.container.format.name.startswith(("mov", "avi")) and len(stream.index_entries) > total:
         found.cut_short = True
     return found
 

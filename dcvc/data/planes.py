@@ -128,6 +128,8 @@ class PlaneStack:
 
 def _chroma_bounds(first: int, size: int, total: int, shift: int, siting: float) -> tuple[int, int]:
     """The chroma samples that luma samples first ... first+size-1 are interpolated from: [from, to)."""
+    if shift == 0:
+        return first, first + size
     step = 1 << shift
     chroma_total = -(-total // step)
     offset = siting * (step - 1)

@@ -5,10 +5,9 @@ import threading
 from collections.abc import Iterator
 
 import av
-import torch
 from torch import Tensor
 
-from dcvc.data.container import open_container, reason, video_stream
+from dcvc.data.container import decoder_options, open_container, reason, video_stream
 from dcvc.data.file_index import FileIndex, index_file
 from dcvc.data.planes import Planes, PlaneStack, coded_crop, frame_format
 from dcvc.errors import InputError, ReadError
@@ -120,6 +119,7 @@ class VideoReader:
         context = stream.codec_context
         context.thread_count = self._threads
         context.thread_type = "AUTO" if self._threads != 1 else "NONE"
+        context.options = decoder_options(context.name)
         return container, stream
 
     def _opened(self):
@@ -168,9 +168,10 @@ class VideoReader:
                 context.skip_frame = "NONREF" if skipping and packet.pts < first else "DEFAULT"
                 self._take(context, packet, packet.pts, began, wanted, missing, start, stack)
                 waiting.discard(packet.pts)
-                if not missing or not waiting:
+                if not waiting:
                     break
-            if missing and began is not None:
+            if began is not None:
+                # Frames shown later may have been referred to already: their flags count, so take them out too.
                 self._take(context, None, first, began, wanted, missing, start, stack)
             return not missing
         except av.error.FFmpegError as error:
@@ -186,7 +187,7 @@ class VideoReader:
         for frame in frames:
             if frame.pts is None or frame.pts < began:
                 continue
-            if frame.is_corrupt and frame.pts <= max(wanted):
+            if frame.is_corrupt:
                 raise self._damaged(self._number(frame.pts), "FFmpeg found errors and concealed them")
             if frame.pts in missing:
                 self._put(stack, wanted[frame.pts], frame, start + wanted[frame.pts])
@@ -236,8 +237,3 @@ class VideoReader:
 
 def _rebuild(path: str, index: FileIndex, options: dict) -> VideoReader:
     return VideoReader(path, index=index, **options)
-
-
-def as_float(frames: Tensor) -> Tensor:
-    """uint8 0...255 -> float32 0...1."""
-    return frames.to(torch.float32).div_(255)

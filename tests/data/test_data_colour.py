@@ -1,0 +1,69 @@
+"""RGB against a float64 reference written out sample by sample from the standards' formulas."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from dcvc.data.colour import LUMA_WEIGHTS, SITINGS, Colour, to_rgb
+
+
+def reference(y, u, v, colour):
+    """float64 RGB of one picture, chroma interpolated by position for each luma sample."""
+    height, width = y.shape
+    peak, unit = 2**colour.depth - 1, 2 ** (colour.depth - 8)
+    (rows, columns), (down, across) = colour.subsampling, SITINGS[colour.siting]
+
+    def at(plane):
+        def line(total, shift, offset, size):
+            where = (np.arange(total) - offset * (2**shift - 1)) / 2**shift
+            low = np.floor(where).astype(int)
+            return np.clip(low, 0, size - 1), np.clip(low + 1, 0, size - 1), where - low
+
+        a, b, f = line(height, rows, down, plane.shape[0])
+        c, d, g = line(width, columns, across, plane.shape[1])
+        p = plane.astype(np.float64)
+        upper = p[a][:, c] * (1 - g) + p[a][:, d] * g
+        lower = p[b][:, c] * (1 - g) + p[b][:, d] * g
+        return upper * (1 - f[:, None]) + lower * f[:, None]
+
+    if colour.full_range:
+        luma, cb, cr = y / peak, (at(u) - 128 * unit) / peak, (at(v) - 128 * unit) / peak
+    else:
+        luma = (y - 16.0 * unit) / (219 * unit)
+        cb, cr = (at(u) - 128 * unit) / (224 * unit), (at(v) - 128 * unit) / (224 * unit)
+    k_r, k_b = LUMA_WEIGHTS[colour.matrix]
+    red, blue = luma + 2 * (1 - k_r) * cr, luma + 2 * (1 - k_b) * cb
+    green = (luma - k_r * red - k_b * blue) / (1 - k_r - k_b)
+    return np.clip(np.stack((red, green, blue)), 0, 1) * 255
+
+
+CASES = list(itertools.product(("bt601", "bt709", "bt2020"), (False, True), (8, 10)))
+
+
+@pytest.mark.parametrize(("matrix", "full", "depth"), CASES)
+def test_within_one_level_and_without_bias(matrix, full, depth):
+    rng = np.random.default_rng(5)
+    for subsampling, siting in itertools.product([(1, 1), (0, 1), (0, 0), (1, 0), (0, 2)], ["left", "centre"]):
+        colour = Colour(matrix, full, depth, subsampling, siting)
+        unit = 2 ** (depth - 8)
+        height, width = 61, 83
+        small = -(-height // 2 ** subsampling[0]), -(-width // 2 ** subsampling[1])
+        # Mid-range samples, so that clipping does not hide a bias.
+        y = rng.integers(70 * unit, 180 * unit, (height, width))
+        u, v = rng.integers(112 * unit, 145 * unit, (2, *small))
+        expected = reference(y, u, v, colour)
+        got = to_rgb(*(torch.from_numpy(p.astype(np.int32))[None] for p in (y, u, v)), colour)[0].numpy()
+        error = got - expected
+        assert np.abs(error).max() <= 0.51
+        assert np.abs(error.mean((1, 2))).max() < 0.05
+
+
+def test_extremes_are_clipped_not_wrapped():
+    y = torch.tensor([[[0, 255], [16, 235]]], dtype=torch.uint8)
+    for u, v in itertools.product((0, 128, 255), repeat=2):
+        colour = Colour("bt709", False)
+        planes = [torch.full((1, 1, 1), value, dtype=torch.uint8) for value in (u, v)]
+        expected = reference(y[0].numpy(), planes[0][0].numpy(), planes[1][0].numpy(), colour)
+        assert np.abs(to_rgb(y, *planes, colour)[0].numpy() - expected).max() <= 0.51

@@ -1,0 +1,138 @@
+"""Every start of every kind of file gives exactly the frames of a sequential decode."""
+
+import multiprocessing
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sample_videos import luma, sequential
+
+from dcvc.data import VideoReader
+from dcvc.errors import InputError, MissingError, ReadError
+
+KINDS = [
+    "h264_closed.mp4", "h264_open.mp4", "h264_pyramid.mov", "h264_open.mkv", "h264_open.ts", "h264_raw.h264",
+    "interlaced.mp4", "hevc_open.mp4", "hevc_10bit.mkv", "vp9.webm", "vp8.webm", "vp9_odd.webm", "av1.mp4",
+    "mpeg4_b.avi", "mpeg2.mpg", "vfr.mp4", "edit_list.mp4", "rotated.mp4", "late_start.mkv", "late_start.ts",
+    "fragmented.mp4", "ffv1_422_10.mkv", "h264_444.mp4", "gray.mkv", "mjpeg.avi", "cover.mp4",
+]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_start_is_exact(videos, name):
+    path, count = videos[name]
+    expected = [luma(frame) for frame in sequential(path)]
+    with VideoReader(path) as reader:
+        assert len(reader) == len(expected) == count
+        for start in np.random.default_rng(0).permutation(count - 4):
+            planes = reader.read(int(start), 5, out="yuv")
+            for offset in range(5):
+                np.testing.assert_array_equal(planes.y[offset].numpy(), expected[start + offset], f"{start}+{offset}")
+
+
+def test_intra_refresh_gives_the_right_frame(videos):
+    path, count = videos["h264_refresh.mp4"]
+    expected = np.stack([luma(frame) for frame in sequential(path)]).astype(np.float32)
+    reader = VideoReader(path)
+    assert len(reader) == count
+    for start in range(count):
+        got = reader.read(start, 1, out="yuv").y[0].numpy().astype(np.float32)
+        assert np.argmin(np.abs(expected - got).mean((1, 2))) == start
+
+
+@pytest.mark.parametrize("name", ["h264_open.mp4", "vp9_odd.webm", "rotated.mp4", "hevc_10bit.mkv", "rgb.mkv",
+                                  "h264_raw.h264"])
+def test_crop_iteration_and_planes_agree(videos, name):
+    reader = VideoReader(videos[name][0])
+    height, width = reader.size
+    whole = reader.read(7, 3)
+    assert whole.dtype == torch.uint8
+    assert whole.shape == (3, 3, height, width)
+    for top, left, rows, columns in [(0, 0, 1, 1), (3, 5, 17, 20), (height - 9, width - 7, 9, 7), (8, 12, 16, 16)]:
+        crop = reader.read(7, 3, crop=(top, left, rows, columns))
+        assert torch.equal(crop, whole[:, :, top: top + rows, left: left + columns])
+    assert torch.equal(reader.read(7, 3, out="yuv").rgb(), whole)
+    every = torch.stack(list(reader))
+    assert len(every) == len(reader)
+    assert torch.equal(every[7:10], whole)
+
+
+def test_rotation_is_applied(videos):
+    plain, rotated = VideoReader(videos["h264_closed.mp4"][0]), VideoReader(videos["rotated.mp4"][0])
+    assert rotated.size == plain.size[::-1]
+    turned = plain.read(4, 1)
+    turned = torch.rot90(turned, sequential(videos["rotated.mp4"][0])[0].rotation // 90, (-2, -1))
+    # Before or after turning, chroma is interpolated at the same places.
+    assert torch.equal(rotated.read(4, 1), turned)
+
+
+def test_suspicious_files_are_named(videos):
+    assert "interlaced" in VideoReader(videos["interlaced.mp4"][0]).index.notes
+    assert any("timestamps" in note for note in VideoReader(videos["h264_raw.h264"][0]).index.notes)
+    assert VideoReader(videos["h264_open.mp4"][0]).index.notes == ()
+    assert VideoReader(videos["h264_open.mp4"][0]).fps == pytest.approx(25)
+
+
+def test_bad_arguments_and_missing_files(videos, tmp_path):
+    reader = VideoReader(videos["h264_open.mp4"][0])
+    for start, count in [(-1, 2), (0, 0), (46, 3), (48, 1)]:
+        with pytest.raises(InputError, match="found 48 frames"):
+            reader.read(start, count)
+    with pytest.raises(InputError, match="does not fit"):
+        reader.read(0, 1, crop=(0, 0, 65, 10))
+    with pytest.raises(MissingError):
+        VideoReader(tmp_path / "none.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(ReadError, match="folder"):
+        VideoReader(tmp_path / "folder.mp4")
+
+
+def _read_in_child(reader, queue):
+    queue.put(reader.read(20, 2).numpy())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_opened_before_a_fork_or_pickled(videos):
+    reader = VideoReader(videos["h264_open.mp4"][0])
+    expected = reader.read(20, 2)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    children = [context.Process(target=_read_in_child, args=(reader, queue)) for _ in range(3)]
+    for child in children:
+        child.start()
+    assert torch.equal(reader.read(20, 2), expected)
+    for _ in children:
+        np.testing.assert_array_equal(queue.get(timeout=60), expected.numpy())
+    for child in children:
+        child.join()
+    assert torch.equal(pickle.loads(pickle.dumps(reader)).read(20, 2), expected)
+
+
+def test_real_clips_against_a_sequential_decode(clips):
+    for path in sorted(p for p in clips.glob("*/*") if p.suffix in (".mkv", ".avi")) + [clips / "train/nasa_13013.mp4"]:
+        expected = [luma(frame) for frame in sequential(path)]
+        with VideoReader(path) as reader:
+            assert len(reader) == len(expected)
+            for start in np.random.default_rng(3).integers(0, len(reader) - 3, 6):
+                got = reader.read(int(start), 3, out="yuv").y.numpy()
+                np.testing.assert_array_equal(got, np.stack(expected[start: start + 3]))
+
+
+def test_memory_and_handles_stay_flat(videos):
+    """The short form of benchmarks/data_handles.json."""
+    psutil = pytest.importorskip("psutil")
+    process = psutil.Process()
+    path = videos["h264_closed.mp4"][0]
+
+    def work(times):
+        for k in range(times):
+            with VideoReader(path) as reader:
+                reader.read(k % 40, 2, crop=(0, 0, 16, 16))
+
+    work(100)
+    memory, handles = process.memory_info().rss, process.num_fds()
+    work(400)
+    assert process.num_fds() <= handles
+    assert process.memory_info().rss - memory < 4 << 20
