@@ -12,6 +12,8 @@ from dcvc.config import nearest
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "make a small data set, train both codecs on it, show what happened"),
     "train": ("train", "train the P-frame codec (the flags of train_dcvc.py)"),
+    "encode": ("encode", "code a video into a dcvc stream"),
+    "decode": ("decode", "decode a dcvc stream into a video, PNG files or y4m"),
 }
 
 

@@ -120,8 +120,12 @@ class ContextModel:
 
     def quantise(self, y: Tensor, prior: Tensor) -> Coded:
         """Encoder: y (C, H, W) and its prior (P, H, W) -> symbols round(y - mean), levels, y_hat."""
-        y = y.to(self.device).double().permute(1, 2, 0)
+        y = self.channels_last(y)
         return self.run(prior, lambda diagonal, mean, _: torch.round(y[diagonal.rows, diagonal.columns] - mean))
+
+    def channels_last(self, y: Tensor) -> Tensor:
+        """(C, H, W) -> (H, W, C), float64, where this context model computes."""
+        return y.to(self.device).double().permute(1, 2, 0).contiguous()
 
     def run(self, prior: Tensor, step: Step) -> Coded:
         """Visit all diagonals; `step` gives the symbols of each. Returns tensors on the prior's device."""

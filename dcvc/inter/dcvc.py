@@ -139,12 +139,30 @@ class DCVC(nn.Module):
         small += [self.auto_regressive, self.auto_regressive_mv]
         for module in small:
             module.weight.mul_(0.1)
-        self.contextualDecoder_part2[-1].bias.fill_(0.5)
+        for decoder in (self.contextualDecoder_part1, self.mvDecoder_part1):
+            for module in decoder.modules():         # inverse GDN amplifies; four in a row would explode
+                if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                    module.weight.mul_(0.4)
+        self._pass_reference()
         # The predicted scales begin near 1, where both likelihoods have useful gradients.
         for network in (self.entropy_parameters, self.entropy_parameters_mv):
             half = network[-1].out_channels // 2
             scales = slice(half, None) if self.config.parameter_order == "mean_scale" else slice(half)
             network[-1].bias[scales] = 1.0
+
+    def _pass_reference(self) -> None:
+        """Let channels 0-2 of the context carry RGB from the reference to x_hat: training starts from copying it."""
+        n = self.config.channels
+        straight = ((self.feature_extract[0], 0), (self.context_refine[1], 0), (self.contextualDecoder_part2[0], n),
+                    (self.contextualDecoder_part2[-1], 0))
+        for module, first in straight:
+            if module is not self.contextualDecoder_part2[-1]:
+                module.weight[:3] = 0
+            for colour in range(3):
+                module.weight[colour, first + colour] = 0
+                module.weight[colour, first + colour, 1, 1] = 1
+        for block in (self.feature_extract[1], self.context_refine[0], *self.contextualDecoder_part2[1:3]):
+            block.conv2.weight[:3] *= 0.1
 
     def part_parameters(self, part: str) -> list[str]:
         """Names of the parameters of "motion" (flow, its latents, their entropy model), "contextual" or "all"."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dcvc.entropy.conditional import MaskedConv2d, likelihood, published_bits, published_estimate, rate
-from dcvc.entropy.wavefront import ContextModel, snap_scales
+from dcvc.entropy.wavefront import Coded, ContextModel, snap_scales
 from dcvc.errors import InputError
 from dcvc.layers import round_straight_through
 
@@ -109,14 +109,20 @@ class StreamLatents:
 
     def conditional(self, name: str, context: MaskedConv2d, network: nn.Module, y: Tensor, prior: Tensor) -> Tensor:
         require_finite(name, y)
-        wavefront = ContextModel(context, network, self.distribution, self.order)
-        coded = [wavefront.quantise(item, own) for item, own in zip(y, prior, strict=True)]
+        wavefront = self.context(name, context, network)
+        coded = [self.quantise(name, wavefront, item, own) for item, own in zip(y, prior, strict=True)]
         symbols = torch.stack([item.symbols for item in coded])
         scales = snap_scales(self.distribution)[torch.stack([item.levels for item in coded]).cpu()].to(symbols.device)
         self.symbols[name] = symbols.to(torch.int32)
         p = likelihood(self.distribution, symbols, scales.to(symbols.dtype)).clamp_min(2.0**-24)
         self.bits[name] = -torch.log2(p).sum().float()
         return torch.stack([item.y_hat for item in coded])
+
+    def context(self, name: str, context: MaskedConv2d, network: nn.Module) -> ContextModel:
+        return ContextModel(context, network, self.distribution, self.order)
+
+    def quantise(self, name: str, wavefront: ContextModel, y: Tensor, prior: Tensor) -> Coded:
+        return wavefront.quantise(y, prior)
 
 
 def require_finite(name: str, x: Tensor) -> None:

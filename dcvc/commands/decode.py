@@ -1,0 +1,42 @@
+"""Decode a dcvc stream: dcvc decode out.dcvc out.mp4 --model RUN (.mp4, .mkv, .y4m, a folder of PNG, - for y4m)."""
+
+import argparse
+import sys
+
+from dcvc.commands.arguments import add_device, add_flag
+from dcvc.commands.codec_options import add_model, codec_from, open_stream, progress
+from dcvc.errors import DcvcError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", help="the stream (.dcvc)")
+    parser.add_argument("output", help="a .mp4, .mkv or .y4m file, a new folder for PNG files, or - (y4m on stdout)")
+    add_model(parser)
+    parser.add_argument("--crf", type=int, help="lossy H.264 of this quality (default: lossless RGB H.264)")
+    add_flag(parser, "keep_going", False, "keep what was decoded before the damage")
+    add_device(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(options: argparse.Namespace) -> int | None:
+    from dcvc.video_output import open_output
+
+    with open_stream(options.input) as reader:
+        header = reader.header
+        codec = codec_from(options)
+        codec.check(header, reader.name)
+        output = open_output(options.output, (header.height, header.width), header.fps, options.crf)
+        written = 0
+        try:
+            for frame in progress(codec.decode(reader), header.frames, "decode", options.quiet):
+                output.write(frame)
+                written += 1
+            output.keep()
+        except BaseException as error:
+            if options.keep_going and written and isinstance(error, DcvcError):
+                output.keep()
+                print(f"{options.output}: {written} of {header.frames} frames written", file=sys.stderr)
+            else:
+                output.discard()
+            raise
+    return 0
