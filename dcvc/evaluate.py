@@ -12,18 +12,7 @@ from torch import Tensor
 from dcvc.errors import InputError
 from dcvc.frame import FrameCodec, FrameOutput
 from dcvc.inter import DCVC
-
-
-PSNR_OF_EQUAL_FRAMES = 100.0  # dB, in place of infinity, so that a mean stays a number
-
-
-def frame_mse(x_hat: Tensor, x: Tensor) -> float:
-    """Mean squared error over RGB in [0, 1], summed in float64."""
-    return float(torch.mean((x_hat.double() - x.double()) ** 2))
-
-
-def psnr_from_mse(mse: float) -> float:
-    return min(PSNR_OF_EQUAL_FRAMES, -10 * math.log10(mse)) if mse > 0 else PSNR_OF_EQUAL_FRAMES
+from dcvc.metrics import frame_mse, psnr_from_mse
 
 
 class Sequences(Protocol):

@@ -88,8 +88,8 @@ def test_readme_commands_name_flags_and_files_that_exist(readme):
     from dcvc.cli import COMMANDS
 
     text = (ROOT / readme).read_text(encoding="utf-8")
-    commands = [line for block in command_blocks(text) for line in block.replace("\\\n", " ").splitlines() if line.startswith(
-        (".venv/", "python3 ", "dcvc "))]
+    lines = [line for block in command_blocks(text) for line in block.replace("\\\n", " ").splitlines()]
+    commands = [line for line in lines if line.startswith((".venv/", "python3 ", "dcvc "))]
     assert len(commands) >= 5
     help_of: dict[str, str] = {}
     for command in commands:

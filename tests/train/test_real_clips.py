@@ -52,8 +52,7 @@ def make_septuplets(clips: Path, root: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("source", ["videos", "septuplets"])
-@pytest.mark.parametrize("intra", ["vqgan", "compressai"])
+@pytest.mark.parametrize(("source", "intra"), [("videos", "vqgan"), ("videos", "compressai"), ("septuplets", "vqgan")])
 def test_the_commands_run_as_written(clips, vectors, tmp_path, source, intra):
     if source == "videos":
         data = video_flags(clips)
