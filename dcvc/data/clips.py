@@ -1,20 +1,28 @@
 """Video files as training GOPs and as validation clips."""
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dcvc.data.file_index import FileIndex, index_file
+from dcvc.config import from_dict
+from dcvc.data.file_index import index_file
+from dcvc.data.sampling import SamplingOptions, augment, has_cut
 from dcvc.data.training_set import Crop, TrainingSet, apply_transform, check_length, check_size
-from dcvc.data.video_list import PathLike, as_list, list_videos
+from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, as_list, list_videos
 from dcvc.data.video_reader import VideoReader
-from dcvc.errors import InputError
+from dcvc.data.video_table import VideoTable, build_table
+from dcvc.errors import InputError, ReadError
+
+log = logging.getLogger("dcvc.data")
 
 
 class OpenReaders:
@@ -22,11 +30,14 @@ class OpenReaders:
 
     def __init__(self, limit: int = 32) -> None:
         self.limit = limit
-        self._readers: OrderedDict[str, VideoReader] = OrderedDict()
+        self._readers: OrderedDict[int, VideoReader] = OrderedDict()
 
-    def get(self, index: FileIndex) -> VideoReader:
-        reader = self._readers.pop(index.path, None) or VideoReader(index.path, index=index)
-        self._readers[index.path] = reader
+    def get(self, table: VideoTable, row: int) -> VideoReader:
+        reader = self._readers.pop(row, None)
+        if reader is None:
+            index = table.row(row)
+            reader = VideoReader(index.path, index=index)
+        self._readers[row] = reader
         while len(self._readers) > self.limit:
             self._readers.popitem(last=False)[1].close()
         return reader
@@ -42,47 +53,156 @@ class OpenReaders:
         self.__init__(state["limit"])
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What one sample is made of: row of the table, first frame, crop of the displayed picture, backwards or not."""
+
+    row: int
+    start: int
+    crop: Crop
+    backwards: bool
+
+
 class VideoGOPDataset(TrainingSet):
     """GOPs straight from video files: `gop_size` consecutive frames, the same crop in all. See TrainingSet.
 
-    video_dir: a folder (with everything below it), a file, a .txt list of paths, or several of these.
-    crop_size: side of the square crop in pixels; None keeps whole frames (then all videos need one size).
-    random_shuffle: random start and crop; otherwise the first frames and the centre.
-    max_frames_to_check: taken for the community's calls; the index counts all frames exactly, so nothing is limited.
-    transform: called with each frame as a PIL image, after the crop.
+    video_dir: a folder (with everything below it), a file, a .txt list of paths, an index made by `dcvc index`, or
+    several of these. crop_size: side of the square crop in pixels; None keeps whole frames.
+    random_shuffle: random start and crop; otherwise the first frames (evenly spaced ones if samples_per_video > 1)
+    and the centre. max_frames_to_check: taken for the community's calls; the index counts every frame exactly and
+    without decoding, so it limits nothing. transform: called with each frame as a PIL image, after the crop.
+    index: where to keep the data set's index. sampling options: the fields of SamplingOptions, by keyword.
     Raises MissingError, InputError (no videos, too few frames, smaller than the crop), ReadError (cannot open/decode).
     """
 
     def __init__(self, video_dir: PathLike | Sequence[PathLike], gop_size: int = 7, transform: Callable | None = None,
                  crop_size: int | None = 256, random_shuffle: bool = True, seed: int | None = None,
-                 max_frames_to_check: int | None = 1000) -> None:
+                 max_frames_to_check: int | None = 1000, *, extensions: Sequence[str] = VIDEO_EXTENSIONS,
+                 index: PathLike | None = None, **sampling: Any) -> None:
         super().__init__(gop_size, transform, crop_size, random_shuffle, seed)
         if max_frames_to_check is not None and max_frames_to_check < 1:
             raise InputError(f"max_frames_to_check: found {max_frames_to_check}, needed at least 1")
-        paths = [path for source in as_list(video_dir) for path in list_videos(source)]
-        self.files = [index_file(path) for path in paths]
-        for file in self.files:
-            check_length(file.path, len(file), gop_size)
-            check_size(file.path, (file.height, file.width), crop_size)
+        self.options = from_dict(SamplingOptions, sampling, "VideoGOPDataset")
+        sources = as_list(video_dir)
+        self.table = build_table(sources, extensions=extensions, index=index)
+        self._span = (gop_size - 1) * self.options.stride + 1
+        self._rows = self._usable_rows()
+        self._total = max(1, len(self.table) + len(self.table.excluded))
+        self._bad: dict[int, str] = {}
+        self._cumulated = self._frame_weights(len(sources))
         self._readers = OpenReaders()
 
-    def __len__(self) -> int:
-        return len(self.files)
+    def _usable_rows(self) -> np.ndarray:
+        """Rows long and large enough. Bad files raise, or are logged and left out with on_bad_video="skip"."""
+        table, needed = self.table, max(self.crop_size or 1, *(self.options.rescale or (1,))[:1])
+        problems = [ReadError(entry[3]) for entry in table.excluded]
+        good = (table.frames >= self._span) & (np.minimum(table.height, table.width) >= needed)
+        for i in np.flatnonzero(~good):
+            try:
+                check_length(table.path(i), int(table.frames[i]), self._span)
+                check_size(table.path(i), (int(table.height[i]), int(table.width[i])), needed)
+            except InputError as error:
+                problems.append(error)
+        if problems and self.options.on_bad_video == "raise":
+            raise problems[0]
+        for problem in problems:
+            log.warning("video skipped: %s", problem)
+        share = len(problems) / max(1, len(table) + len(table.excluded))
+        if share > self.options.max_bad_share or not good.any():
+            raise ReadError(f"{len(problems)} of {len(table) + len(table.excluded)} videos are bad, needed at most "
+                            f"{self.options.max_bad_share:.0%} (max_bad_share); the first: {problems[0]}")
+        return np.flatnonzero(good) if not good.all() else np.arange(len(good))
 
-    def _choose(self, epoch: int, index: int) -> tuple[FileIndex, int, Crop]:
-        file = self.files[index]
-        rng = self.rng(epoch, index)
-        start = int(rng.integers(len(file) - self.gop_size + 1)) if self.random_shuffle else 0
-        return file, start, self.choose_crop((file.height, file.width), rng)
+    def _frame_weights(self, sources: int) -> np.ndarray | None:
+        """Cumulated weight of each usable row, None where every video is drawn in turn."""
+        options = self.options
+        if options.weights is not None and len(options.weights) != sources:
+            raise InputError(f"weights: found {len(options.weights)}, needed {sources}, one per entry of video_dir")
+        if options.sampling == "videos" and options.weights is None:
+            return None
+        mass = np.ones(len(self._rows))
+        if options.sampling == "frames":
+            mass = (self.table.frames[self._rows] - self._span + 1).astype(np.float64)
+        if options.weights is not None:
+            source = self.table.source[self._rows]
+            sums = np.bincount(source, mass, sources)
+            if min(options.weights) < 0 or not (np.array(options.weights) * sums).sum() > 0:
+                raise InputError(f"weights: found {options.weights}, needed numbers from 0 up, one of them above 0")
+            mass = mass * (np.array(options.weights) / np.maximum(sums, 1e-300))[source]
+        return np.cumsum(mass)
+
+    def __len__(self) -> int:
+        return len(self._rows) * self.options.samples_per_video
+
+    def _choose(self, index: int, rng: np.random.Generator, redraw: bool) -> Choice:
+        position, turn = divmod(index, self.options.samples_per_video)
+        if redraw:
+            position = int(rng.integers(len(self._rows)))
+        if self._cumulated is not None and self.random_shuffle:
+            position = int(self._cumulated.searchsorted(rng.random() * self._cumulated[-1], "right"))
+        row = int(self._rows[min(position, len(self._rows) - 1)])
+        starts = int(self.table.frames[row]) - self._span + 1
+        size = int(self.table.height[row]), int(self.table.width[row])
+        if self.random_shuffle:
+            start = int(rng.integers(starts))
+        else:
+            start = turn * starts // self.options.samples_per_video
+        backwards = self.options.reverse and bool(rng.random() < 0.5)
+        return Choice(row, start, self._crop(size, rng), backwards)
+
+    def _crop(self, size: tuple[int, int], rng: np.random.Generator) -> Crop:
+        wanted = self.crop_size
+        if wanted is None or self.options.rescale is None:
+            return self.choose_crop(size, rng)
+        low, high = self.options.rescale
+        target = min(int(rng.integers(low, high + 1)), min(size))
+        side = max(wanted, min(min(size), round(wanted * min(size) / max(target, wanted))))
+        top, left = (int(rng.integers(room - side + 1)) for room in size)
+        return top, left, side, side
+
+    def _read(self, choice: Choice) -> Tensor:
+        reader = self._readers.get(self.table, choice.row)
+        frames = reader.read(choice.start, self._span, choice.crop)[:: self.options.stride]
+        return frames.flip(0) if choice.backwards else frames
+
+    def _draw(self, epoch: int, index: int) -> tuple[Choice, Tensor, np.random.Generator]:
+        """The choice and its frames; drawn again from the seed where the file is bad or the scene changes."""
+        rng, redraw = self.rng(epoch, index), False
+        for attempt in range(50):
+            choice = self._choose(index, rng, redraw)
+            try:
+                frames = self._read(choice)
+            except ReadError as error:
+                if self.options.on_bad_video == "raise":
+                    raise
+                self._note_bad(choice.row, error)
+                redraw = True
+                continue
+            if self.options.avoid_cuts and attempt < 8 and has_cut(frames):
+                continue
+            return choice, frames, rng
+        raise ReadError(f"no readable GOP in 50 draws; the last file: {self.table.path(choice.row)}")
+
+    def _note_bad(self, row: int, error: ReadError) -> None:
+        if row not in self._bad:
+            self._bad[row] = str(error)
+            log.warning("video skipped: %s", error)
+        if len(self._bad) + self._total - len(self._rows) > self.options.max_bad_share * self._total:
+            raise ReadError(f"{len(self._bad) + self._total - len(self._rows)} of {self._total} videos are bad, needed "
+                            f"at most {self.options.max_bad_share:.0%} (max_bad_share); the last: {error}") from None
 
     def sample(self, epoch: int, index: int) -> Tensor:
-        file, start, crop = self._choose(epoch, index)
-        return self.finish(self._readers.get(file).read(start, self.gop_size, crop))
+        _, frames, rng = self._draw(epoch, index)
+        return self.finish(augment(frames, self.options, self.crop_size, rng))
 
     def describe(self, index: int) -> str:
         """The file and frames that this epoch's sample `index` is made of."""
-        file, start, _ = self._choose(self.epoch, self._checked(index))
-        return f"{file.path} frames {start}-{start + self.gop_size - 1}"
+        index = self._checked(index)
+        if self.options.avoid_cuts or self.options.on_bad_video == "skip":
+            choice = self._draw(self.epoch, index)[0]
+        else:
+            choice = self._choose(index, self.rng(self.epoch, index), False)
+        return f"{self.table.path(choice.row)} frames {choice.start}-{choice.start + self._span - 1}"
 
 
 class VideoValidationDataset(Dataset):

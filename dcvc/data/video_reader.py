@@ -120,6 +120,10 @@ class VideoReader:
         context.thread_count = self._threads
         context.thread_type = "AUTO" if self._threads != 1 else "NONE"
         context.options = decoder_options(context.name)
+        if container.size >= 0 and container.size != self.index.file_size:
+            container.close()
+            raise ReadError(f"{self.path}: found {container.size} bytes, needed {self.index.file_size} as when it was "
+                            "indexed; run `dcvc index` again")
         return container, stream
 
     def _opened(self):
@@ -149,7 +153,7 @@ class VideoReader:
         container, stream = self._opened()
         context = stream.codec_context
         first, missing, waiting = min(wanted), set(wanted), set(wanted)
-        began = None
+        began, opening = None, []
         try:
             if key is not None:
                 container.seek(key, stream=stream, backward=True)
@@ -166,18 +170,18 @@ class VideoReader:
                 if packet.is_corrupt and packet.pts >= began:
                     raise self._damaged(self._number(packet.pts), "its packet is cut short")
                 context.skip_frame = "NONREF" if skipping and packet.pts < first else "DEFAULT"
-                self._take(context, packet, packet.pts, began, wanted, missing, start, stack)
+                self._take(context, packet, packet.pts, began, wanted, missing, start, stack, opening)
                 waiting.discard(packet.pts)
                 if not waiting:
                     break
             if began is not None:
                 # Frames shown later may have been referred to already: their flags count, so take them out too.
-                self._take(context, None, first, began, wanted, missing, start, stack)
-            return not missing
+                self._take(context, None, first, began, wanted, missing, start, stack, opening)
+            return not missing and (key is None or _is_entry(opening, context.name))
         except av.error.FFmpegError as error:
             raise self._damaged(start, reason(error)) from None
 
-    def _take(self, context, packet, time, began, wanted, missing, start, stack) -> None:
+    def _take(self, context, packet, time, began, wanted, missing, start, stack, opening) -> None:
         try:
             frames = context.decode(packet)
         except av.error.FFmpegError as error:
@@ -189,6 +193,8 @@ class VideoReader:
                 continue
             if frame.is_corrupt:
                 raise self._damaged(self._number(frame.pts), "FFmpeg found errors and concealed them")
+            if frame.pts == began:
+                opening.append(frame.key_frame)
             if frame.pts in missing:
                 self._put(stack, wanted[frame.pts], frame, start + wanted[frame.pts])
                 missing.discard(frame.pts)
@@ -233,6 +239,12 @@ class VideoReader:
 
     def _damaged(self, number: int, why: str) -> ReadError:
         return ReadError(f"{self.path}: cannot decode frame {number} ({why})")
+
+
+def _is_entry(opening: list[bool], codec: str) -> bool:
+    """Whether the frame decoding began at is a keyframe to the decoder too: damage can make the container lie.
+    (An H.264 intra refresh shows nothing until it is complete.)"""
+    return all(opening) and (bool(opening) or codec == "h264")
 
 
 def _rebuild(path: str, index: FileIndex, options: dict) -> VideoReader:

@@ -30,7 +30,7 @@ def damaged_copy(data: bytes, kind: str, number: int) -> bytes:
 
 
 def decode_all(path: Path) -> dict[Any, tuple[int, bool, bool]]:
-    """time -> (checksum of all planes, whether anything was wrong since the keyframe before, whether flagged itself)."""
+    """time -> (checksum of all planes, whether anything was wrong since the last keyframe, whether itself flagged)."""
     found, dirty = {}, False
     with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
