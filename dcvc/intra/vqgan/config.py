@@ -1,4 +1,4 @@
-"""The dimensions of a VQGAN and every way a file states them: community JSON, taming or latent-diffusion YAML, LlamaGen.
+"""A VQGAN's dimensions and every way a file states them: community JSON, taming or latent-diffusion YAML, LlamaGen.
 
 Target strings in a config are looked up in a table, never imported.
 """
@@ -49,12 +49,12 @@ class VQGANConfig:
         if not self.ch_mult or min(self.ch_mult) < 1:
             raise InputError(f"VQGAN config: ch_mult: found {list(self.ch_mult)}, needed numbers of at least 1")
         if self.ch % 32:
-            raise InputError(f"VQGAN config: ch: found {self.ch}, needed a multiple of 32 (groups of the normalisation)")
+            raise InputError(f"VQGAN config: ch: found {self.ch}, needed a multiple of 32 (normalisation groups)")
         if self.in_channels != 3 or self.out_ch != 3:
             raise InputError(f"VQGAN config: in_channels, out_ch: found {self.in_channels}, {self.out_ch}, "
                              "needed 3: an I-frame codec takes and gives RGB")
         if self.variant == "RVQ" and self.levels < 2:
-            raise InputError(f"VQGAN config: rvq_levels: found {self.levels}, needed at least 2 for a residual quantizer")
+            raise InputError(f"VQGAN config: rvq_levels: found {self.levels}, needed at least 2 (residual)")
         if self.variant == "PQEMAVQ" and self.embed_dim % self.levels:
             raise InputError(f"VQGAN config: pq_num_subspaces: found {self.levels}, needed a divisor of embed_dim "
                              f"{self.embed_dim}")
@@ -69,9 +69,10 @@ class VQGANConfig:
         return self.resolution // 2**level in self.attn_resolutions
 
 
-DD_KEYS = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resolution", "z_channels", "double_z", "in_channels",
-           "out_ch", "dropout")
-NEEDED = {"model_args": ("n_embed", "embed_dim", "ddconfig"), "ddconfig": ("ch", "ch_mult", "num_res_blocks", "z_channels")}
+DD_KEYS = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resolution", "z_channels", "double_z",
+           "in_channels", "out_ch", "dropout")
+NEEDED = {"model_args": ("n_embed", "embed_dim", "ddconfig"),
+          "ddconfig": ("ch", "ch_mult", "num_res_blocks", "z_channels")}
 VARIANTS = ("VQModel", "EMAVQ", "PQEMAVQ", "GumbelVQ")
 TARGETS = {
     "taming.models.vqgan.VQModel": "VQModel", "taming.models.vqgan.GumbelVQ": "GumbelVQ",
@@ -90,7 +91,8 @@ def read_config(path: str | Path) -> VQGANConfig:
         return LLAMAGEN[str(path).lower()]
     path = Path(path)
     if not path.is_file():
-        raise MissingError(f"--vqgan_config {path}: no such file; give a JSON or YAML file or one of {', '.join(LLAMAGEN)}")
+        raise MissingError(f"--vqgan_config {path}: no such file; give a JSON or YAML file or one of "
+                           f"{', '.join(LLAMAGEN)}")
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
@@ -110,14 +112,15 @@ def config_from_values(values: Any, where: str) -> VQGANConfig:
         return _from_llamagen(values, where)
     model = values.get("model", values)
     for _ in range(3):                                       # a diffusion config holds the first stage's inside
-        if isinstance(model, dict) and isinstance(model.get("params"), dict) and "first_stage_config" in model["params"]:
-            model = model["params"]["first_stage_config"]
+        parameters = model.get("params") if isinstance(model, dict) else None
+        if isinstance(parameters, dict) and "first_stage_config" in parameters:
+            model = parameters["first_stage_config"]
     if isinstance(model, dict) and "target" in model:
         return _from_target(model, where)
     if isinstance(model, dict) and "ddconfig" in model:
         return _from_community(model, where)
-    raise InputError(f"{where}: no VQGAN in it; found the keys {', '.join(map(str, values)) or 'none'}, needed model_args "
-                     "(JSON), model.target and model.params (taming, latent diffusion) or codebook_size (LlamaGen)")
+    raise InputError(f"{where}: no VQGAN in it; found keys {', '.join(map(str, values)) or 'none'}, needed "
+                     "model_args (JSON), model.target and model.params (taming) or codebook_size (LlamaGen)")
 
 
 def config_to_values(config: VQGANConfig) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     layout = "taming"
     if any(".conv_blocks." in key for key in state):
         layout, state = "LlamaGen", _from_llamagen(state)
-    bad = next((key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()), None)
+    bad = next((key for key, value in state.items()
+                if value.is_floating_point() and not torch.isfinite(value).all()), None)
     if bad:
         raise InputError(f"{path}: entry {bad} holds NaN or infinite values, needed finite weights")
     return Checkpoint(state, layout, content, str(path))
@@ -81,8 +82,8 @@ def check_against(config: VQGANConfig, checkpoint: Checkpoint) -> None:
         for field in ("variant", "n_embed", "embed_dim", "levels", "l2_norm"):
             found, stated = getattr(own, field), getattr(config, field)
             if found != stated:
-                raise InputError(f"{where}: made with {field} {found}, the config says {stated}; give the config it was "
-                                 "made with")
+                raise InputError(f"{where}: made with {field} {found}, the config says {stated}; give the config "
+                                 "it was made with")
     with torch.device("meta"):
         needed = {key: tuple(value.shape) for key, value in VQGAN(config).state_dict().items()}
     found = {key: tuple(value.shape) for key, value in checkpoint.state.items()}
@@ -97,8 +98,8 @@ def check_against(config: VQGANConfig, checkpoint: Checkpoint) -> None:
                              f"check {_explain(key)}")
     missing = [key for key in needed if key not in found]
     if missing:
-        raise InputError(f"{where}: {missing[0]}: missing ({len(missing)} of {len(needed)} entries), the config needs it "
-                         f"with shape {list(needed[missing[0]])}; check {_explain(missing[0])}")
+        raise InputError(f"{where}: {missing[0]}: missing ({len(missing)} of {len(needed)} entries), the config needs "
+                         f"it with shape {list(needed[missing[0]])}; check {_explain(missing[0])}")
     extra = [key for key in found if key not in needed]
     if extra:
         raise InputError(f"{where}: {extra[0]}: not in a model of this config (shape {list(found[extra[0]])}, "
@@ -114,8 +115,8 @@ def load_vqgan(config: VQGANConfig, checkpoint: Checkpoint) -> VQGAN:
     model.load_state_dict(state, strict=True, assign=True)
     for index, table in enumerate(model.quantize.tables()):
         if len(table) > 1 and bool((table == table[0]).all()):
-            raise InputError(f"{checkpoint.where}: all {len(table)} codes of codebook {index} are equal: an untrained or "
-                             "collapsed model")
+            raise InputError(f"{checkpoint.where}: all {len(table)} codes of codebook {index} are equal: "
+                             "an untrained or collapsed model")
     return model.eval()
 
 

@@ -80,7 +80,9 @@ class Upsample(nn.Module):
         if torch.is_grad_enabled() or 4 * height * width <= STRIP_PIXELS:
             return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         # Row strips with one row of context each: the enlarged input never stands as a whole.
-        out = x.new_empty(batch, channels, 2 * height, 2 * width)
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        shape = (batch, channels, 2 * height, 2 * width)
+        out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
         rows = max(1, STRIP_PIXELS // (4 * width))
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
@@ -150,7 +152,8 @@ class Decoder(nn.Module):
         self.mid = _Middle(widths[-1], config.dropout)
         levels, before = [], widths[-1]
         for number in reversed(range(len(widths))):
-            level = _Level(before, widths[number], config.num_res_blocks + 1, config.attention_at(number), config.dropout)
+            level = _Level(before, widths[number], config.num_res_blocks + 1, config.attention_at(number),
+                           config.dropout)
             if number:
                 level.upsample = Upsample(widths[number])
             levels.insert(0, level)

@@ -125,7 +125,8 @@ class ProductQuantizer(nn.Module):
         return torch.stack(codes, dim=1)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        return torch.cat([_image(book.weight[indices[:, s]], indices[:, s]) for s, book in enumerate(self.codebooks)], dim=1)
+        slices = [_image(book.weight[indices[:, s]], indices[:, s]) for s, book in enumerate(self.codebooks)]
+        return torch.cat(slices, dim=1)
 
 
 class GumbelQuantizer(nn.Module):

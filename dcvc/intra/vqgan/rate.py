@@ -53,7 +53,7 @@ class UniformRate:
 
 
 class StaticRate:
-    """counts: integers (D, K), how often each code was seen at each level. One is added to each: nothing is impossible."""
+    """counts: integers (D, K), how often each code was seen at each level. One is added to each."""
 
     name = "static"
 
