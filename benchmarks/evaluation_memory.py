@@ -57,7 +57,7 @@ def main() -> None:
         rows = []
         for frames in options.frames:
             done = subprocess.run([sys.executable, __file__, "--measure", folder, str(frames)], check=True,
-                                  capture_output=True, text=True)
+                                  stdout=subprocess.PIPE, text=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(rows[-1], flush=True)
     record = {"command": "python benchmarks/evaluation_memory.py --out benchmarks/evaluation_memory.json",

@@ -277,8 +277,8 @@ class Trainer:
         self.dataset.set_epoch(keys[0][0])
         files = "; ".join(self.dataset.describe(index) for _, index in keys)
         raise TrainingError(
-            f"{what} is {float(value.detach()):g} at step {self.step + 1} of {self.stage.label}; the batch's files: {files}. "
-            "Checkpoints before it are untouched; try a lower --learning_rate, then --resume")
+            f"{what} is {float(value.detach()):g} at step {self.step + 1} of {self.stage.label}; "
+            f"the batch's files: {files}. Checkpoints before it are untouched; try a lower --learning_rate, then --resume")
 
     # ---- judging and keeping
 
