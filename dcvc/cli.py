@@ -11,6 +11,8 @@ from dcvc.config import nearest
 # Each module of dcvc/commands/ has add_arguments(parser) and run(options) -> int | None.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "make a small data set, train both codecs on it, show what happened"),
+    "bench": ("bench", "measure speed: dcvc bench data DIR"),
+    "prepare": ("prepare", "re-encode a data set once into quickly seekable segments"),
     "index": ("index", "index a data set of videos, name the files that cannot be used"),
     "train": ("train", "train the P-frame codec (the flags of train_dcvc.py)"),
     "encode": ("encode", "code a video into a dcvc stream"),

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import av
 from torch import Tensor
@@ -77,14 +77,23 @@ class VideoReader:
             raise InputError(f"out: found {out!r}, needed 'rgb' or 'yuv'")
         if count < 1 or start < 0 or start + count > len(self):
             raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, found {len(self)} frames")
-        stack = self._stack(count, crop)
+        planes = self._read(start, count, [crop])[0]
+        return planes.rgb() if out == "rgb" else planes
+
+    def read_crops(self, start: int, count: int, crops: Sequence[tuple[int, int, int, int]]) -> list[Tensor]:
+        """Several crops of the same frames from one decoding; as `read` otherwise."""
+        if count < 1 or start < 0 or start + count > len(self):
+            raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, found {len(self)} frames")
+        return [planes.rgb() for planes in self._read(start, count, crops)]
+
+    def _read(self, start: int, count: int, crops: Sequence[tuple[int, int, int, int] | None]) -> list[Planes]:
+        stacks = [self._stack(count, crop) for crop in crops]
         with self._lock:
             if self.index.counted:
-                self._read_counting(start, count, stack)
+                self._read_counting(start, count, stacks)
             else:
-                self._read_seeking(start, count, stack)
-        planes = stack.planes(self.index.orientation)
-        return planes.rgb() if out == "rgb" else planes
+                self._read_seeking(start, count, stacks)
+        return [stack.planes(self.index.orientation) for stack in stacks]
 
     def __iter__(self) -> Iterator[Tensor]:
         """Every frame in order, uint8 `(3, H, W)`, holding one at a time. Raises ReadError at the first bad frame."""
@@ -94,7 +103,7 @@ class VideoReader:
             for frame in self._sequence(container, stream):
                 if self.index.counted or (number < len(self) and frame.pts == self.index.pts[number]):
                     stack = self._stack(1, None)
-                    self._put(stack, 0, frame, number)
+                    self._put([stack], 0, frame, number)
                     yield stack.planes(self.index.orientation).rgb()[0]
                     number += 1
                 elif number < len(self) and frame.pts is not None and frame.pts > self.index.pts[number]:
@@ -120,9 +129,10 @@ class VideoReader:
         context.thread_count = self._threads
         context.thread_type = "AUTO" if self._threads != 1 else "NONE"
         context.options = decoder_options(context.name)
-        if container.size >= 0 and container.size != self.index.file_size:
+        size = container.size
+        if size >= 0 and size != self.index.file_size:
             container.close()
-            raise ReadError(f"{self.path}: found {container.size} bytes, needed {self.index.file_size} as when it was "
+            raise ReadError(f"{self.path}: found {size} bytes, needed {self.index.file_size} as when it was "
                             "indexed; run `dcvc index` again")
         return container, stream
 
@@ -135,21 +145,21 @@ class VideoReader:
             self._process = os.getpid()
         return self._container, self._stream
 
-    def _read_seeking(self, start: int, count: int, stack: PlaneStack) -> None:
+    def _read_seeking(self, start: int, count: int, stacks: list[PlaneStack]) -> None:
         pts = self.index.pts[start: start + count]
         wanted = {int(time): position for position, time in enumerate(pts)}
         key = int(self.index.keys.searchsorted(pts[0], "right")) - 1
         for back in range(4):
             if key - back < 0:
                 break
-            if self._try_from(int(self.index.keys[key - back]), wanted, start, stack):
+            if self._try_from(int(self.index.keys[key - back]), wanted, start, stacks):
                 return
         self.close()  # seeking did not lead there: from the very start, the file opened anew
-        if not self._try_from(None, wanted, start, stack):
+        if not self._try_from(None, wanted, start, stacks):
             raise self._damaged(start, "FFmpeg gave no such frame")
 
-    def _try_from(self, key: int | None, wanted: dict[int, int], start: int, stack: PlaneStack) -> bool:
-        """Decode from keyframe time `key` (None: the start of the file) until `wanted` are in `stack`."""
+    def _try_from(self, key: int | None, wanted: dict[int, int], start: int, stacks: list[PlaneStack]) -> bool:
+        """Decode from keyframe time `key` (None: the start of the file) until `wanted` are in `stacks`."""
         container, stream = self._opened()
         context = stream.codec_context
         first, missing, waiting = min(wanted), set(wanted), set(wanted)
@@ -170,18 +180,18 @@ class VideoReader:
                 if packet.is_corrupt and packet.pts >= began:
                     raise self._damaged(self._number(packet.pts), "its packet is cut short")
                 context.skip_frame = "NONREF" if skipping and packet.pts < first else "DEFAULT"
-                self._take(context, packet, packet.pts, began, wanted, missing, start, stack, opening)
+                self._take(context, packet, packet.pts, began, wanted, missing, start, stacks, opening)
                 waiting.discard(packet.pts)
                 if not waiting:
                     break
             if began is not None:
                 # Frames shown later may have been referred to already: their flags count, so take them out too.
-                self._take(context, None, first, began, wanted, missing, start, stack, opening)
+                self._take(context, None, first, began, wanted, missing, start, stacks, opening)
             return not missing and (key is None or _is_entry(opening, context.name))
         except av.error.FFmpegError as error:
             raise self._damaged(start, reason(error)) from None
 
-    def _take(self, context, packet, time, began, wanted, missing, start, stack, opening) -> None:
+    def _take(self, context, packet, time, began, wanted, missing, start, stacks, opening) -> None:
         try:
             frames = context.decode(packet)
         except av.error.FFmpegError as error:
@@ -196,16 +206,16 @@ class VideoReader:
             if frame.pts == began:
                 opening.append(frame.key_frame)
             if frame.pts in missing:
-                self._put(stack, wanted[frame.pts], frame, start + wanted[frame.pts])
+                self._put(stacks, wanted[frame.pts], frame, start + wanted[frame.pts])
                 missing.discard(frame.pts)
 
-    def _read_counting(self, start: int, count: int, stack: PlaneStack) -> None:
+    def _read_counting(self, start: int, count: int, stacks: list[PlaneStack]) -> None:
         container, stream = self._open()
         try:
             number = 0
             for number, frame in enumerate(self._sequence(container, stream)):
                 if start <= number:
-                    self._put(stack, number - start, frame, number)
+                    self._put(stacks, number - start, frame, number)
                 if number == start + count - 1:
                     return
             raise self._damaged(number, "FFmpeg gave no such frame")
@@ -227,12 +237,13 @@ class VideoReader:
         except av.error.FFmpegError as error:
             raise self._damaged(number, reason(error)) from None
 
-    def _put(self, stack: PlaneStack, position: int, frame: av.VideoFrame, number: int) -> None:
-        if (frame.height, frame.width) != stack.coded_size or frame.format.name != self.index.pix_fmt:
-            height, width = stack.coded_size
+    def _put(self, stacks: list[PlaneStack], position: int, frame: av.VideoFrame, number: int) -> None:
+        if (frame.height, frame.width) != stacks[0].coded_size or frame.format.name != self.index.pix_fmt:
+            height, width = stacks[0].coded_size
             raise self._damaged(number, f"it is {frame.width}x{frame.height} {frame.format.name}, "
                                         f"needed {width}x{height} {self.index.pix_fmt}")
-        stack.put(position, frame)
+        for stack in stacks:
+            stack.put(position, frame)
 
     def _number(self, time: int) -> int:
         return int(self.index.pts.searchsorted(time))

@@ -1,0 +1,145 @@
+"""How fast readers give training samples from a folder of videos: ours, OpenCV, torchcodec, a PNG folder, the bound.
+
+All readers take the same samples (file, start, crop), in turns within one run; the medians are compared.
+A sample is `gop` frames at a random start, cropped. "opened" means a file opened anew for each sample.
+"""
+
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+
+from dcvc.data.image_sequences import read_image
+from dcvc.data.video_reader import VideoReader
+from dcvc.data.video_table import VideoTable
+from dcvc.errors import InputError
+
+Sample = tuple[int, int, tuple[int, int, int, int]]  # row, start, crop
+
+
+def bench_data(table: VideoTable, *, gop: int = 7, crop: int = 256, samples: int = 40, seed: int = 0,
+               png: bool = False) -> dict:
+    """Median CPU-bound milliseconds per sample of every reader, and its speed relative to ours (RGB)."""
+    rows = np.flatnonzero((table.frames >= gop) & (np.minimum(table.height, table.width) >= crop))
+    if not len(rows):
+        raise InputError(f"no video has {gop} frames of at least {crop}x{crop}; choose --crop_size or --gop_size")
+    rng = np.random.default_rng(seed)
+    chosen = [_draw(table, int(rng.choice(rows)), gop, crop, rng) for _ in range(samples)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            readers = _readers(table, gop, chosen, Path(folder) if png else None)
+            times: dict[str, list[float]] = {name: [] for name in readers}
+            for read in readers.values():
+                read(chosen[0])
+            for sample in chosen:
+                for name, read in readers.items():
+                    began = time.perf_counter()
+                    read(sample)
+                    times[name].append(1000 * (time.perf_counter() - began))
+    finally:
+        torch.set_num_threads(threads)
+    means = {name: statistics.median(values) for name, values in times.items()}
+    ratios = {name: statistics.median(theirs / ours for theirs, ours in zip(values, times["dcvc"], strict=True))
+              for name, values in times.items()}
+    return {"samples": samples, "gop": gop, "crop": crop,
+            "readers": {n: {"ms": round(means[n], 2), "times_ours": round(ratios[n], 3)} for n in readers}}
+
+
+def _draw(table: VideoTable, row: int, gop: int, crop: int, rng: np.random.Generator) -> Sample:
+    top, left = (int(rng.integers(size - crop + 1)) for size in (int(table.height[row]), int(table.width[row])))
+    return row, int(rng.integers(int(table.frames[row]) - gop + 1)), (top, left, crop, crop)
+
+
+def _readers(table: VideoTable, gop: int, chosen: list[Sample], folder: Path | None) -> dict[str, Callable]:
+    kept = {row: VideoReader(table.path(row), index=table.row(row)) for row in {s[0] for s in chosen}}
+    readers = {
+        "dcvc": lambda s: kept[s[0]].read(s[1], gop, s[2]),
+        "dcvc planes": lambda s: kept[s[0]].read(s[1], gop, s[2], out="yuv"),
+        "bound (decode only)": lambda s: _decode_only(kept[s[0]], s[1], gop),
+        "dcvc, 4 crops": lambda s: kept[s[0]].read_crops(s[1], gop, [s[2]] * 4),
+    }
+    if importlib.util.find_spec("cv2"):
+        import cv2
+
+        cv2.setNumThreads(1)
+        readers["opencv opened"] = lambda s: _opencv(cv2, kept[s[0]].path, s, gop)
+    if importlib.util.find_spec("torchcodec"):
+        from torchcodec.decoders import VideoDecoder
+
+        decoders = {row: VideoDecoder(reader.path, num_ffmpeg_threads=1) for row, reader in kept.items()}
+        readers["torchcodec kept open"] = lambda s: _torchcodec(decoders[s[0]], s, gop)
+    if folder is not None:
+        _write_pictures(kept, chosen, gop, folder)
+        readers["png folder"] = lambda s: torch.stack(
+            [read_image(str(folder / f"{s[0]}_{s[1] + t}.png"), s[2]) for t in range(gop)])
+    return readers
+
+
+def _decode_only(reader: VideoReader, start: int, gop: int) -> None:
+    """The bound: seek and decode the very packets a sample needs, throw the frames away."""
+    container, stream = reader._opened()
+    pts = reader.index.pts[start: start + gop]
+    key = reader.index.keys[reader.index.keys.searchsorted(pts[0], "right") - 1]
+    container.seek(int(key), stream=stream, backward=True)
+    waiting, first, context = set(pts.tolist()), int(pts[0]), stream.codec_context
+    for packet in container.demux(stream):
+        if packet.pts is None:
+            continue
+        context.skip_frame = "NONREF" if context.name in ("h264", "hevc") and packet.pts < first else "DEFAULT"
+        context.decode(packet)
+        waiting.discard(packet.pts)
+        if not waiting:
+            break
+    context.decode(None)
+
+
+def _opencv(cv2, path: str, sample: Sample, gop: int) -> torch.Tensor:
+    _, start, (top, left, height, width) = sample
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    capture.set(cv2.CAP_PROP_POS_FRAMES, start)
+    frames = []
+    for _ in range(gop):
+        ok, frame = capture.read()
+        if ok:
+            frames.append(cv2.cvtColor(frame[top: top + height, left: left + width], cv2.COLOR_BGR2RGB))
+    capture.release()
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous() if frames else torch.empty(0)
+
+
+def _torchcodec(decoder, sample: Sample, gop: int) -> torch.Tensor:
+    _, start, (top, left, height, width) = sample
+    return decoder[start: start + gop][:, :, top: top + height, left: left + width].contiguous()
+
+
+def _write_pictures(kept: dict[int, VideoReader], chosen: list[Sample], gop: int, folder: Path) -> None:
+    for row, start, _ in chosen:
+        for t, frame in enumerate(kept[row].read(start, gop)):
+            path = folder / f"{row}_{start + t}.png"
+            if not path.exists():
+                Image.fromarray(frame.permute(1, 2, 0).numpy()).save(path)
+
+
+def as_table(result: dict) -> str:
+    """The result as lines of text; ratios above 1 are slower than ours."""
+    lines = [f"{result['gop']} frames, crop {result['crop']}, {result['samples']} samples (medians)",
+             f"{'reader':<24}{'ms/sample':>10}{'x ours':>9}"]
+    lines += [f"{name:<24}{entry['ms']:>10}{entry['times_ours']:>9}" for name, entry in result["readers"].items()]
+    return "\n".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """What the peers were, for records."""
+    found = {"av": av.__version__, "torch": torch.__version__}
+    for name in ("cv2", "torchcodec"):
+        if importlib.util.find_spec(name):
+            found[name] = importlib.import_module(name).__version__
+    return found
