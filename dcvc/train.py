@@ -278,7 +278,8 @@ class Trainer:
         files = "; ".join(self.dataset.describe(index) for _, index in keys)
         raise TrainingError(
             f"{what} is {float(value.detach()):g} at step {self.step + 1} of {self.stage.label}; "
-            f"the batch's files: {files}. Checkpoints before it are untouched; try a lower --learning_rate, then --resume")
+            f"the batch's files: {files}. "
+            "Checkpoints before it are untouched; try a lower --learning_rate, then --resume")
 
     # ---- judging and keeping
 
