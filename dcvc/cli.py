@@ -17,6 +17,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train the P-frame codec (the flags of train_dcvc.py)"),
     "encode": ("encode", "code a video into a dcvc stream"),
     "decode": ("decode", "decode a dcvc stream into a video, PNG files or y4m"),
+    "eval": ("eval", "measure trained codecs on whole videos"),
+    "compare": ("compare", "measure x264, x265, AV1 and VP9 on the same frames"),
+    "report": ("report", "make one HTML page of results files"),
 }
 
 

@@ -1,0 +1,148 @@
+"""Results files -> the page's data, and the page."""
+
+import html
+import json
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from dcvc.bd import bd, quality_for_bd
+from dcvc.errors import InputError, ReadError
+from dcvc.report.pictures import embed
+from dcvc.results import check_results, curves, read_results
+
+METRICS = {"psnr": "RGB PSNR (dB), mean of frames", "psnr_of_mean_mse": "RGB PSNR (dB), of mean MSE",
+           "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
+BD_METRICS = ("psnr", "psnr_yuv", "ms_ssim")
+PICTURE_BUDGET = 11_000_000     # characters; the page stays below 15 MB with its numbers
+
+
+def write_report(results: Sequence[dict | str | os.PathLike], out: str | os.PathLike, *, anchor: str | None = None,
+                 title: str = "Video codec comparison") -> Path:
+    """Write one HTML page without any outside reference from results tables or files, and return its path.
+
+    anchor: the codec that BD rates are counted against; by default the first anchor in the results.
+    Raises InputError (no results, another schema, unknown anchor, files about different frames), MissingError,
+    ReadError. Pictures that are gone are left out, and the page says so."""
+    tables, folders = [], []
+    for item in results:
+        if isinstance(item, dict):
+            check_results(item, "results")
+            tables.append(item)
+            folders.append(Path())
+        else:
+            tables.append(read_results(item))
+            folders.append(Path(item).parent)
+    data = page_data(tables, folders, anchor)
+    data["title"] = title
+    page = files("dcvc.report")
+    text = page.joinpath("page.html").read_text(encoding="utf-8")
+    # "</" would end the script element, wherever a name brought it in.
+    payload = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
+    for mark, value in (("/*STYLE*/", page.joinpath("page.css").read_text(encoding="utf-8")),
+                        ("/*SCRIPT*/", page.joinpath("page.js").read_text(encoding="utf-8")),
+                        ("<!--TITLE-->", html.escape(title)), ("/*DATA*/", payload)):
+        text = text.replace(mark, value)
+    target = Path(out)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, target)
+    except OSError as error:
+        raise ReadError(f"{target}: cannot be written ({error.strerror or error})") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | None) -> dict[str, Any]:
+    """Everything the page shows, as JSON values."""
+    if not tables:
+        raise InputError("report: found no results, needed at least one results file")
+    sequences = _joined_sequences(tables)
+    points = [point for table in tables for point in table["points"]]
+    if not points:
+        raise InputError("report: found no measured point in the results, needed at least one")
+    kinds = {point["codec"]: point["kind"] for point in points}
+    if anchor is not None and anchor not in kinds:
+        raise InputError(f"--anchor: found {anchor!r}, needed one of {', '.join(kinds)}")
+    # The curve with most points serves where nothing is called an anchor.
+    anchor = anchor or next((codec for codec, kind in kinds.items() if kind == "anchor"), next(iter(kinds)))
+    pictures, lost = _pictures(tables, folders)
+    return {
+        "metrics": {key: text for key, text in METRICS.items() if any(key in p["mean"] for p in points)},
+        "codecs": kinds, "anchor": anchor, "sequences": sequences,
+        "points": [_slim(point) for point in points],
+        "bd": {m: _deltas(points, m, anchor, [s["name"] for s in sequences]) for m in BD_METRICS},
+        "pictures": pictures, "lost_pictures": lost,
+        "missing": [gone for table in tables for gone in table.get("missing", [])],
+        "made": [{"command": t["command"], "settings": t.get("settings", {}), "made_by": t.get("made_by", {})}
+                 for t in tables],
+    }
+
+
+def _joined_sequences(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same sequences in all tables. Refuses tables about other frames: their curves cannot be compared."""
+    first = {s["name"]: s for s in tables[0]["sequences"]}
+    for table in tables[1:]:
+        other = {s["name"]: s for s in table["sequences"]}
+        if other.keys() != first.keys():
+            only = sorted(other.keys() ^ first.keys())
+            raise InputError(f"report: sequence '{only[0]}' is in one results file only; needed the same in all")
+        for name, sequence in other.items():
+            if sequence.get("digest") != first[name].get("digest"):
+                raise InputError(f"report: sequence '{name}' has other frames in two results files "
+                                 f"({first[name]['frames']} and {sequence['frames']} frames); needed the same content")
+    return list(first.values())
+
+
+def _slim(point: dict[str, Any]) -> dict[str, Any]:
+    """A point with its per-frame numbers rounded: pages are read, not computed with."""
+    rows = []
+    for row in point["sequences"]:
+        frames = row["per_frame"]
+        terms = {term: [round(v) for v in values] for term, values in frames.get("terms", {}).items()}
+        rows.append({**{k: v for k, v in row.items() if k not in ("per_frame", "snapshot")}, "type": frames["type"],
+                     "frame_bits": [round(v) for v in frames["bits"]],
+                     "frame_psnr": [round(v, 2) for v in frames["psnr"]], "terms": terms})
+    return {**point, "sequences": rows}
+
+
+def _deltas(points: list[dict], metric: str, anchor: str, sequences: list[str]) -> list[dict[str, Any]]:
+    """BD of every codec but the anchor, over the mean curve and per sequence."""
+    found = []
+    for name in [None, *sequences]:
+        by_codec = {codec: [(rate, quality_for_bd(metric, quality)) for rate, quality in values]
+                    for codec, values in curves(points, metric, name).items()}
+        for codec, curve in by_codec.items():
+            if codec != anchor:
+                delta = bd(by_codec.get(anchor, []), curve).as_dict()
+                found.append({"sequence": name or "mean curve", "codec": codec, **delta})
+    return found
+
+
+def _pictures(tables: list[dict], folders: list[Path]) -> tuple[dict, list[str]]:
+    originals: dict[str, Path] = {}
+    decoded: dict[str, tuple[str, Path]] = {}
+    for table, folder in zip(tables, folders, strict=True):
+        for sequence in table["sequences"]:
+            file = (sequence.get("snapshot") or {}).get("file")
+            if file and sequence["name"] not in originals:
+                originals[sequence["name"]] = _located(file, folder)
+        for point in table["points"]:
+            for row in point["sequences"]:
+                file = (row.get("snapshot") or {}).get("file")
+                if file:
+                    key = f"{point['codec']}|{point['setting']}|{row['name']}"
+                    decoded[key] = (row["name"], _located(file, folder))
+    return embed(originals, decoded, PICTURE_BUDGET)
+
+
+def _located(file: str, folder: Path) -> Path:
+    """A picture by its stored path or, when results were moved, in the same folder beside the results file."""
+    path = Path(file)
+    beside = folder / path.parent.name / path.name
+    return beside if beside.is_file() else path

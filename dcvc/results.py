@@ -1,0 +1,101 @@
+"""The results file: what was measured, on what, with what. JSON, schema in docs/evaluation.md. No torch."""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dcvc import __version__
+from dcvc.errors import InputError, MissingError, ReadError
+
+SCHEMA, VERSION = "dcvc-results", 1
+QUALITIES = ("psnr", "psnr_of_mean_mse", "psnr_yuv", "psnr_yuv_of_mean_mse", "ms_ssim", "lpips")
+AVERAGED = ("bpp", *QUALITIES)
+
+
+def new_results(command: str, sequences: list[dict], settings: dict[str, Any]) -> dict[str, Any]:
+    """An empty results table. sequences: name, width, height, fps, frames, colour, digest of each."""
+    return {"schema": SCHEMA, "version": VERSION, "command": command, "settings": settings,
+            "made_by": {"dcvc": __version__, "python": platform.python_version(),
+                        **{name: _version(name) for name in ("torch", "av", "pytorch-msssim", "bjontegaard")}},
+            "sequences": sequences, "points": [], "missing": []}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def make_point(codec: str, kind: str, setting: str, rates: str, settings: dict[str, Any],
+               sequences: list[dict[str, Any]]) -> dict[str, Any]:
+    """One point of a rate-distortion curve; its mean counts every sequence the same.
+
+    kind: "neural", "anchor", "intra" or "copy". rates: "written" or "estimate"."""
+    if not sequences:
+        raise InputError(f"{codec} {setting}: found no sequences, needed at least one")
+    mean = {key: math.fsum(s[key] for s in sequences) / len(sequences) for key in AVERAGED if key in sequences[0]}
+    return {"codec": codec, "kind": kind, "setting": setting, "rates": rates, "settings": settings,
+            "mean": mean, "sequences": sequences}
+
+
+def write_results(path: str | os.PathLike, results: dict[str, Any]) -> None:
+    """Atomically. Raises ReadError when the place cannot be written."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(partial, target)
+    except OSError as error:
+        raise ReadError(f"{target}: cannot be written ({error.strerror or error})") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_results(path: str | os.PathLike) -> dict[str, Any]:
+    """Raises MissingError, ReadError (no JSON), InputError (another schema or version)."""
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"{path}: no such results file") from None
+    except (OSError, ValueError) as error:
+        raise ReadError(f"{path}: cannot be read as JSON ({error})") from None
+    check_results(results, str(path))
+    return results
+
+
+def check_results(results: Any, where: str) -> None:
+    found = (results.get("schema"), results.get("version")) if isinstance(results, dict) else (None, None)
+    if found != (SCHEMA, VERSION):
+        raise InputError(f"{where}: found schema {found[0]} version {found[1]}, needed {SCHEMA} version {VERSION}; "
+                         "make it again with dcvc eval or dcvc compare")
+    missing = [key for key in ("sequences", "points", "command") if key not in results]
+    if missing:
+        raise InputError(f"{where}: found no '{missing[0]}', needed it in a results file")
+
+
+def curves(points: Iterable[dict[str, Any]], metric: str, sequence: str | None = None) -> dict[str, list]:
+    """Codec -> [(bpp, quality)] sorted by rate, of the mean or of one sequence, where that metric was measured."""
+    found: dict[str, list] = {}
+    for point in points:
+        row = point["mean"] if sequence is None else next((s for s in point["sequences"] if s["name"] == sequence), {})
+        if metric in row:
+            found.setdefault(point["codec"], []).append((row["bpp"], row[metric]))
+    return {codec: sorted(values) for codec, values in found.items()}
+
+
+def results_rows(results: dict[str, Any]) -> str:
+    """A plain table of every point's means, for the terminal."""
+    lines = [f"{'codec':<22}{'setting':<16}{'bpp':>9}{'PSNR':>8}{'PSNR YUV':>10}{'MS-SSIM':>9}  rates"]
+    for p in results["points"]:
+        m = p["mean"]
+        lines.append(f"{p['codec'][:21]:<22}{p['setting'][:15]:<16}{m['bpp']:>9.4f}{m['psnr']:>8.2f}"
+                     f"{m['psnr_yuv']:>10.2f}{m['ms_ssim']:>9.4f}  {p['rates']}")
+    lines += [f"{gone['codec']}: left out, {gone['reason']}" for gone in results["missing"]]
+    return "\n".join(lines)
