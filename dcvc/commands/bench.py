@@ -1,24 +1,33 @@
-"""Measure speed on this machine: `dcvc bench data DIR` compares video readers on your own folder."""
+"""Measure speed on this machine: `dcvc bench data DIR` compares video readers, `dcvc bench index` a million files."""
 
 import argparse
 import json
 
 from dcvc.bench.data import as_table, bench_data, versions
+from dcvc.bench.index import bench_index
 from dcvc.data.video_table import build_table
+from dcvc.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("data",), help="data: OpenCV, torchcodec and PNG files beside our reader")
-    parser.add_argument("video_dir", nargs="+", help="folders, video files, .txt lists of paths or an index")
+    parser.add_argument("what", choices=("data", "index"), help="data: OpenCV, torchcodec and PNG files beside our "
+                        "reader; index: a simulated data set of many files")
+    parser.add_argument("video_dir", nargs="*", help="data: folders, video files, .txt lists of paths or an index")
     parser.add_argument("--gop_size", type=int, default=7, help="frames per sample")
     parser.add_argument("--crop_size", type=int, default=256, help="pixels")
     parser.add_argument("--samples", type=int, default=40, help="samples per reader")
     parser.add_argument("--seed", type=int, default=0, help="which samples")
     parser.add_argument("--png", action="store_true", help="also write the samples as PNG files and read these")
+    parser.add_argument("--files", type=int, default=1_000_000, help="index: simulated files")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.what == "index":
+        print(json.dumps(bench_index(options.files), indent=2))
+        return
+    if not options.video_dir:
+        raise InputError("video_dir: missing, needed a folder of videos after `dcvc bench data`")
     result = bench_data(build_table(options.video_dir), gop=options.gop_size, crop=options.crop_size,
                         samples=options.samples, seed=options.seed, png=options.png)
     print(json.dumps({**result, "versions": versions()}, indent=2) if options.json else as_table(result))

@@ -22,8 +22,8 @@ QUALITIES = {
 }
 
 
-def prepare(table: VideoTable, out: str | os.PathLike, *, quality: str = "visual", segment: int = 64, keyframe: int = 4,
-            short_side: int | None = None, crf: int | None = None,
+def prepare(table: VideoTable, out: str | os.PathLike, *, quality: str = "visual", segment: int = 64,
+            keyframe: int = 4, short_side: int | None = None, crf: int | None = None,
             progress: Callable[[Iterable, int], Iterable] | None = None) -> dict:
     """Write every video of `table` into `out` as MP4 segments of `segment` frames, a keyframe every `keyframe`.
 
@@ -42,7 +42,7 @@ def prepare(table: VideoTable, out: str | os.PathLike, *, quality: str = "visual
     chosen = {"crf": str(crf)} if crf is not None else QUALITIES[quality]
     options = {"preset": "veryfast", "tune": "fastdecode", "g": str(keyframe), "bf": "0", "sc_threshold": "0", **chosen}
     settings = {"quality": quality, "segment": segment, "keyframe": keyframe, "short_side": short_side,
-                "encoder": "libx264", "options": options, "ffmpeg": ".".join(map(str, av.library_versions["libavcodec"]))}
+                "encoder": "libx264", "options": options, "libavcodec": list(av.library_versions["libavcodec"])}
     segments = []
     rows = range(len(table))
     for i in progress(rows, len(rows)) if progress else rows:

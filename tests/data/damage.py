@@ -78,7 +78,8 @@ def judge(path: Path, original: dict[Any, tuple[int, bool, bool]]) -> dict[str, 
     """Counts: good frames, refused windows; wrong: equal neither to the sequential decode of the damaged file nor to
     the undamaged video; concealed: not the undamaged frame, and flagged by the sequential decode; needless: refused
     although the sequential decode met no error since the keyframe before."""
-    counts = {"good": 0, "refused": 0, "unopened": 0, "wrong": 0, "concealed": 0, "needless": 0, "undefined": 0, "slow": 0}
+    names = ("good", "refused", "unopened", "wrong", "concealed", "needless", "undefined", "slow")
+    counts = dict.fromkeys(names, 0)
     began = time.monotonic()
     try:
         reader = VideoReader(path)

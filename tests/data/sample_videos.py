@@ -26,7 +26,7 @@ def textures(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
 def encode(path: Path, codec: str, frames: np.ndarray, *, pix_fmt="yuv420p", options=None, pts=None, rate=25,
            mux=None, rotate=0, cut=0, offset=0, full_range=False, cover=False) -> Path:
     """Write `frames` as a video. cut: shown only from this frame on (an edit list); offset: first time in frames."""
-    with av.open(str(path), "w", options=mux or {}) as out:
+    with av.open(str(path), "w", options={"fflags": "+bitexact", **(mux or {})}) as out:
         stream = out.add_stream(codec, rate=rate)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pix_fmt
         stream.options = options or {}
