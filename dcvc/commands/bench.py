@@ -10,8 +10,8 @@ from dcvc.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("data", "index"), help="data: OpenCV, torchcodec and PNG files beside our "
-                        "reader; index: a simulated data set of many files")
+    parser.add_argument("what", choices=("data", "index", "coding"), help="data: OpenCV, torchcodec and PNG files "
+                        "beside our reader; index: a simulated data set of many files; coding: the codec itself")
     parser.add_argument("video_dir", nargs="*", help="data: folders, video files, .txt lists of paths or an index")
     parser.add_argument("--gop_size", type=int, default=7, help="frames per sample")
     parser.add_argument("--crop_size", type=int, default=256, help="pixels")
@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.what == "coding":
+        from dcvc.bench.coding import as_text, bench_coding
+
+        result = bench_coding()
+        print(json.dumps({**result, "versions": versions()}, indent=2) if options.json else as_text(result))
+        return
     if options.what == "index":
         print(json.dumps(bench_index(options.files), indent=2))
         return

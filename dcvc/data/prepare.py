@@ -15,7 +15,7 @@ from dcvc.data.video_table import VideoTable, write_atomically
 from dcvc.data.video_writer import VideoWriter
 from dcvc.errors import InputError
 
-# Intra-only lossless or visually lossless H.264: any frame is its own entry point, and x264 decodes it fastest.
+# x264's rate setting of each.
 QUALITIES = {
     "lossless": {"qp": "0"},
     "visual": {"crf": "12"},
@@ -35,9 +35,9 @@ def prepare(table: VideoTable, out: str | os.PathLike, *, quality: str = "visual
     folder = Path(out)
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: found files in it, needed an empty or new folder")
-    if quality not in QUALITIES or segment < 1 or keyframe < 1 or (short_side is not None and short_side < 2):
-        raise InputError(f"quality {quality!r}, segment {segment}, keyframe {keyframe}, short_side {short_side}: needed "
-                         f"one of {', '.join(QUALITIES)}, and numbers from 1 up")
+    if quality not in QUALITIES or min(segment, keyframe) < 1 or (short_side is not None and short_side < 2):
+        raise InputError(f"quality {quality!r}, segment {segment}, keyframe {keyframe}, short_side {short_side}: "
+                         f"needed one of {', '.join(QUALITIES)}, and numbers from 1 up")
     folder.mkdir(parents=True, exist_ok=True)
     chosen = {"crf": str(crf)} if crf is not None else QUALITIES[quality]
     options = {"preset": "veryfast", "tune": "fastdecode", "g": str(keyframe), "bf": "0", "sc_threshold": "0", **chosen}

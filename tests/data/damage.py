@@ -87,7 +87,8 @@ def judge(path: Path, original: dict[Any, tuple[int, bool, bool]]) -> dict[str, 
         counts["unopened"] = 1
         return counts
     expected = decode_all(path)
-    # Where a damaged slice ends early without a flag, FFmpeg leaves what the buffer held: two plain decodes differ.
+    # Where a damaged slice ends early without a flag, FFmpeg leaves what the buffer held: two plain decodes differ
+    # (or one lacks the frame): "undefined", there is nothing to compare with.
     other = decode_all(path, threads=3)
     ordered = list(expected) if reader.index.counted else reader.index.pts.tolist()
     for start in range(0, len(reader), 3):
@@ -102,8 +103,9 @@ def judge(path: Path, original: dict[Any, tuple[int, bool, bool]]) -> dict[str, 
         for position, when in enumerate(times):
             check, _, flagged = expected.get(when, (None, True, True))
             got, whole = checksum(planes, position), original.get(when, (None,))[0]
-            counts["undefined"] += check != other.get(when, (None,))[0]
-            counts["wrong"] += got not in (check, whole) and check == other.get(when, (None,))[0]
+            counts["undefined"] += check is None or check != other.get(when, (None,))[0]
+            defined = check is not None and check == other.get(when, (None,))[0]
+            counts["wrong"] += defined and got not in (check, whole)
             counts["concealed"] += flagged and got == check != whole
             counts["good"] += 1
     reader.close()
