@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dcvc.errors import InputError
 from dcvc.intra.vqgan.model import VQGAN
-from dcvc.intra.vqgan.quantizers import EMACodebook
+from dcvc.intra.vqgan.quantizers import EMACodebook, nearest_codes
 
 DEAD_BELOW = 0.02                                            # of the mean use: such a code is started anew
 SMOOTHING = 1e-5
@@ -43,6 +43,19 @@ class CodebookTrainer:
                 scale = torch.rand(len(book.weight), 1, generator=generator)
                 shrink = scale.to(z) if self.variant == "RVQ" else 1.0
                 self._place(book, torch.arange(len(book.weight), device=z.device), vectors, generator, shrink)
+                if self.variant != "RVQ":
+                    self._settle(book, vectors)
+
+    @staticmethod
+    def _settle(book: EMACodebook, vectors: Tensor, rounds: int = 10) -> None:
+        """k-means from the placed codes; one that nothing chooses stays where it is."""
+        for _ in range(rounds):
+            chosen = nearest_codes(vectors, book.weight)
+            count = torch.bincount(chosen, minlength=len(book.weight)).to(vectors)
+            total = torch.zeros_like(book.weight).index_add_(0, chosen, vectors)
+            book.weight.data.copy_(torch.where(count[:, None] > 0, total / count.clamp_min(1)[:, None], book.weight))
+        book.cluster_size.copy_(count.clamp_min(1e-3))
+        book.embed_avg.copy_(book.weight * book.cluster_size[:, None])
 
     def _assignments(self, z: Tensor, codes: Tensor) -> list[tuple[EMACodebook, Tensor, Tensor]]:
         """(codebook, vectors (n, e), codes (n,)) of each codebook."""

@@ -1,0 +1,147 @@
+"""Learn how often codes occur and how they depend on their neighbours, and store both in the VQGAN's checkpoint."""
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dcvc.data import VideoValidationDataset
+from dcvc.errors import InputError, TrainingError
+from dcvc.intra.vqgan.codec import VQGANIFrameModel
+from dcvc.intra.vqgan.containers import read_file, save_atomically
+from dcvc.intra.vqgan.prior import CodePrior, PriorConfig
+from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
+
+
+@dataclass(frozen=True)
+class PriorTrainingConfig:
+    """frames_per_video: evenly spaced, each also mirrored; steps of `batch_size` windows of `window` codes a side."""
+
+    frames_per_video: int = 24
+    mirrored: bool = True
+    steps: int = 3000
+    batch_size: int = 16
+    window: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    held_out: float = 0.1                                    # of the videos' frames: which weights are kept
+    hidden: int = 192
+    channels: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("frames_per_video", "steps", "batch_size", "window"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name}: found {getattr(self, name)}, needed at least 1")
+
+
+def frames_of(videos: VideoValidationDataset, index: int, wanted: int) -> Iterator[Tensor]:
+    """About `wanted` evenly spaced frames (3, H, W) of a video, in constant memory."""
+    total = len(videos.files[index])
+    chosen = set(np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist())
+    for number, frame in enumerate(videos.stream(index)):
+        if number in chosen:
+            yield frame
+
+
+def collect_codes(codec: VQGANIFrameModel, videos: VideoValidationDataset, config: PriorTrainingConfig,
+                  quiet: bool = False) -> list[Tensor]:
+    """Code maps int64 (D, h, w) of the chosen frames."""
+    maps = []
+    for index in tqdm(range(len(videos)), desc="codes", unit="video", file=sys.stderr, disable=quiet):
+        for frame in frames_of(videos, index, config.frames_per_video):
+            for view in (frame, frame.flip(-1)) if config.mirrored else (frame,):
+                codes = codec.encode_indices(view[None]).cpu()
+                maps.append(codes if codec.levels == 1 else codes[0])
+    return maps
+
+
+def count_codes(maps: Sequence[Tensor], levels: int, codes: int) -> Tensor:
+    """Histogram int64 (D, K)."""
+    return torch.stack([sum(torch.bincount(one[level].flatten(), minlength=codes) for one in maps)
+                        for level in range(levels)])
+
+
+def _windows(maps: Sequence[Tensor], config: PriorTrainingConfig, step: int) -> Tensor:
+    """A batch of windows (B, D, s, s) with random corners; even corners keep the order of passes varied."""
+    rng = np.random.default_rng((config.seed, step))
+    side = min(config.window, *(min(one.shape[-2:]) for one in maps))
+    areas = np.array([one.shape[-2] * one.shape[-1] for one in maps], dtype=float)
+    batch = []
+    for choice in rng.choice(len(maps), config.batch_size, p=areas / areas.sum()):
+        y, x = (int(rng.integers(size - side + 1)) for size in maps[choice].shape[-2:])
+        batch.append(maps[choice][:, y:y + side, x:x + side])
+    return torch.stack(batch)
+
+
+@torch.no_grad()
+def mean_bits(network: CodePrior, maps: Sequence[Tensor]) -> float:
+    """Bits per code over whole maps."""
+    total = sum(float(network.loss(one[None])) * one.numel() for one in maps)
+    return total / sum(one.numel() for one in maps)
+
+
+def fit_prior(network: CodePrior, maps: Sequence[Tensor], config: PriorTrainingConfig, quiet: bool = False) -> float:
+    """Train on code maps; keeps the weights that are best on the held-out last part. Returns their bits per code."""
+    held = max(1, round(len(maps) * config.held_out)) if len(maps) > 1 else 0
+    # Every k-th map is held out: neighbours in the list are frames of one video.
+    kept = set(np.linspace(0, len(maps) - 1, held).round().astype(int).tolist()) if held else set()
+    train = [one for number, one in enumerate(maps) if number not in kept]
+    judge = [maps[number] for number in sorted(kept)] or train
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
+    best, weights = math.inf, None
+    bar = tqdm(range(config.steps), desc="prior", unit="step", file=sys.stderr, disable=quiet)
+    every = max(1, config.steps // 10)
+    for step in bar:
+        for group in optimizer.param_groups:
+            warm = min(1.0, (step + 1) / min(100, config.steps))
+            group["lr"] = config.learning_rate * warm * (0.505 + 0.495 * math.cos(math.pi * step / config.steps))
+        loss = network.loss(_windows(train, config, step))
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(f"prior training: loss is {loss.item()} at step {step}; try a lower --learning_rate")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % every == 0 or step + 1 == config.steps:
+            bits = mean_bits(network, judge)
+            bar.set_postfix(held_out=f"{bits:.3f}", train=f"{loss.item():.3f}")
+            if bits < best:
+                best, weights = bits, {key: value.clone() for key, value in network.state_dict().items()}
+    network.load_state_dict(weights)
+    return best
+
+
+def train_prior(vqgan_config: str | Path, vqgan_checkpoint: str | Path, videos: str | Path | Sequence[str | Path],
+                output: str | Path, config: PriorTrainingConfig | None = None, device: str = "cpu",
+                quiet: bool = False) -> dict[str, float]:
+    """Write `output`: the VQGAN's checkpoint with a histogram and a learned prior of its codes on `videos`.
+
+    Returns bits per code: uniform, static (in sample), prior (held-out frames), and how many frames were seen.
+    Raises InputError when output exists, and what reading models and videos raises.
+    """
+    config, output = config or PriorTrainingConfig(), Path(output)
+    if output.exists():
+        raise InputError(f"{output}: exists already; choose another --output")
+    codec = VQGANIFrameModel(vqgan_config, vqgan_checkpoint, device)
+    maps = collect_codes(codec, VideoValidationDataset(videos), config, quiet)
+    counts = count_codes(maps, codec.levels, codec.codes)
+    torch.manual_seed(config.seed)
+    network = CodePrior(PriorConfig(codec.levels, codec.codes, config.channels, config.hidden))
+    network.set_codebooks(codec.model.quantize.tables())
+    bits = fit_prior(network, maps, config, quiet)
+    content = {key: value for key, value in read_file(vqgan_checkpoint).items() if key != "training"}
+    if all(isinstance(value, Tensor) for value in content.values()):
+        content = {"model": content}                         # a bare table of weights
+    save_atomically(output, {**content, KEY: rate_models_to_file(counts, network)})
+    share = counts.double() / counts.sum(1, keepdim=True)
+    static = float(-(share * torch.log2(share.clamp_min(1e-12))).sum(1).mean())
+    return {"uniform": math.log2(codec.codes), "static": static, "prior": bits, "frames": float(len(maps))}
+
+
