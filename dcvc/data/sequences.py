@@ -100,8 +100,9 @@ class EvalSequence:
 
 def open_sequences(source: str | os.PathLike, preset: str | None = None, max_frames: int | None = None,
                    raw_size: tuple[int, int] | None = None, raw_depth: int | None = None) -> list[EvalSequence]:
-    """Everything to evaluate at `source`: a video, a raw .yuv file (4:2:0; size from its name or `raw_size` =
-    (width, height)), a folder of these, folders of pictures, or a test set named by `preset` (a key of PRESETS).
+    """Everything to evaluate at `source`: a video, a text file of paths, a raw .yuv file (4:2:0; size from its name or
+    `raw_size` = (width, height)), a folder of these, folders of pictures, or a test set named by `preset` (a key of
+    PRESETS).
 
     Raises MissingError, InputError (nothing found, no size, missing frames), ReadError."""
     if max_frames is not None and max_frames < 1:
@@ -113,6 +114,8 @@ def open_sequences(source: str | os.PathLike, preset: str | None = None, max_fra
     root = Path(source)
     if not root.exists():
         raise MissingError(f"{root}: no such file or folder")
+    if preset == "davis":
+        root = next(base for base in (root / "JPEGImages" / "480p", root / "JPEGImages", root) if base.exists())
     files, folders = _find(root, preset)
     found = [_raw(path, raw_size, raw_depth) if path.suffix.lower() == RAW_EXTENSION else _video(path)
              for path in files]
@@ -129,16 +132,13 @@ def open_sequences(source: str | os.PathLike, preset: str | None = None, max_fra
 
 def _find(root: Path, preset: str | None) -> tuple[list[Path], list[Path]]:
     if root.is_file():
-        return [root], []
+        return ([Path(path) for path in list_videos(str(root))] if root.suffix == ".txt" else [root]), []
     if preset == "vimeo90k-test":
         listing = root / "sep_testlist.txt"
         if not listing.is_file():
             raise MissingError(f"{listing}: no such list, needed for the preset vimeo90k-test")
         names = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
         return [], [root / "sequences" / name for name in names]
-    if preset == "davis":
-        bases = [root / "JPEGImages" / "480p", root / "JPEGImages", root]
-        root = next(base for base in bases if base.is_dir())
     raw = sorted(p for p in root.rglob("*") if p.suffix.lower() == RAW_EXTENSION and not p.name.startswith("."))
     folders = [Path(folder) for folder, _, _ in os.walk(root) if list_images(folder)]
     try:

@@ -75,6 +75,8 @@ function table(where, columns, rows) {
   draw(rows);
 }
 
+const plotWidth = () => Math.max(340, Math.min(1000, $("curves").clientWidth || 760));
+
 function drawCurves() {
   const metric = $("metric").value, sequence = $("curve-sequence").value;
   const lines = codecs.map(codec => [codec, data.points.filter(p => p.codec === codec).map(p => {
@@ -83,7 +85,7 @@ function drawCurves() {
   }).filter(Boolean).sort((a, b) => a[0] - b[0])]).filter(([, points]) => points.length);
   const all = lines.flatMap(([, points]) => points);
   if (!all.length) { $("curves").replaceChildren(element("p", "not measured")); return; }
-  const W = 760, H = 420, left = 64, right = 16, top = 12, bottom = 44;
+  const W = plotWidth(), H = Math.min(460, Math.max(300, W * 0.5)), left = 64, right = 16, top = 12, bottom = 44;
   const right_edge = Math.max(...all.map(p => p[0])) * 1.05;
   let [low, high] = [Math.min(...all.map(p => p[1])), Math.max(...all.map(p => p[1]))];
   const margin = (high - low) * 0.06 || 0.5;
@@ -91,7 +93,7 @@ function drawCurves() {
   const X = v => left + v / right_edge * (W - left - right), Y = v => top + (high - v) / (high - low) * (H - top - bottom);
   const svg = shape("svg", { viewBox: `0 0 ${W} ${H}`, role: "img",
     "aria-label": `${data.metrics[metric]} over bits per pixel; the numbers are in the table Every sequence` });
-  const [xs, xDigits] = ticks(0, right_edge, 7), [ys, yDigits] = ticks(low, high, 7);
+  const [xs, xDigits] = ticks(0, right_edge, W / 110), [ys, yDigits] = ticks(low, high, 7);
   for (const v of xs) svg.append(shape("line", { x1: X(v), x2: X(v), y1: top, y2: H - bottom, class: "grid" }),
     shape("text", { x: X(v), y: H - bottom + 18, "text-anchor": "middle" }, v.toFixed(xDigits)));
   for (const v of ys) svg.append(shape("line", { x1: left, x2: W - right, y1: Y(v), y2: Y(v), class: "grid" }),
@@ -128,7 +130,8 @@ function chooseFrames() {
   fill($("left"), options);
   fill($("right"), options);
   const ours = found.filter(p => data.codecs[p.codec] === "neural" || data.codecs[p.codec] === "intra");
-  const mine = ours[Math.floor(ours.length / 2)] || found[0];
+  const pool = ours.length ? ours : found.filter(p => p.codec === found[0].codec);
+  const mine = pool[Math.floor(pool.length / 2)];
   if (!mine) { $("nearest").textContent = "No frames were kept for this sequence."; drawFrames(); return; }
   const bpp = rowOf(mine, sequence).bpp;
   const near = [...new Set(found.map(p => p.codec))].filter(c => c !== mine.codec)
@@ -165,7 +168,7 @@ function drawTime() {
   if (!row) { $("time").replaceChildren(element("p", "not measured")); return; }
   const names = Object.keys(row.terms), count = row.frame_bits.length;
   const stacks = names.length ? names.map(n => [n, row.terms[n]]) : [["all", row.frame_bits]];
-  const W = 760, H = 240, left = 64, bottom = 34, top = 10;
+  const W = plotWidth(), H = 240, left = 64, bottom = 34, top = 10;
   const sums = row.frame_bits.map((_, t) => stacks.reduce((sum, [, values]) => sum + values[t], 0));
   const most = Math.max(...sums, 1), wide = (W - left - 10) / count;
   const svg = shape("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "bits of every frame by term" });
@@ -209,6 +212,10 @@ function start() {
   for (const id of ["left", "right", "show"]) $(id).addEventListener("change", drawFrames);
   $("slider").addEventListener("input", moveEdge);
   for (const id of ["time-point", "time-sequence"]) $(id).addEventListener("change", drawTime);
+  let width = 0;
+  window.addEventListener("resize", () => {
+    if (plotWidth() !== width) { width = plotWidth(); drawCurves(); drawTime(); }
+  });
   $("anchor").textContent = data.anchor;
   table($("bd"), [
     { name: "sequence", text: "text", get: r => r.sequence }, { name: "codec", text: "text", get: r => r.codec },

@@ -39,8 +39,8 @@ def write_report(results: Sequence[dict | str | os.PathLike], out: str | os.Path
     data["title"] = title
     page = files("dcvc.report")
     text = page.joinpath("page.html").read_text(encoding="utf-8")
-    # "</" would end the script element, wherever a name brought it in.
-    payload = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
+    # "<" could end or nest the script element, wherever a name brought it in.
+    payload = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     for mark, value in (("/*STYLE*/", page.joinpath("page.css").read_text(encoding="utf-8")),
                         ("/*SCRIPT*/", page.joinpath("page.js").read_text(encoding="utf-8")),
                         ("<!--TITLE-->", html.escape(title)), ("/*DATA*/", payload)):
