@@ -21,6 +21,7 @@ I_FRAME, P_FRAME = 1, 2
 FLAG_RECONSTRUCTION_CRC = 1
 LARGEST_SIDE = 1 << 16
 LARGEST_PAYLOAD = 1 << 28
+LARGEST_THREADS = 256
 HASH_BYTES = 8
 
 
@@ -39,8 +40,8 @@ def varint(value: int) -> bytes:
 @dataclass(frozen=True)
 class StreamHeader:
     """width, height in pixels, unpadded; fps as a fraction; frames in all; gop: an I-frame every `gop` frames;
-    codec names; 8 bytes of each codec's weight hash; CRC-32 of the integer tables; whether each frame carries the
-    CRC-32 of its 8-bit reconstruction."""
+    codec names; 8 bytes of each codec's weight hash; CRC-32 of the integer tables; the number of CPU
+    threads that the encoder computed with; whether each frame carries the CRC-32 of its 8-bit reconstruction."""
 
     width: int
     height: int
@@ -52,10 +53,12 @@ class StreamHeader:
     intra_hash: bytes
     inter_hash: bytes
     tables_crc: int
+    threads: int = 1
     reconstruction_crc: bool = True
 
     def __post_init__(self) -> None:
-        for name, largest in (("width", LARGEST_SIDE), ("height", LARGEST_SIDE), ("frames", 2**40), ("gop", 2**40)):
+        for name, largest in (("width", LARGEST_SIDE), ("height", LARGEST_SIDE), ("frames", 2**40), ("gop", 2**40),
+                              ("threads", LARGEST_THREADS)):
             if not 1 <= getattr(self, name) <= largest:
                 raise InputError(f"stream header {name}: found {getattr(self, name)}, needed 1...{largest}")
         if self.fps <= 0:
@@ -66,7 +69,7 @@ class StreamHeader:
 
     def to_bytes(self) -> bytes:
         numbers = (self.width, self.height, self.fps.numerator, self.fps.denominator, self.frames, self.gop,
-                   INTRA_CODECS[self.intra], INTER_CODECS[self.inter],
+                   INTRA_CODECS[self.intra], INTER_CODECS[self.inter], self.threads,
                    FLAG_RECONSTRUCTION_CRC if self.reconstruction_crc else 0)
         body = MAGIC + bytes((VERSION,)) + b"".join(varint(number) for number in numbers)
         body += self.intra_hash + self.inter_hash + struct.pack("<I", self.tables_crc)
@@ -164,7 +167,8 @@ class StreamReader:
         version = self._read(1)[0]
         if version != VERSION:
             raise self._fail(f"found version {version}, this program reads version {VERSION}")
-        width, height, numerator, denominator, frames, gop, intra, inter, flags = (self._varint() for _ in range(9))
+        width, height, numerator, denominator, frames, gop, intra, inter, threads, flags = (
+            self._varint() for _ in range(10))
         intra_hash, inter_hash = self._read(HASH_BYTES), self._read(HASH_BYTES)
         (tables_crc,) = struct.unpack("<I", self._read(4))
         computed, found = zlib.crc32(self._taken), struct.unpack("<I", self._read(4))[0]
@@ -175,7 +179,7 @@ class StreamReader:
             raise self._fail(f"found codecs {intra}, {inter} and flags {flags}, which this program does not know")
         try:
             return StreamHeader(width, height, Fraction(numerator, denominator), frames, gop, names[0][intra],
-                                names[1][inter], intra_hash, inter_hash, tables_crc, bool(flags))
+                                names[1][inter], intra_hash, inter_hash, tables_crc, threads, bool(flags))
         except InputError as error:
             raise self._fail(str(error)) from None
 

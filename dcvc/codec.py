@@ -4,6 +4,7 @@ Frames are uint8 RGB (3, H, W). Encoder and decoder run one recursion: payload, 
 to 8 bits before it is shown, checked or referred to, so that tiny differences cannot build up over a GOP.
 """
 
+import contextlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from dcvc.bitstream import I_FRAME, FrameRecord, StreamHeader, StreamReader, StreamWriter
+from dcvc.bitstream import I_FRAME, LARGEST_THREADS, FrameRecord, StreamHeader, StreamReader, StreamWriter
 from dcvc.checkpoint import load_p_frame_checkpoint, weights_hash
 from dcvc.config import IntraConfig
 from dcvc.errors import BitstreamError, DcvcError, InputError
@@ -42,6 +43,19 @@ def crc_of(frame: Tensor) -> int:
     return zlib.crc32(frame.cpu().contiguous().numpy())
 
 
+@contextlib.contextmanager
+def computing_threads(count: int) -> Iterator[None]:
+    """Compute with this many threads: torch's convolutions give other last bits with another number."""
+    before = torch.get_num_threads()
+    if before != count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if before != count:
+            torch.set_num_threads(before)
+
+
 class VideoCodec:
     """An I-frame codec and a P-frame codec as one codec of clips. Nothing is kept between frames or clips.
 
@@ -58,7 +72,8 @@ class VideoCodec:
                reconstruction_crc: bool = True) -> StreamHeader:
         """size: (height, width)."""
         return StreamHeader(size[1], size[0], Fraction(fps), frames, gop, self.intra_type, "dcvc2021",
-                            self.intra_hash, self.inter_hash, self.p_frame.tables_crc, reconstruction_crc)
+                            self.intra_hash, self.inter_hash, self.p_frame.tables_crc,
+                            min(torch.get_num_threads(), LARGEST_THREADS), reconstruction_crc)
 
     def check(self, header: StreamHeader, name: str) -> None:
         """Raises BitstreamError unless the stream was made with these very codecs."""
@@ -84,9 +99,12 @@ class VideoCodec:
                 raise InputError(f"frame {number}: found {frame.dtype} {tuple(frame.shape)}, needed uint8 "
                                  f"(3, {header.height}, {header.width})")
             x = frame[None].to(self.device).float().div_(255)
-            payload, x_hat, bits = self._compress(header.kind(number), reference, x)
-            x_hat = to_bytes8(x_hat)
-            if verify and not torch.equal(to_bytes8(self._decompress(header.kind(number), reference, payload)), x_hat):
+            kind = header.kind(number)
+            with computing_threads(header.threads):
+                payload, x_hat, bits = self._compress(kind, reference, x)
+                x_hat = to_bytes8(x_hat)
+                same = not verify or torch.equal(to_bytes8(self._decompress(kind, reference, payload)), x_hat)
+            if not same:
                 raise BitstreamError(f"frame {number}: decoding gave another reconstruction than encoding")
             yield CodedFrame(writer.write(payload, crc_of(x_hat)), x_hat, bits)
             reference = x_hat
@@ -100,7 +118,8 @@ class VideoCodec:
         for record in reader:
             where = f"{reader.name}: frame {record.number}"
             try:
-                x_hat = to_bytes8(self._decompress(record.kind, reference, record.payload))
+                with computing_threads(reader.header.threads):
+                    x_hat = to_bytes8(self._decompress(record.kind, reference, record.payload))
             except DcvcError as error:
                 raise BitstreamError(f"{where}: {error}") from None
             if tuple(x_hat.shape) != size:

@@ -54,8 +54,8 @@ class GDN(nn.Module):
             gamma = lower_bound(self.gamma, self.PEDESTAL**0.5) ** 2 - self.PEDESTAL
             # A plain matrix product: oneDNN's 1x1 convolution gives other bits with another number of threads.
             norm = torch.baddbmm(beta[:, None], gamma.expand(len(x), -1, -1), (x * x).flatten(2)).view_as(x)
-            norm = torch.sqrt(norm) if self.inverse else torch.rsqrt(norm)
-            return x * norm if torch.is_grad_enabled() else norm.mul_(x)
+            norm = torch.sqrt(norm)
+            return x * norm if self.inverse else x / norm
 
 
 class ResidualBlock(nn.Module):

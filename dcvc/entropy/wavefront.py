@@ -58,10 +58,11 @@ class Diagonal:
 
 
 def diagonals(height: int, width: int) -> Iterator[Diagonal]:
-    """The w + 3 (h - 1) diagonals in coding order."""
+    """The diagonals c + 3r = 0 ... w - 1 + 3 (h - 1) that hold a position, in coding order."""
     for d in range(width + 3 * (height - 1)):
         rows = torch.arange(max(0, -((width - 1 - d) // 3)), min(height - 1, d // 3) + 1)
-        yield Diagonal(rows, d - 3 * rows)
+        if len(rows):               # narrow pictures have gaps
+            yield Diagonal(rows, d - 3 * rows)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,254 @@
+"""The container and the GOP loop: exact bytes, round trips, damage, memory."""
+
+import io
+import json
+import random
+import subprocess
+import sys
+import time
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+
+from dcvc.bitstream import StreamHeader, StreamReader, StreamWriter
+from dcvc.codec import VideoCodec
+from dcvc.config import DCVCConfig
+from dcvc.errors import BitstreamError, InputError
+from dcvc.frame import FrameOutput
+from dcvc.inter import DCVC
+
+TINY = DCVCConfig(4, 4, 4, 4, (4, 4, 4, 4), 4)
+HEADER = StreamHeader(20, 10, Fraction(30000, 1001), 3, 2, "vqgan", "dcvc2021", b"intra..1", b"inter..2", 0x01020304)
+
+
+class Deflated(torch.nn.Module):
+    """An I-frame codec for tests: the samples themselves, 4 bits each, deflated. No weights, no drift."""
+
+    multiple = 1
+
+    def forward(self, x):
+        return FrameOutput(self.compress(x)[1], {"i": torch.tensor(0.0)})
+
+    def compress(self, x):
+        coarse = (x * 15).round().to(torch.uint8)
+        data = x.shape[-2].to_bytes(2, "little") + x.shape[-1].to_bytes(2, "little") + coarse.numpy().tobytes()
+        return zlib.compress(data), coarse.float() / 15
+
+    def decompress(self, payload):
+        data = zlib.decompress(payload)
+        height, width = int.from_bytes(data[:2], "little"), int.from_bytes(data[2:4], "little")
+        return torch.frombuffer(bytearray(data[4:]), dtype=torch.uint8).reshape(1, 3, height, width).float() / 15
+
+
+def codec(seed: int = 0) -> VideoCodec:
+    torch.manual_seed(seed)
+    return VideoCodec(DCVC(TINY), Deflated(), "vqgan")
+
+
+def clip(count: int, height: int = 33, width: int = 47):
+    base = torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    for number in range(count):
+        yield torch.roll(base, number, 2)
+
+
+def coded(video: VideoCodec, count: int, height: int = 33, width: int = 47, gop: int = 3, **options):
+    file = io.BytesIO()
+    header = video.header((height, width), Fraction(25), count, gop, **options)
+    frames = [item.x_hat for item in video.encode(clip(count, height, width), header, file)]
+    return file.getvalue(), frames
+
+
+def test_bytes_of_the_container_are_frozen():
+    file = io.BytesIO()
+    writer = StreamWriter(file, HEADER)
+    writer.write(b"first", 1)
+    writer.write(b"", 2)
+    record = writer.write(b"x" * 200, 3)
+    writer.finish()
+    assert record.overhead == 11
+    assert len(file.getvalue()) == 42 + 15 + 10 + 211
+    assert zlib.crc32(file.getvalue()) == 0xfc38f90d
+    file.seek(0)
+    reader = StreamReader(file)
+    assert reader.header == HEADER
+    assert [(r.name, len(r.payload), r.reconstruction_crc) for r in reader] == [("I", 5, 1), ("P", 0, 2), ("I", 200, 3)]
+    with pytest.raises(InputError, match="header says 3"):
+        writer.write(b"", 0)
+
+
+@pytest.mark.parametrize(("height", "width", "gop"), [(33, 47, 3), (64, 64, 1), (70, 21, 100)])
+def test_decoding_is_the_encoders_reconstruction(height, width, gop):
+    data, frames = coded(codec(), 5, height, width, gop)
+    decoded = list(codec().decode(StreamReader(io.BytesIO(data))))
+    assert len(decoded) == 5
+    assert all(torch.equal(a, b) for a, b in zip(decoded, frames, strict=True))
+    without, _ = coded(codec(), 5, height, width, gop, reconstruction_crc=False)
+    assert len(data) - len(without) == 5 * 4
+
+
+def test_p_frames_cost_at_most_12_bytes_beside_their_payload():
+    file = io.BytesIO()
+    writer = StreamWriter(file, StreamHeader(8, 8, Fraction(25), 4, 4, "vqgan", "dcvc2021", b"8" * 8, b"8" * 8, 0))
+    assert [writer.write(b"p" * size, 0).overhead for size in (10, 100, 10_000, 2_000_000)] == [10, 10, 11, 12]
+
+
+def test_verify_and_thread_counts():
+    video = codec()
+    file = io.BytesIO()
+    header = video.header((64, 96), Fraction(25), 4, 4)
+    frames = [item.x_hat for item in video.encode(clip(4, 64, 96), header, file, verify=True)]
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            decoded = list(codec().decode(StreamReader(io.BytesIO(file.getvalue()))))
+            assert all(torch.equal(a, b) for a, b in zip(decoded, frames, strict=True))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_another_process_decodes_the_same(tmp_path):
+    data, frames = coded(codec(), 4)
+    (tmp_path / "a.dcvc").write_bytes(data)
+    program = ("import sys, zlib; sys.path.insert(0, sys.argv[1]); import test_stream as t\n"
+               "reader = t.StreamReader(open(sys.argv[2], 'rb'))\n"
+               "print([zlib.crc32(f.numpy().tobytes()) for f in t.codec().decode(reader)])")
+    for threads in ("1", "2"):
+        done = subprocess.run([sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path / "a.dcvc")],
+                              capture_output=True, text=True, check=True, env={"OMP_NUM_THREADS": threads})
+        assert json.loads(done.stdout) == [zlib.crc32(frame.numpy().tobytes()) for frame in frames]
+
+
+def test_other_weights_and_codecs_are_refused_with_both_values():
+    data, _ = coded(codec(), 2)
+    with pytest.raises(BitstreamError, match="P-frame weights found [0-9a-f]{16}, this model has [0-9a-f]{16}"):
+        list(codec(1).decode(StreamReader(io.BytesIO(data))))
+    other = VideoCodec(codec().p_frame.model, Deflated(), "compressai")
+    with pytest.raises(BitstreamError, match="I-frame codec found vqgan, this model has compressai"):
+        list(other.decode(StreamReader(io.BytesIO(data))))
+
+
+def test_the_reconstruction_crc_names_the_frame_where_machines_differ():
+    data, _ = coded(codec(), 3)
+    video = codec()
+    with torch.no_grad():                      # the hash was taken: this machine now "computes other numbers"
+        video.p_frame.model.contextualDecoder_part2[-1].bias.add_(0.02)
+    with pytest.raises(BitstreamError, match="frame 1: reconstruction"):
+        list(video.decode(StreamReader(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda d: b"RIFF" + d[4:], "not a dcvc stream"),
+    (lambda d: d[:4] + b"\x09" + d[5:], "found version 9, this program reads version 1"),
+    (lambda d: d[:30], "cut short"),
+    (lambda d: d[:-1], "frame 2: found"),
+    (lambda d: d + b"\0", "after frame 2: found more bytes"),
+    (lambda d: b"", "header: found 0 bytes"),
+])
+def test_refusals_say_what_was_found(change, message):
+    data, _ = coded(codec(), 3)
+    with pytest.raises(BitstreamError, match=message):
+        list(codec().decode(StreamReader(io.BytesIO(change(data)))))
+
+
+def damaged(data: bytes, records: list[tuple[int, int]], source: random.Random) -> tuple[bytes, int]:
+    """One damage -> bytes, and the first changed place."""
+    at, kind = source.randrange(len(data)), source.randrange(6)
+    if kind == 0:
+        return data[:at] + bytes((data[at] ^ 1 << source.randrange(8),)) + data[at + 1:], at
+    if kind == 1:
+        return data[:at], at
+    if kind == 2:
+        return data[:at] + source.randbytes(source.randrange(1, 9)) + data[at:], at
+    if kind == 3:
+        return data[:at] + data[at + source.randrange(1, 9):], at
+    if kind == 4:
+        at = source.randrange(records[0][0])
+        return data[:at] + source.randbytes(1) + data[at + 1:], at
+    one, two = sorted(source.sample(range(len(records)), 2))
+    (a, b), (c, d) = records[one], records[two]
+    return data[:a] + data[c:d] + data[b:c] + data[a:b] + data[d:], a
+
+
+def fuzz(count: int, seed: int) -> dict:
+    """`count` damaged streams: each must fail with a BitstreamError after only right frames, or be unchanged."""
+    video = codec()
+    data, frames = coded(video, 4, 24, 24, 3)
+    file, records = io.BytesIO(data), []
+    reader = StreamReader(file)
+    start = file.tell()
+    for _ in reader:
+        records.append((start, file.tell()))
+        start = file.tell()
+    source, result, slowest = random.Random(seed), {"refused": 0, "unchanged": 0, "frames_before_damage": 0, "missed": 0}, 0.0
+    for _ in range(count):
+        bad, at = damaged(data, records, source)
+        begin, shown = time.perf_counter(), 0
+        try:
+            for frame in video.decode(StreamReader(io.BytesIO(bad), "bad.dcvc")):
+                assert torch.equal(frame, frames[shown]), "a wrong frame was shown"
+                shown += 1
+            assert bad == data, "damage passed"
+            result["unchanged"] += 1
+            message = "header"
+            shown = 0
+        except BitstreamError as error:
+            message = str(error)
+            result["refused"] += 1
+            # Everything before the damage was shown.
+            result["missed"] += shown != sum(end <= at for _, end in records) and not bad.startswith(data)
+            result["frames_before_damage"] += shown
+        assert "frame" in message or "header" in message
+        slowest = max(slowest, time.perf_counter() - begin)
+    assert slowest < 5
+    assert not result["missed"]
+    return result
+
+
+def test_damage_never_passes():
+    found = fuzz(250, 1)
+    assert found["refused"] > 200
+    assert found["frames_before_damage"] > 0
+
+
+@pytest.mark.slow
+def test_ten_thousand_damaged_streams():
+    assert fuzz(10_000, 2)["refused"] > 9_000
+
+
+MEMORY = """
+import io, os, resource, sys
+sys.path.insert(0, sys.argv[1])
+import torch, test_stream as t
+torch.set_num_threads(1)
+count = int(sys.argv[2])
+video = t.codec()
+with open(sys.argv[3], "wb") as file:
+    for _ in video.encode(t.clip(count, 32, 32), video.header((32, 32), t.Fraction(25), count, 10), file):
+        pass
+with open(sys.argv[3], "rb") as file:
+    for _ in video.decode(t.StreamReader(file)):
+        pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
+    peaks = []
+    for count in (30, 300):
+        done = subprocess.run([sys.executable, "-c", MEMORY, str(Path(__file__).parent), str(count),
+                               str(tmp_path / "a.dcvc")], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    assert peaks[1] <= 1.05 * peaks[0]
+
+
+def test_a_frame_of_another_size_is_refused():
+    video = codec()
+    with pytest.raises(InputError, match="frame 0: found"):
+        list(video.encode(clip(1, 16, 16), video.header((16, 17), Fraction(25), 1, 1), io.BytesIO()))
+    with pytest.raises(InputError, match="header says 3 frames|found 2 frames"):
+        list(video.encode(clip(2, 16, 16), video.header((16, 16), Fraction(25), 3, 1), io.BytesIO()))
