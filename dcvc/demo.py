@@ -133,11 +133,30 @@ def _show(demo: Demo, val: str) -> dict[str, Any]:
             f"{mean['copy_psnr']:.2f} dB: {gain:+.2f} dB\n"
             f"mean P-frame rate {mean['P']['bpp']:.4f} bpp, I-frame rate {mean['I']['bpp']:.4f} bpp "
             f"(estimates: {100 * mean['P']['bpp'] / mean['I']['bpp']:.0f} % of an I-frame)\n"
-            f"curves {curves}\nframes {frames}\nrun    {run}\n")
+            f"curves {curves}\nframes {frames}\nrun    {run}\nreport {_write_report(demo, val, run)}\n")
     write_text(demo.folder / "summary.txt", text)
     print(text)
     return {"psnr_gain_over_copy_db": gain, "bpp_p": mean["P"]["bpp"], "bpp_i": mean["I"]["bpp"],
             "psnr_p": mean["P"]["psnr"], "psnr_i": mean["I"]["psnr"], "psnr_copy": mean["copy_psnr"]}
+
+
+def _write_report(demo: Demo, val: str, run: Path) -> Path:
+    """The page that compares written streams of this codec with x264 and with copying the last I-frame."""
+    from dcvc.compare import compare
+    from dcvc.data.sequences import open_sequences
+    from dcvc.evaluate_streams import EvalJob, evaluate_codecs
+    from dcvc.report import write_report
+    from dcvc.results import write_results
+
+    demo.tell("writing streams, and comparing them with x264")
+    sequences = [sequence for file in list_videos(val) for sequence in open_sequences(file, max_frames=INTRA_PERIOD)]
+    ours = evaluate_codecs([EvalJob("dcvc demo", "demo", str(run), gop=INTRA_PERIOD, copy=True)], sequences,
+                           demo.folder / "eval_frames", command="dcvc demo")
+    anchors = compare(sequences, {"x264": None}, demo.folder / "compare_frames", gop=INTRA_PERIOD, command="dcvc demo")
+    write_results(demo.folder / "eval.json", ours)
+    write_results(demo.folder / "compare.json", anchors)
+    files = [demo.folder / "eval.json", demo.folder / "compare.json"]
+    return write_report(files, demo.folder / "report.html", title="dcvc demo")
 
 
 @torch.no_grad()

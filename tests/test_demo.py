@@ -24,7 +24,7 @@ def test_users_own_videos_and_everything_is_written(short, tmp_path, capsys):
     write_synthetic_clips(tmp_path / "videos", count=3, frames=6, size=(96, 64))
     out = tmp_path / "demo"
     summary = run_demo(Demo(out, videos=(str(tmp_path / "videos"),), device="cpu", quiet=True))
-    for name in ("summary.txt", "results.json", "demo.json", "curves.png", "frames.png"):
+    for name in ("summary.txt", "results.json", "demo.json", "curves.png", "frames.png", "report.html"):
         assert (out / name).stat().st_size > 0, name
     assert "copying the reference" in capsys.readouterr().out
     held = (out / "clips" / "val.txt").read_text().split()
