@@ -76,7 +76,8 @@ def _stream(options: argparse.Namespace) -> int:
     print(f"\n{'frame':>6} type {'payload':>10} {'container':>10}  crc")
     for frame in frames:
         crc = "" if frame["crc"] is None else f"{frame['crc']:08x}"
-        print(f"{frame['frame']:>6} {frame['type']:>4} {frame['payload_bits']:>10} {frame['container_bits']:>10}  {crc}")
+        bits = f"{frame['payload_bits']:>10} {frame['container_bits']:>10}"
+        print(f"{frame['frame']:>6} {frame['type']:>4} {bits}  {crc}")
     print("(bits)")
     for name, term in terms.items():
         print(f"{name}: {term['frames']} frames, {term['payload_bits']} bits of payload, "

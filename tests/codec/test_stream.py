@@ -184,7 +184,8 @@ def fuzz(count: int, seed: int) -> dict:
     for _ in reader:
         records.append((start, file.tell()))
         start = file.tell()
-    source, result, slowest = random.Random(seed), {"refused": 0, "unchanged": 0, "frames_before_damage": 0, "missed": 0}, 0.0
+    source, slowest = random.Random(seed), 0.0
+    result = {"refused": 0, "unchanged": 0, "frames_before_damage": 0, "missed": 0}
     for _ in range(count):
         bad, at = damaged(data, records, source)
         begin, shown = time.perf_counter(), 0

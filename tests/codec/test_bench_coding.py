@@ -1,0 +1,10 @@
+"""The wavefront's speed as a ratio to the raster order, measured in one run."""
+
+from dcvc.bench.coding import bench_coding
+
+
+def test_wavefront_is_faster_with_the_same_symbols():
+    result = bench_coding(256, 384, repeats=1)
+    assert result["decoded_identical"]
+    assert result["raster_agreement"] > 0.999
+    assert min(result["encode_speedup"], result["decode_speedup"]) > 2
