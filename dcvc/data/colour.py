@@ -9,14 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# K_R and K_B of each matrix.
-LUMA_WEIGHTS = {
-    "bt601": (0.299, 0.114),
-    "bt709": (0.2126, 0.0722),
-    "bt2020": (0.2627, 0.0593),
-    "fcc": (0.30, 0.11),
-    "smpte240m": (0.212, 0.087),
-}
+from dcvc.colour import LUMA_WEIGHTS
+
 # FFmpeg's AVColorSpace numbers (ITU-T H.273 MatrixCoefficients).
 MATRIX_OF_TAG = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 8: "ycgco", 9: "bt2020"}
 # Where a chroma sample lies within its block of luma samples, as (vertical, horizontal) fraction of the block's
