@@ -61,7 +61,9 @@ def _draw(table: VideoTable, row: int, gop: int, crop: int, rng: np.random.Gener
 
 def _readers(table: VideoTable, gop: int, chosen: list[Sample], folder: Path | None) -> dict[str, Callable]:
     kept = {row: VideoReader(table.path(row), index=table.row(row)) for row in {s[0] for s in chosen}}
+    fast = {row: VideoReader(r.path, index=r.index, skip_unreferenced=True) for row, r in kept.items()}
     readers = {
+        "dcvc verified set": lambda s: fast[s[0]].read(s[1], gop, s[2]),
         "dcvc": lambda s: kept[s[0]].read(s[1], gop, s[2]),
         "dcvc planes": lambda s: kept[s[0]].read(s[1], gop, s[2], out="yuv"),
         "bound (decode only)": lambda s: _decode_only(kept[s[0]], s[1], gop),
@@ -90,11 +92,10 @@ def _decode_only(reader: VideoReader, start: int, gop: int) -> None:
     pts = reader.index.pts[start: start + gop]
     key = reader.index.keys[reader.index.keys.searchsorted(pts[0], "right") - 1]
     container.seek(int(key), stream=stream, backward=True)
-    waiting, first, context = set(pts.tolist()), int(pts[0]), stream.codec_context
+    waiting, context = set(pts.tolist()), stream.codec_context
     for packet in container.demux(stream):
         if packet.pts is None:
             continue
-        context.skip_frame = "NONREF" if context.name in ("h264", "hevc") and packet.pts < first else "DEFAULT"
         context.decode(packet)
         waiting.discard(packet.pts)
         if not waiting:

@@ -28,15 +28,15 @@ log = logging.getLogger("dcvc.data")
 class OpenReaders:
     """A bounded number of open readers, the least recently used closed first."""
 
-    def __init__(self, limit: int = 32) -> None:
-        self.limit = limit
+    def __init__(self, limit: int = 32, skip_unreferenced: bool = False) -> None:
+        self.limit, self.skip_unreferenced = limit, skip_unreferenced
         self._readers: OrderedDict[int, VideoReader] = OrderedDict()
 
     def get(self, table: VideoTable, row: int) -> VideoReader:
         reader = self._readers.pop(row, None)
         if reader is None:
             index = table.row(row)
-            reader = VideoReader(index.path, index=index)
+            reader = VideoReader(index.path, index=index, skip_unreferenced=self.skip_unreferenced)
         self._readers[row] = reader
         while len(self._readers) > self.limit:
             self._readers.popitem(last=False)[1].close()
@@ -47,10 +47,10 @@ class OpenReaders:
             self._readers.popitem()[1].close()
 
     def __getstate__(self) -> dict:
-        return {"limit": self.limit}  # files are opened in the process that reads them
+        return {"limit": self.limit, "skip": self.skip_unreferenced}  # files are opened in the process that reads them
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(state["limit"])
+        self.__init__(state["limit"], state["skip"])
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class VideoGOPDataset(TrainingSet):
         self._total = max(1, len(self.table) + len(self.table.excluded))
         self._bad: dict[int, str] = {}
         self._cumulated = self._frame_weights(len(sources))
-        self._readers = OpenReaders()
+        self._readers = OpenReaders(skip_unreferenced=self.options.skip_unreferenced)
 
     def _usable_rows(self) -> np.ndarray:
         """Rows long and large enough. Bad files raise, or are logged and left out with on_bad_video="skip"."""

@@ -24,6 +24,7 @@ class SamplingOptions:
     flip: bool = False                # half of the GOPs mirrored left-right
     rotate: bool = False              # quarter turns, all four equally often (square crops)
     jitter: float = 0.0               # brightness, contrast and saturation within 1 ± jitter
+    skip_unreferenced: bool = False   # faster reading of sets that `dcvc index --verify` found whole (VideoReader)
     on_bad_video: str = "raise"       # or "skip"
     max_bad_share: float = 0.1        # with "skip": a larger share of bad files is an error
 

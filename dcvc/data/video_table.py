@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -31,7 +32,7 @@ class VideoTable:
     """Read-only table of FileIndex rows. `frames`, `height`, `width`, `source` are columns; `row(i)` a FileIndex."""
 
     def __init__(self, data: np.ndarray, where: str = "", path: str | None = None) -> None:
-        self._data, self._path = data, path
+        self._data, self._path, self._file = data, path, None
         if data[:8].tobytes() != MAGIC:
             raise InputError(f"{where}: found another file, needed an index made by `dcvc index`")
         length = int.from_bytes(data[8:16].tobytes(), "little")
@@ -68,27 +69,36 @@ class VideoTable:
         # Workers map the file themselves; a table that has no file travels as bytes.
         return (VideoTable.open, (self._path,)) if self._path else (VideoTable, (np.asarray(self._data),))
 
+    def _cells(self, name: str, first: int, count: int = 1) -> np.ndarray:
+        """Some entries of a column, read rather than mapped: touched pages of a big file would count as memory."""
+        if self._path is None:
+            return self._columns[name][first: first + count]
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
+        dtype, _, offset = self.header["columns"][name]
+        size = np.dtype(dtype).itemsize
+        return np.frombuffer(os.pread(self._file, count * size, offset + first * size), dtype)
+
     def path(self, i: int) -> str:
-        places = self._columns["path"]
-        return self._columns["text"][places[i]: places[i + 1]].tobytes().decode("utf-8", "surrogateescape")
+        start, end = (int(place) for place in self._cells("path", i, 2))
+        return self._cells("text", start, end - start).tobytes().decode("utf-8", "surrogateescape")
 
     def row(self, i: int) -> FileIndex:
-        c = self._columns
-        count, keys, place = int(self.frames[i]), int(c["keys"][i]), int(c["numbers"][i])
-        numbers = c["number"]
-        flags, header = int(c["flags"][i]), self.header
-        if c["step"][i]:
-            pts = int(c["first"][i]) + int(c["step"][i]) * np.arange(count, dtype=np.int64)
+        c = {name: self._cells(name, int(i))[0] for name in _COLUMNS if name != "path"}
+        count, keys, place = int(c["frames"]), int(c["keys"]), int(c["numbers"])
+        flags, header = int(c["flags"]), self.header
+        if c["step"]:
+            pts = int(c["first"]) + int(c["step"]) * np.arange(count, dtype=np.int64)
         else:
-            pts, place = np.array(numbers[place: place + count]), place + count
-        notes = header["notes"][c["notes"][i]]
+            pts, place = self._cells("number", place, count).copy(), place + count
         return FileIndex(
-            path=self.path(i), pts=pts, keys=np.array(numbers[place: place + keys]),
-            time_base=Fraction(int(c["base"][i]), int(c["unit"][i])), height=int(self.height[i]),
-            width=int(self.width[i]), orientation=(bool(flags & 1), bool(flags & 2), bool(flags & 4)),
-            fps=float(c["fps"][i]), codec=header["codec"][c["codec"][i]], pix_fmt=header["pix_fmt"][c["pix_fmt"][i]],
-            matrix=header["matrix"][c["matrix"][i]], full_range=bool(flags & 8), counted=bool(flags & 16),
-            notes=tuple(notes), file_size=int(c["file_size"][i]), mtime_ns=int(c["mtime_ns"][i]),
+            path=self.path(int(i)), pts=pts, keys=self._cells("number", place, keys).copy(),
+            time_base=Fraction(int(c["base"]), int(c["unit"])), height=int(c["height"]), width=int(c["width"]),
+            orientation=(bool(flags & 1), bool(flags & 2), bool(flags & 4)), fps=float(c["fps"]),
+            codec=header["codec"][c["codec"]], pix_fmt=header["pix_fmt"][c["pix_fmt"]],
+            matrix=header["matrix"][c["matrix"]], full_range=bool(flags & 8), counted=bool(flags & 16),
+            notes=tuple(header["notes"][c["notes"]]), file_size=int(c["file_size"]), mtime_ns=int(c["mtime_ns"]),
         )
 
 

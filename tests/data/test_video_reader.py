@@ -59,6 +59,13 @@ def test_crop_iteration_and_planes_agree(videos, name):
     assert torch.equal(every[7:10], whole)
 
 
+@pytest.mark.parametrize("name", ["h264_open.mp4", "h264_pyramid.mov", "hevc_open.mp4", "h264_open.ts"])
+def test_skipping_unreferenced_frames_changes_nothing(videos, name):
+    plain, skipping = VideoReader(videos[name][0]), VideoReader(videos[name][0], skip_unreferenced=True)
+    for start in range(0, 46, 3):
+        assert torch.equal(plain.read(start, 2), skipping.read(start, 2))
+
+
 def test_rotation_is_applied(videos):
     plain, rotated = VideoReader(videos["h264_closed.mp4"][0]), VideoReader(videos["rotated.mp4"][0])
     assert rotated.size == plain.size[::-1]
