@@ -1,0 +1,204 @@
+"""Streams of VQGAN frames: exact, honest in size, never silently wrong."""
+
+import copy
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dcvc.errors import BitstreamError, DcvcError, InputError
+from dcvc.frame import FrameCodec
+from dcvc.intra import VQGANIFrameModel, compress_i_frame_with_padding
+from dcvc.intra.vqgan.prior import CodePrior, PriorConfig, PriorRate, pass_of
+from dcvc.intra.vqgan.rate import StaticRate, UniformRate, read_codes, write_codes
+from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
+
+DECODE = """
+import sys, numpy as np, torch
+from dcvc.intra import VQGANIFrameModel
+folder, config, weights = sys.argv[1:]
+codec = VQGANIFrameModel(config, weights)
+data = np.load(folder + "/streams.npz")
+for name in [n for n in data.files if n.startswith("payload")]:
+    x_hat = codec.decompress(data[name].tobytes()).numpy()
+    assert np.array_equal(x_hat, data[name.replace("payload", "frame")]), name
+print(len(data.files) // 2, "equal")
+"""
+
+
+def _with_rates(tiny_vqgan, name="rated", **changes):
+    """A VQGAN file with random counts and a random prior inside."""
+    config, state, json_path, weights = tiny_vqgan(name, **changes)
+    network = CodePrior(PriorConfig(config.levels, config.n_embed, 8, 16))
+    network.set_codebooks(torch.randn(config.levels, config.n_embed, 4))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    counts = torch.randint(0, 1000, (config.levels, config.n_embed))
+    torch.save({"model": state, KEY: rate_models_to_file(counts, network)}, weights)
+    return config, json_path, weights
+
+
+def _round_trips(tiny_vqgan, tmp_path, number):
+    config, json_path, weights = _with_rates(tiny_vqgan, ch_mult=(1, 1, 1, 1, 1), attn_resolutions=())
+    codec = VQGANIFrameModel(json_path, weights)
+    assert isinstance(codec, FrameCodec)
+    rng, arrays = np.random.default_rng(3), {}
+    for count in range(number):
+        height, width = rng.integers(16, 301, 2)
+        x = torch.from_numpy(rng.random((1, 3, height, width), dtype=np.float32))
+        payload, x_hat = codec.compress(x)
+        assert x_hat.shape == x.shape
+        codes = math.ceil(height / 16) * math.ceil(width / 16)
+        assert 8 * len(payload) <= codes * 6 * 1.005 + 16 * 8
+        arrays[f"payload{count}"] = np.frombuffer(payload, np.uint8)
+        arrays[f"frame{count}"] = x_hat.numpy()
+        if count % 100 == 99 or count == number - 1:
+            np.savez(tmp_path / "streams.npz", **arrays)
+            done = subprocess.run([sys.executable, "-c", DECODE, str(tmp_path), str(json_path), str(weights)],
+                                  capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.split()[0] == str(len(arrays) // 2)
+            arrays = {}
+
+
+def test_another_process_decodes_bit_for_bit(tiny_vqgan, tmp_path):
+    _round_trips(tiny_vqgan, tmp_path, 25)
+
+
+@pytest.mark.slow
+def test_a_thousand_sizes_in_other_processes(tiny_vqgan, tmp_path):
+    _round_trips(tiny_vqgan, tmp_path, 1000)
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+@pytest.mark.parametrize("codes", [1, 2, 100, 256, 1000, 4096])
+def test_rate_models_reproduce_and_their_estimates_hold(codes, levels):
+    rng = np.random.default_rng(codes)
+    network = CodePrior(PriorConfig(levels, codes, 8, 16))
+    network.set_codebooks(torch.randn(levels, codes, 4))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    models = [UniformRate(codes), StaticRate(rng.integers(0, 99, (levels, codes))), PriorRate(network)]
+    for shape in ((1, levels, 1, 1), (2, levels, 7, 5), (1, levels, 33, 18)):
+        indices = rng.integers(0, codes, shape)
+        for model in models:
+            words = write_codes(indices, model)
+            assert np.array_equal(read_codes(words, shape, model), indices)
+            estimate = sum(model.bits(frame).sum() for frame in indices)
+            written = 8 * len(words.tobytes().rstrip(b"\0"))
+            assert abs(written - estimate) <= 0.005 * estimate + 33  # the last state of the coder
+
+
+def test_training_loss_is_what_the_coder_counts():
+    network = CodePrior(PriorConfig(2, 1000, 8, 16))
+    network.set_codebooks(torch.randn(2, 1000, 4))
+    codes = torch.randint(0, 1000, (1, 2, 21, 30))
+    loss = float(network.loss(codes))
+    assert PriorRate(copy.deepcopy(network)).bits(codes[0].numpy()).mean() == pytest.approx(loss, rel=0.005)
+
+
+def test_every_position_is_in_one_pass_and_sees_only_earlier_ones():
+    order = pass_of(37, 50)
+    assert set(np.unique(order)) == {0, 1, 2, 3, 4}
+    network = CodePrior(PriorConfig(1, 64, 8, 16))
+    network.set_codebooks(torch.randn(1, 64, 4))
+    rate, rng = PriorRate(network), np.random.default_rng(0)
+    indices = rng.integers(0, 64, (1, 37, 50))
+    before = rate.bits(indices)
+    changed = indices.copy()
+    changed[0][order == 3] = rng.integers(0, 64, int((order == 3).sum()))
+    assert np.array_equal(rate.bits(changed)[0][order < 3], before[0][order < 3])
+
+
+def test_forward_estimates_what_compress_writes(tiny_vqgan):
+    config, json_path, weights = _with_rates(tiny_vqgan)
+    x = torch.rand(1, 3, 260, 300)
+    for name in ("uniform", "static", "prior"):
+        codec = VQGANIFrameModel(json_path, weights, rate_model=name)
+        estimate = float(codec(x).total_bits)
+        assert abs(8 * len(codec.compress(x)[0]) - estimate) <= 0.005 * estimate + 16 * 8
+
+
+def test_batches_sizes_and_modes(tiny_vqgan):
+    _, json_path, weights = _with_rates(tiny_vqgan, variant="RVQ", levels=2)
+    codec = VQGANIFrameModel(json_path, weights)
+    x = torch.rand(3, 3, 21, 34)
+    out, (payload, x_hat) = codec(x), codec.compress(x)
+    assert torch.equal(codec.decompress(payload), x_hat)
+    assert float((x_hat - out.x_hat).abs().max()) < 1e-5
+    torch.nn.Sequential(codec).train()
+    assert not any(module.training for module in codec.modules())
+    assert not any(parameter.requires_grad for parameter in codec.parameters())
+    before = {key: value.clone() for key, value in codec.state_dict().items()}
+    codec.train()(x)
+    assert all(torch.equal(value, before[key]) for key, value in codec.state_dict().items())
+    result, bpp = compress_i_frame_with_padding(codec, x)
+    assert bpp == pytest.approx(float(out.total_bits) / (3 * 21 * 34))
+    assert compress_i_frame_with_padding(codec, x, calculate_bpp=False)["x_hat"].shape == x.shape
+
+
+def test_bad_frames_and_codes(tiny_vqgan):
+    _, _, json_path, weights = tiny_vqgan()
+    codec = VQGANIFrameModel(json_path, weights)
+    for bad, words in ((torch.full((1, 3, 16, 16), torch.nan), "NaN"), (torch.rand(1, 3, 3, 16), "least 4x4"),
+                       (torch.rand(3, 16, 16), "needed float RGB"), (torch.zeros(1, 3, 8, 8).byte(), "float RGB")):
+        for method in (codec, codec.compress, codec.encode_indices):
+            with pytest.raises(InputError, match=words):
+                method(bad)
+    for bad in (torch.full((1, 4, 4), 64), torch.full((1, 4, 4), -1)):
+        with pytest.raises(InputError, match=r"needed 0\.\.63"):
+            codec.decode_indices(bad)
+    with pytest.raises(InputError, match="needed integers"):
+        codec.decode_indices(torch.zeros(1, 2, 4, 4, dtype=torch.int64))
+
+
+def test_ten_thousand_damaged_streams(tiny_vqgan):
+    _, json_path, weights = _with_rates(tiny_vqgan)
+    codec = VQGANIFrameModel(json_path, weights)
+    payloads = [codec.compress(torch.rand(1, 3, *size))[0] for size in ((16, 16), (40, 60), (100, 90))]
+    rng = np.random.default_rng(0)
+    for trial in range(10_000):
+        data = bytearray(payloads[trial % 3])
+        kind = trial % 4
+        if kind == 0:
+            data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        elif kind == 1:
+            del data[rng.integers(len(data)):]
+        elif kind == 2:
+            data = bytearray(rng.integers(0, 256, rng.integers(0, 200), dtype=np.uint8))
+        else:
+            first, last = sorted(rng.integers(0, len(data), 2))
+            data[first:last + 1] = bytes(last - first + 1) if any(data[first:last + 1]) else b"\1" * (last - first + 1)
+        with pytest.raises(BitstreamError):
+            codec.decompress(bytes(data))
+
+
+def test_a_stream_of_another_model_is_named(tiny_vqgan):
+    _, _, config_a, weights_a = tiny_vqgan("a")
+    _, _, config_b, weights_b = tiny_vqgan("b", seed=1)
+    payload, _ = VQGANIFrameModel(config_a, weights_a).compress(torch.rand(1, 3, 32, 32))
+    with pytest.raises(DcvcError, match="made with model [0-9a-f]{8}, this one is [0-9a-f]{8}"):
+        VQGANIFrameModel(config_b, weights_b).decompress(payload)
+
+
+def test_a_prior_that_does_not_reproduce_falls_back(tiny_vqgan):
+    _, json_path, weights = _with_rates(tiny_vqgan)
+    codec = VQGANIFrameModel(json_path, weights)
+    x = torch.rand(1, 3, 64, 64)
+
+    class Broken(StaticRate):
+        name = "prior"
+
+        def read(self, shape, decoder):
+            codes = super().read(shape, decoder)
+            codes[0, 0, 0] ^= 1
+            return codes
+
+    codes = codec.encode_indices(x).numpy()
+    codec.rate_models["prior"] = Broken(1000 * np.bincount(codes.ravel(), minlength=64)[None])
+    payload, x_hat = codec.compress(x)
+    assert payload[0] & 7 == 0
+    assert torch.equal(codec.decompress(payload), x_hat)
