@@ -55,7 +55,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--force", action="store_true", help="install again even if nothing changed")
     options = parser.parse_args()
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older Python may well run this file
         print(f"bootstrap: Python {sys.version.split()[0]} found, 3.11 or newer needed", file=sys.stderr)
         return 1
     own_torch = has_torch()

@@ -1,4 +1,4 @@
-"""Shared fixtures. Golden data and real clips lie beside the project; tests that need them skip where they are missing."""
+"""Shared fixtures. Golden data and real clips lie beside the project; tests that need them skip without them."""
 
 import os
 from pathlib import Path
