@@ -44,7 +44,7 @@ def encode(path: Path, codec: str, frames: np.ndarray, *, pix_fmt="yuv420p", opt
             out.mux(picture.encode(image) + picture.encode(None))
         packets = []
         for t, image in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=pix_fmt)
+            frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=pix_fmt, threads=1)
             frame.pts, frame.time_base = (pts[t] if pts is not None else t), Fraction(1, rate)
             packets += stream.encode(frame)
         for packet in packets + stream.encode(None):
