@@ -13,8 +13,8 @@ from dcvc.commands.arguments import ArgumentParser
 from dcvc.commands.train import add_arguments, job_from
 from dcvc.data.sources import validation_set
 from dcvc.evaluate import evaluate
+from dcvc.files import write_text
 from dcvc.losses import stage_objective
-from dcvc.run_folder import write_text
 from dcvc.train import Trainer
 
 FLAGS = ("--use_video_dataset --stage 4 --gop_size 2 --model_size small --batch_size 4 --crop_size 128 --epochs 100000 "

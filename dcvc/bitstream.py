@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import BinaryIO
 
 from dcvc.errors import BitstreamError, InputError
+from dcvc.varint import read_varint, varint
 
 MAGIC = b"DCVC"
 VERSION = 1
@@ -23,18 +24,6 @@ LARGEST_SIDE = 1 << 16
 LARGEST_PAYLOAD = 1 << 28
 LARGEST_THREADS = 256
 HASH_BYTES = 8
-
-
-def varint(value: int) -> bytes:
-    """Little-endian base 128: seven bits a byte, the high bit says that more follow."""
-    if value < 0:
-        raise InputError(f"varint: found {value}, needed 0 or more")
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 @dataclass(frozen=True)
@@ -152,13 +141,10 @@ class StreamReader:
         return data
 
     def _varint(self) -> int:
-        value = 0
-        for shift in range(0, 56, 7):
-            byte = self._read(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise self._fail("found a number of more than 8 bytes; the stream is damaged")
+        try:
+            return read_varint(lambda: self._read(1)[0])
+        except InputError as error:
+            raise self._fail(str(error)) from None
 
     def _read_header(self) -> StreamHeader:
         magic = self._read(len(MAGIC))

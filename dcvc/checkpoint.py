@@ -6,10 +6,8 @@ previous file whole. A run folder holds one folder per stage (`stage4_gop3`), ea
 """
 
 import hashlib
-import os
 import pickle
 import re
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from dcvc.config import DCVCConfig, IntraConfig, from_dict
 from dcvc.errors import InputError, MissingError, ReadError
+from dcvc.files import save_tensors
 from dcvc.inter import DCVC
 from dcvc.inter.loading import dcvc_from_state_dict
 
@@ -43,22 +42,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
     Raises ReadError naming the path when the disk is full or read-only.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise ReadError(f"{path}: cannot write there ({error.strerror}); choose another --checkpoint_dir") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        raise ReadError(f"{path}: could not be written ({error}); the previous file is untouched") from None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    save_tensors(path, {"format": FORMAT, **content})
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

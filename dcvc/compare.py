@@ -25,6 +25,7 @@ from dcvc.config import nearest
 from dcvc.data.colour import Colour, to_rgb
 from dcvc.data.sequences import EvalSequence
 from dcvc.errors import InputError, ReadError
+from dcvc.files import copy_file, write_text
 from dcvc.recorder import SequenceRecorder, save_picture, snapshot_frame
 from dcvc.results import make_point, new_results
 
@@ -190,23 +191,13 @@ def measure_cached(anchor: Anchor, sequence: EvalSequence, digest: str, quality:
         except ValueError:
             result = None           # damaged: measured anew and replaced
         if result is not None:
-            _copy(kept_picture, picture)
+            copy_file(kept_picture, picture)
             result["name"], result["snapshot"]["file"] = sequence.name, str(picture)
             return result
     result = measure(anchor, sequence, quality, gop, preset, picture)
-    cache.mkdir(parents=True, exist_ok=True)
-    _copy(picture, kept_picture)
-    partial = cache / f".{key}.{os.getpid()}.partial"
-    partial.write_text(json.dumps(result), encoding="utf-8")
-    os.replace(partial, entry)
+    copy_file(picture, kept_picture)
+    write_text(entry, json.dumps(result))
     return result
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial.write_bytes(source.read_bytes())
-    os.replace(partial, target)
 
 
 def compare(sequences: list[EvalSequence], anchors: dict[str, tuple[int, ...] | None], folder: Path, *, gop: int = 10,

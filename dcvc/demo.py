@@ -18,8 +18,8 @@ from dcvc.data.video_list import list_videos
 from dcvc.errors import InputError
 from dcvc.evaluate import code_sequence, evaluate, results_table
 from dcvc.figures import draw_curves, draw_frames
+from dcvc.files import write_text
 from dcvc.recipes import Stage, schedule_table, stage
-from dcvc.run_folder import write_text
 
 LAMBDA = 1024.0
 INTRA_PERIOD = 8

@@ -1,10 +1,11 @@
 """Pictures of a run: learning curves and before/after frames. Reads metrics.jsonl; draws with matplotlib."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
+
+from dcvc.files import replaced
 
 
 def _pyplot():
@@ -17,9 +18,8 @@ def _pyplot():
 
 
 def _save(figure, path: Path) -> Path:
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    figure.savefig(temporary, dpi=110, bbox_inches="tight")
-    os.replace(temporary, path)
+    with replaced(path) as partial:
+        figure.savefig(partial, dpi=110, bbox_inches="tight")
     return path
 
 

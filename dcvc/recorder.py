@@ -1,6 +1,5 @@
 """Collects what is measured of one coded sequence, frame by frame, in constant memory but for a few numbers a frame."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcvc.data.sequences import EvalSequence
+from dcvc.files import replacing
 from dcvc.metrics import RunningMetrics, measure_frame, ms_ssim_scales, psnr_from_mse
 
 
@@ -20,10 +20,8 @@ def snapshot_frame(frames: int, intra_period: int) -> int:
 
 def save_picture(path: Path, frame: Tensor) -> None:
     """uint8 `(3, H, W)` -> PNG, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())).save(partial, format="PNG")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())).save(file, format="PNG")
 
 
 class SequenceRecorder:

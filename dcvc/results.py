@@ -11,6 +11,7 @@ from typing import Any
 
 from dcvc import __version__
 from dcvc.errors import InputError, MissingError, ReadError
+from dcvc.files import write_text
 
 SCHEMA, VERSION = "dcvc-results", 1
 QUALITIES = ("psnr", "psnr_of_mean_mse", "psnr_yuv", "psnr_yuv_of_mean_mse", "ms_ssim", "lpips")
@@ -46,16 +47,7 @@ def make_point(codec: str, kind: str, setting: str, rates: str, settings: dict[s
 
 def write_results(path: str | os.PathLike, results: dict[str, Any]) -> None:
     """Atomically. Raises ReadError when the place cannot be written."""
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, target)
-    except OSError as error:
-        raise ReadError(f"{target}: cannot be written ({error.strerror or error})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, json.dumps(results, indent=1, allow_nan=False) + "\n")
 
 
 def read_results(path: str | os.PathLike) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from dcvc.checkpoint import find_checkpoint, stage_folders
 from dcvc.config import IntraConfig, to_dict
-from dcvc.errors import InputError, MissingError, ReadError
+from dcvc.errors import InputError, MissingError
+from dcvc.files import write_text
 from dcvc.recipes import Stage
 
 
@@ -26,16 +27,6 @@ class Start:
         return {"resume": f"resuming {self.path}", "pretrained": f"starting from {self.path}",
                 "previous": f"starting from the previous stage: {self.path}",
                 "scratch": "starting from random weights"}[self.kind]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def previous_stage(run: Path, stage: Stage) -> Path | None:
@@ -85,5 +76,4 @@ def intra_entry(intra: IntraConfig, folder: Path) -> dict[str, Any]:
 
 
 def store_config(folder: Path, settings: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", json.dumps(settings, indent=1) + "\n")

@@ -29,11 +29,12 @@ from dcvc.data.sources import training_set, validation_set
 from dcvc.ema import EMA
 from dcvc.errors import InputError, TrainingError
 from dcvc.evaluate import code_sequence, evaluate, results_table, to_json
+from dcvc.files import write_text
 from dcvc.inter import DCVC
 from dcvc.intra import build_intra_codec
 from dcvc.losses import GOPLoss, stage_objective
 from dcvc.recipes import Stage, schedule_table
-from dcvc.run_folder import choose_start, intra_entry, store_config, write_text
+from dcvc.run_folder import choose_start, intra_entry, store_config
 from dcvc.run_log import RunLog
 
 

@@ -11,7 +11,8 @@ from fractions import Fraction
 import numpy as np
 
 from dcvc.data.file_index import FileIndex
-from dcvc.data.video_table import pack_table, write_atomically
+from dcvc.data.video_table import pack_table
+from dcvc.files import write_bytes
 
 # Runs in a process of its own, so that making the index does not count into the memory.
 _PROBE = """
@@ -54,6 +55,6 @@ def bench_index(files: int) -> dict:
     """Size of the index of `files` files; seconds to open, milliseconds to draw a sample, memory of one process."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "simulated.dcvcindex")
-        write_atomically(path, pack_table(simulated_rows(files)))
+        write_bytes(path, pack_table(simulated_rows(files)))
         done = subprocess.run([sys.executable, "-c", _PROBE, path], capture_output=True, text=True, check=True)
         return {**json.loads(done.stdout), "index_mb": round(os.path.getsize(path) / 1e6, 1)}

@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import os
 from fractions import Fraction
 from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.codec_options import add_model, codec_from, progress
-from dcvc.errors import InputError, ReadError
+from dcvc.errors import InputError
+from dcvc.files import replacing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,23 +35,16 @@ def run(options: argparse.Namespace) -> int | None:
     header = codec.header(reader.size, Fraction(reader.fps).limit_denominator(1001), count, options.gop_size,
                           options.reconstruction_crc)
     target = Path(options.output)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     totals: dict[str, float] = {}
     payload = 0
-    try:
-        with open(partial, "wb") as file:
-            frames = (frame for _, frame in zip(range(count), reader, strict=False))
-            coded = codec.encode(frames, header, file, verify=options.verify)
-            for frame in progress(coded, count, "encode", options.quiet):
-                payload += len(frame.record.payload)
-                for term, value in frame.bits.items():
-                    totals[term] = totals.get(term, 0.0) + value
-        size = partial.stat().st_size
-        os.replace(partial, target)
-    except OSError as error:
-        raise ReadError(f"{target}: cannot be written ({error.strerror or error})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(target) as file:
+        frames = (frame for _, frame in zip(range(count), reader, strict=False))
+        coded = codec.encode(frames, header, file, verify=options.verify)
+        for frame in progress(coded, count, "encode", options.quiet):
+            payload += len(frame.record.payload)
+            for term, value in frame.bits.items():
+                totals[term] = totals.get(term, 0.0) + value
+        size = file.tell()
     pixels = reader.size[0] * reader.size[1] * count
     result = {"frames": count, "width": reader.size[1], "height": reader.size[0], "bytes": size,
               "bpp": 8 * size / pixels, "bpp_estimate": sum(totals.values()) / pixels,

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 
 from dcvc.data.file_index import FileIndex
 from dcvc.data.video_reader import VideoReader
-from dcvc.data.video_table import VideoTable, write_atomically
+from dcvc.data.video_table import VideoTable
 from dcvc.data.video_writer import VideoWriter
 from dcvc.errors import InputError
+from dcvc.files import write_text
 
 # x264's rate setting of each.
 QUALITIES = {
@@ -49,7 +50,7 @@ def prepare(table: VideoTable, out: str | os.PathLike, *, quality: str = "visual
         segments += _segments(table.row(i), i, folder, options, segment, short_side)
     manifest = {"settings": settings, "segments": segments,
                 "excluded": {entry[0]: entry[3] for entry in table.excluded}}
-    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
+    write_text(folder / "manifest.json", json.dumps(manifest, indent=1))
     return manifest
 
 

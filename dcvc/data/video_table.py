@@ -18,6 +18,7 @@ import numpy as np
 from dcvc.data.file_index import FileIndex, index_file
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, list_videos
 from dcvc.errors import DcvcError, InputError, ReadError
+from dcvc.files import write_bytes
 
 MAGIC = b"DCVCIDX2"
 SUFFIX = ".dcvcindex"
@@ -148,16 +149,6 @@ def _serialise(arrays: dict[str, np.ndarray], words: dict[str, list], excluded: 
     return b"".join(parts)
 
 
-def write_atomically(path: PathLike, data: bytes) -> None:
-    """Another process sees the old file or the new one, whole."""
-    path = os.fspath(path)
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    partial = f"{path}.{os.getpid()}.tmp"
-    with open(partial, "wb") as file:
-        file.write(data)
-    os.replace(partial, path)
-
-
 def default_table_path(sources: Sequence[str], extensions: Sequence[str]) -> str:
     """$DCVC_CACHE, else the user's cache folder; the name is a hash of what the set is made of."""
     folder = os.environ.get("DCVC_CACHE")
@@ -208,9 +199,9 @@ def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXT
         problem[0] for _, _, problem, _ in results if problem]
     if changed:
         try:
-            write_atomically(target, data)
-        except OSError as error:
-            print(f"index not kept: {target}: {error.strerror}", file=sys.stderr)
+            write_bytes(target, data)
+        except ReadError as error:
+            print(f"index not kept: {error}", file=sys.stderr)
             return VideoTable(np.frombuffer(data, np.uint8))
     table = VideoTable.open(target)
     # Another process may have written a different version in between: what this one found counts.

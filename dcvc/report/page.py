@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dcvc.bd import bd, quality_for_bd
-from dcvc.errors import InputError, ReadError
+from dcvc.errors import InputError
+from dcvc.files import write_text
 from dcvc.report.pictures import embed
 from dcvc.results import check_results, curves, read_results
 
@@ -45,17 +46,8 @@ def write_report(results: Sequence[dict | str | os.PathLike], out: str | os.Path
                         ("/*SCRIPT*/", page.joinpath("page.js").read_text(encoding="utf-8")),
                         ("<!--TITLE-->", html.escape(title)), ("/*DATA*/", payload)):
         text = text.replace(mark, value)
-    target = Path(out)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, target)
-    except OSError as error:
-        raise ReadError(f"{target}: cannot be written ({error.strerror or error})") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
+    write_text(out, text)
+    return Path(out)
 
 
 def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | None) -> dict[str, Any]:

@@ -5,9 +5,7 @@ constructors of tensors and puts an inert object in the place of everything else
 """
 
 import collections
-import os
 import pickle
-import tempfile
 import types
 import zipfile
 from pathlib import Path
@@ -111,24 +109,3 @@ def find_state(content: dict[Any, Any], where: str) -> dict[str, Tensor]:
     prefix = (first_stage or sorted(prefixes, key=len))[0]
     return {key.removeprefix(prefix): value for key, value in state.items()
             if key.startswith(prefix) and not key.removeprefix(prefix).startswith(DROPPED)}
-
-
-def save_atomically(path: Path, content: dict[str, Any] | str) -> None:
-    """Write a checkpoint (dict) or text under a temporary name, then rename. Raises ReadError naming the path."""
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            if isinstance(content, str):
-                file.write(content.encode())
-            else:
-                torch.save(content, file)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        raise ReadError(f"{path}: could not be written ({error}); what was there is untouched") from None
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)

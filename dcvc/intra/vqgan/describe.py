@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from dcvc.errors import InputError
+from dcvc.files import write_text
 from dcvc.intra.vqgan.config import config_to_values
-from dcvc.intra.vqgan.containers import find_state, read_file, save_atomically
+from dcvc.intra.vqgan.containers import find_state, read_file
 from dcvc.intra.vqgan.loading import check_against, infer_config, read_checkpoint
 from dcvc.intra.vqgan.rate_file import rate_models_from_file
 
@@ -50,4 +51,4 @@ def write_config(path: str | Path, output: str | Path, rvq_levels: int | None = 
     checkpoint = read_checkpoint(path)
     config = infer_config(checkpoint, rvq_levels)
     check_against(config, checkpoint)
-    save_atomically(Path(output), json.dumps(config_to_values(config), indent=1) + "\n")
+    write_text(output, json.dumps(config_to_values(config), indent=1) + "\n")

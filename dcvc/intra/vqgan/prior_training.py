@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from dcvc.data import VideoValidationDataset
 from dcvc.errors import InputError, TrainingError
+from dcvc.files import save_tensors
 from dcvc.intra.vqgan.codec import VQGANIFrameModel
-from dcvc.intra.vqgan.containers import read_file, save_atomically
+from dcvc.intra.vqgan.containers import read_file
 from dcvc.intra.vqgan.prior import CodePrior, PriorConfig
 from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
 
@@ -139,7 +140,7 @@ def train_prior(vqgan_config: str | Path, vqgan_checkpoint: str | Path, videos: 
     content = {key: value for key, value in read_file(vqgan_checkpoint).items() if key != "training"}
     if all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content}                         # a bare table of weights
-    save_atomically(output, {**content, KEY: rate_models_to_file(counts, network)})
+    save_tensors(output, {**content, KEY: rate_models_to_file(counts, network)})
     share = counts.double() / counts.sum(1, keepdim=True)
     static = float(-(share * torch.log2(share.clamp_min(1e-12))).sum(1).mean())
     return {"uniform": math.log2(codec.codes), "static": static, "prior": bits, "frames": float(len(maps))}

@@ -7,13 +7,16 @@
     rest        entropy-coded codes; the zero bytes at the end of the last 32-bit word are left out
 """
 
+import io
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
-from dcvc.errors import BitstreamError
+from dcvc.errors import BitstreamError, InputError
+from dcvc.varint import read_varint, varint
 
 VERSION = 1
 RATE_MODELS = ("uniform", "static", "prior")
@@ -33,32 +36,18 @@ class Payload:
     words: np.ndarray
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(data) or shift > 28:
-            raise BitstreamError(f"I-frame of {len(data)} bytes: cut short in its header")
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
+def _take(data: BinaryIO) -> int:
+    byte = data.read(1)
+    if not byte:
+        raise InputError("cut short in its header")
+    return byte[0]
 
 
 def write_payload(payload: Payload) -> bytes:
     first = VERSION << 4 | RATE_MODELS.index(payload.rate_model) | (BATCHED if payload.batch > 1 else 0)
-    head = bytes([first]) + _varint(payload.height) + _varint(payload.width)
+    head = bytes([first]) + varint(payload.height) + varint(payload.width)
     if payload.batch > 1:
-        head += _varint(payload.batch)
+        head += varint(payload.batch)
     head += struct.pack("<I", payload.fingerprint)
     body = payload.words.astype("<u4").tobytes().rstrip(b"\0")
     return head + struct.pack("<I", zlib.crc32(body, zlib.crc32(head))) + body
@@ -68,11 +57,13 @@ def read_payload(data: bytes) -> Payload:
     """Raises BitstreamError for anything whose checksum does not hold. The fingerprint is the caller's to compare."""
     if not data:
         raise BitstreamError("I-frame: empty payload, needed at least 11 bytes")
-    height, position = _read_varint(data, 1)
-    width, position = _read_varint(data, position)
-    batch = 1
-    if data[0] & BATCHED:
-        batch, position = _read_varint(data, position)
+    head = io.BytesIO(data[1:])
+    try:
+        height, width = (read_varint(lambda: _take(head)) for _ in range(2))
+        batch = read_varint(lambda: _take(head)) if data[0] & BATCHED else 1
+    except InputError as error:
+        raise BitstreamError(f"I-frame of {len(data)} bytes: {error}") from None
+    position = 1 + head.tell()
     if len(data) < position + 8:
         raise BitstreamError(f"I-frame of {len(data)} bytes: cut short in its header")
     fingerprint, checksum = struct.unpack_from("<II", data, position)

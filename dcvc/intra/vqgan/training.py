@@ -26,9 +26,10 @@ from dcvc.config import from_dict, to_dict
 from dcvc.data import VideoGOPDataset
 from dcvc.data.batches import KeyedDataset, SampleKey
 from dcvc.errors import InputError, MissingError, TrainingError
+from dcvc.files import save_tensors, write_text
 from dcvc.intra.vqgan.codebook import CodebookTrainer, perplexity
 from dcvc.intra.vqgan.config import VQGANConfig, config_to_values
-from dcvc.intra.vqgan.containers import read_file, save_atomically
+from dcvc.intra.vqgan.containers import read_file
 from dcvc.intra.vqgan.losses import PatchDiscriminator, Perceptual, PerceptualLoss, hinge_loss
 from dcvc.intra.vqgan.model import VQGAN
 from dcvc.run_log import RunLog
@@ -198,10 +199,10 @@ class VQGANTrainer:
         weights = {key: value.detach().cpu().contiguous() for key, value in self.model.state_dict().items()}
         content = {"step": self.done, "model": weights, "config": values}
         state = {name: part.state_dict() for name, part in self._training_parts().items()}
-        save_atomically(out_dir / "latest.pt", {**content, "training": {
+        save_tensors(out_dir / "latest.pt", {**content, "training": {
             **state, "counts": self.counts.cpu(), "settings": to_dict(self.config)}})
-        save_atomically(out_dir / "vqgan.json", json.dumps(values, indent=1) + "\n")
-        save_atomically(out_dir / "vqgan.pt", content)
+        write_text(out_dir / "vqgan.json", json.dumps(values, indent=1) + "\n")
+        save_tensors(out_dir / "vqgan.pt", content)
 
     def restore(self, path: Path) -> None:
         """Go on from a latest.pt. Raises InputError when it was made with another model."""
