@@ -1,5 +1,7 @@
 """Stages as data, the loss a stage counts, and samples as a pure function of the step."""
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from dcvc.config import MODEL_SIZES, DCVCConfig, IntraConfig, TrainConfig, from_dict, to_dict
 from dcvc.data.batches import StepSampler
 from dcvc.ema import EMA
+from dcvc.entropy.conditional import rate
 from dcvc.errors import InputError
 from dcvc.inter import DCVC
 from dcvc.losses import GOPLoss
@@ -102,3 +105,20 @@ def test_schedule_prints_as_a_table():
     assert len(lines) == 7
     assert "12" in lines[2].split()
     assert "mv_y mv_z y z" in lines[5]
+
+
+@pytest.mark.parametrize("kind", [("laplace", "cdf4"), ("gaussian", "bottleneck")])
+def test_likelihoods_stay_float32_in_mixed_precision(kind):
+    """bfloat16 has 8 bits: a likelihood in it would be off by percents. The same latents must cost the same bits."""
+    model = DCVC(dataclasses.replace(MODEL_SIZES["tiny"], distribution=kind[0], factorized=kind[1])).eval()
+    torch.manual_seed(2)
+    residual, scale = 3 * torch.randn(4096), torch.rand(4096) + 0.1
+    z = 4 * torch.randn(1, model.config.hyper_channels, 8, 8)
+    frames = torch.rand(2, 1, 3, 64, 64)
+    plain = rate(kind[0], residual, scale), model.bitEstimator_z.bits(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = rate(kind[0], residual, scale), model.bitEstimator_z.bits(z)
+        out = model(frames[0], frames[1])
+    assert mixed == plain
+    assert all(bits.dtype == torch.float32 for bits in out.bits.values())
+    assert out.prediction.dtype == torch.float32

@@ -1,6 +1,7 @@
 """train_dcvc.py as users call it: its flags, its refusals, its stages, its resumption, its processes."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -102,6 +103,15 @@ def test_a_resumed_run_equals_a_whole_one(videos, tmp_path, more):
     assert all(torch.equal(state[0][k]["exp_avg"], state[1][k]["exp_avg"]) for k in state[0])
 
 
+def test_bf16_trains_every_stage(videos, tmp_path):
+    for number in ("1", "2", "3", "4"):
+        outcome = train_stage(job(videos, tmp_path / "run", "--stage", number, "--max_steps", "1", "--mixed_precision",
+                                  "bf16", "--use_scheduler"))
+        assert math.isfinite(outcome.best)
+    saved = read_checkpoint(tmp_path / "run" / "stage4_gop2" / "latest.pt")
+    assert all(value.dtype == torch.float32 for value in saved["model"].values() if value.is_floating_point())
+
+
 def test_accumulated_gradients_are_those_of_the_bigger_batch(videos, tmp_path, monkeypatch):
     """Without the noise, two micro-batches of one clip give the gradient of one batch of two."""
     monkeypatch.setattr("torch.Tensor.uniform_", lambda self, *a, **k: self.zero_())
@@ -116,8 +126,9 @@ def test_accumulated_gradients_are_those_of_the_bigger_batch(videos, tmp_path, m
         trainer.p_frame.eval()
         trainer._one_step(clips)
         gradients.append([p.grad.clone() for p in trainer.trained])
+    # Float32 sums of another batch size run in another order: compare each whole tensor, not its smallest entries.
     for one, two in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5 * float(one.abs().max()) + 1e-7)
+        assert float((one - two).norm()) <= 1e-3 * float(one.norm()) + 1e-7
 
 
 def test_nan_loss_names_step_and_files_and_keeps_the_checkpoint(videos, tmp_path, monkeypatch):
