@@ -15,6 +15,7 @@ from dcvc.commands.arguments import ArgumentParser
 from dcvc.commands.train import add_arguments, job_from
 from dcvc.data.synthetic import write_synthetic_clips
 from dcvc.errors import InputError, MissingError, ReadError, TrainingError
+from dcvc.frame import FrameOutput
 from dcvc.train import Trainer, train_stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,11 +125,13 @@ def test_accumulated_gradients_are_those_of_the_bigger_batch(videos, tmp_path, m
         monkeypatch.setattr(trainer.optimizer, "step", lambda: None)
         monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **_: None)
         trainer.p_frame.eval()
+        # An untrained I-frame codec shows black: every activation would sit on the kink of its LeakyReLU.
+        monkeypatch.setattr(trainer.intra, "forward",
+                            lambda x: FrameOutput(torch.nn.functional.avg_pool2d(x, 3, 1, 1), {}))
         trainer._one_step(clips)
         gradients.append([p.grad.clone() for p in trainer.trained])
-    # Float32 sums of another batch size run in another order: compare each whole tensor, not its smallest entries.
     for one, two in zip(*gradients, strict=True):
-        assert float((one - two).norm()) <= 1e-3 * float(one.norm()) + 1e-7
+        assert float((one - two).norm()) <= 1e-5 * float(one.norm()) + 1e-7
 
 
 def test_nan_loss_names_step_and_files_and_keeps_the_checkpoint(videos, tmp_path, monkeypatch):
