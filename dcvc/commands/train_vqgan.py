@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", choices=("demo", "small", "base"), default="small", help="size of the model")
     parser.add_argument("--vqgan_config", metavar="C", help="train a model of this configuration instead of a preset's")
     parser.add_argument("--perceptual", choices=("none", "ms_ssim", "lpips"))
-    for name in ("steps", "batch_size", "crop_size", "gan_start", "num_workers", "save_every", "log_every"):
+    for name in ("steps", "batch_size", "crop_size", "quantize_from", "gan_start", "num_workers", "save_every",
+                 "log_every"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--seed", type=int)
     for name in ("learning_rate", "ema_decay", "perceptual_weight", "gan_weight", "mse_weight"):

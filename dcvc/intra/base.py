@@ -1,5 +1,6 @@
 """What every I-frame codec shares: a frozen module, checked frames, an output that is also a dictionary."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,15 @@ class FrozenCodec(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+def weights_checksum(module: nn.Module, start: int = 0) -> int:
+    """CRC-32 over the names and values of every entry: what a payload must be decoded with."""
+    checksum = start
+    for name, value in module.state_dict().items():
+        checksum = zlib.crc32(name.encode(), checksum)
+        checksum = zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes(), checksum)
+    return checksum
 
 
 def check_frames(x: Tensor, smallest: int = 1, single: bool = False) -> None:

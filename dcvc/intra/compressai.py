@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from dcvc.config import nearest
 from dcvc.errors import BitstreamError, InputError, MissingError, ReadError
-from dcvc.intra.base import FrozenCodec, IntraOutput, check_frames
+from dcvc.intra.base import FrozenCodec, IntraOutput, check_frames, weights_checksum
 from dcvc.layers import crop, pad_to_multiple
 
-HEADER = struct.Struct("<HHHHB")                             # height, width, latent height, latent width, strings
+# Model's checksum, height, width, latent height, latent width, strings.
+HEADER = struct.Struct("<IHHHHB")
 LARGEST_SIDE = 0xFFFF
 
 
@@ -105,6 +106,7 @@ class CompressAIIFrameModel(FrozenCodec):
         self.model.update(force=True)                        # tables of the entropy coder
         self.multiple = max(64, getattr(self.model, "downsampling_factor", 64))
         self.freeze()
+        self.model_id = weights_checksum(self.model)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> IntraOutput:
@@ -125,7 +127,7 @@ class CompressAIIFrameModel(FrozenCodec):
             raise InputError(f"frame: found {width}x{height}, needed sides of at most {LARGEST_SIDE}")
         out = self.model.compress(pad_to_multiple(x.float(), self.multiple))
         strings = [string[0] for string in out["strings"]]
-        body = HEADER.pack(height, width, *out["shape"], len(strings))
+        body = HEADER.pack(self.model_id, height, width, *out["shape"], len(strings))
         for string in strings:
             body += struct.pack("<I", len(string)) + string
         payload = struct.pack("<I", zlib.crc32(body)) + body
@@ -138,7 +140,10 @@ class CompressAIIFrameModel(FrozenCodec):
         body = payload[4:]
         if len(body) < HEADER.size or struct.unpack("<I", payload[:4])[0] != zlib.crc32(body):
             raise BitstreamError(f"I-frame of {len(payload)} bytes: checksum differs, damaged or cut short")
-        height, width, latent_height, latent_width, count = HEADER.unpack_from(body)
+        model_id, height, width, latent_height, latent_width, count = HEADER.unpack_from(body)
+        if model_id != self.model_id:
+            raise BitstreamError(f"I-frame: made with model {model_id:08x}, this one is {self.model_id:08x} "
+                                 f"({self.name}); decode with the weights it was encoded with")
         strings, position = [], HEADER.size
         for _ in range(count):
             (length,) = struct.unpack_from("<I", body, position)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dcvc.errors import BitstreamError, InputError
-from dcvc.intra.base import FrozenCodec, IntraOutput, check_frames
+from dcvc.intra.base import FrozenCodec, IntraOutput, check_frames, weights_checksum
 from dcvc.intra.vqgan.config import VQGANConfig, config_to_values, read_config
 from dcvc.intra.vqgan.loading import load_vqgan, read_checkpoint
 from dcvc.intra.vqgan.model import VQGAN
@@ -23,10 +23,8 @@ RateChoice = Literal["auto", "uniform", "static", "prior"]
 
 def model_fingerprint(model: VQGAN) -> int:
     """CRC-32 of the dimensions and every weight: what a stream must be decoded with."""
-    checksum = zlib.crc32(repr(sorted(config_to_values(model.config)["model_args"].items())).encode())
-    for value in model.state_dict().values():
-        checksum = zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes(), checksum)
-    return checksum
+    dimensions = repr(sorted(config_to_values(model.config)["model_args"].items()))
+    return weights_checksum(model, zlib.crc32(dimensions.encode()))
 
 
 class VQGANIFrameModel(FrozenCodec):
@@ -103,15 +101,15 @@ class VQGANIFrameModel(FrozenCodec):
         `compress`.
         """
         codes = self._codes(x)
-        bits = torch.from_numpy(np.stack([self._frame_bits(frame) for frame in codes.cpu().numpy()])).to(codes.device)
-        x_hat = self._frames(codes, *x.shape[-2:])
+        bits = torch.from_numpy(np.stack([self._frame_bits(frame) for frame in codes.cpu().numpy()]))
+        total = bits.sum().to(codes.device, torch.float32)
+        # Float64, so that the likelihoods' own sum is exact too; MPS has float32 only.
+        likelihoods = torch.exp2(-bits).to(codes.device, torch.float32 if codes.device.type == "mps" else torch.float64)
         # Clones are ordinary tensors: what leaves here may enter a graph that is differentiated.
-        bits, codes = bits.clone(), codes.clone()
+        x_hat, codes = self._frames(codes, *x.shape[-2:]).clone(), codes.clone()
         if self.levels == 1:
-            bits, codes = bits[:, 0], codes[:, 0]
-        # Float64 where a code's probability needs it; MPS has float32 only.
-        likelihoods = torch.exp2(-bits) if bits.device.type != "mps" else torch.exp2(-bits.float())
-        return IntraOutput(x_hat.clone(), {"i": bits.sum().float()}, likelihoods={"y": likelihoods}, indices=codes)
+            likelihoods, codes = likelihoods[:, 0], codes[:, 0]
+        return IntraOutput(x_hat, {"i": total}, likelihoods={"y": likelihoods}, indices=codes)
 
     def _frame_bits(self, codes: np.ndarray) -> np.ndarray:
         candidates = [self.rate_models[name].bits(codes) for name in {"uniform", self.rate_name}]

@@ -23,6 +23,8 @@ class VQGANConfig:
 
     variant: quantizer; "RVQ" is residual with one codebook shared by `levels` levels, "PQEMAVQ" a product of `levels`
     codebooks over slices of the embedding. resolution is nominal: it says at which depth attention stands.
+    norm_groups: 32 in every published model. With as few channels each would be normalised by itself, and the mean
+    brightness of a frame could not come out of the decoder: small models take fewer.
     """
 
     variant: Variant = "VQModel"
@@ -40,6 +42,7 @@ class VQGANConfig:
     in_channels: int = 3
     out_ch: int = 3
     dropout: float = 0.0
+    norm_groups: int = 32
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -48,8 +51,9 @@ class VQGANConfig:
                 raise InputError(f"VQGAN config: {field.name}: found {value}, needed at least 1")
         if not self.ch_mult or min(self.ch_mult) < 1:
             raise InputError(f"VQGAN config: ch_mult: found {list(self.ch_mult)}, needed numbers of at least 1")
-        if self.ch % 32:
-            raise InputError(f"VQGAN config: ch: found {self.ch}, needed a multiple of 32 (normalisation groups)")
+        if self.ch % self.norm_groups:
+            raise InputError(f"VQGAN config: ch: found {self.ch}, needed a multiple of {self.norm_groups} "
+                             "(normalisation groups)")
         if self.in_channels != 3 or self.out_ch != 3:
             raise InputError(f"VQGAN config: in_channels, out_ch: found {self.in_channels}, {self.out_ch}, "
                              "needed 3: an I-frame codec takes and gives RGB")
@@ -70,7 +74,7 @@ class VQGANConfig:
 
 
 DD_KEYS = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resolution", "z_channels", "double_z",
-           "in_channels", "out_ch", "dropout")
+           "in_channels", "out_ch", "dropout", "norm_groups")
 NEEDED = {"model_args": ("n_embed", "embed_dim", "ddconfig"),
           "ddconfig": ("ch", "ch_mult", "num_res_blocks", "z_channels")}
 VARIANTS = ("VQModel", "EMAVQ", "PQEMAVQ", "GumbelVQ")
@@ -134,6 +138,8 @@ def config_to_values(config: VQGANConfig) -> dict[str, Any]:
     if config.l2_norm:
         arguments["codebook_l2_norm"] = True
     values = {key: getattr(config, key) for key in DD_KEYS}
+    if config.norm_groups == VQGANConfig.norm_groups:
+        del values["norm_groups"]                            # a key of this kit alone
     arguments["ddconfig"] = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     return {"model_type": "TamingVQGAN", "model_args": arguments}
 

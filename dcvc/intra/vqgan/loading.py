@@ -79,7 +79,7 @@ def check_against(config: VQGANConfig, checkpoint: Checkpoint) -> None:
     """Refuse a config that contradicts the file: entry, both shapes, and the config key that would explain it."""
     own, where = checkpoint.own_config, checkpoint.where
     if own is not None:
-        for field in ("variant", "n_embed", "embed_dim", "levels", "l2_norm"):
+        for field in ("variant", "n_embed", "embed_dim", "levels", "l2_norm", "norm_groups"):
             found, stated = getattr(own, field), getattr(config, field)
             if found != stated:
                 raise InputError(f"{where}: made with {field} {found}, the config says {stated}; give the config "
@@ -113,6 +113,10 @@ def load_vqgan(config: VQGANConfig, checkpoint: Checkpoint) -> VQGAN:
         model = VQGAN(config)
     state = {key: value.float() for key, value in checkpoint.state.items()}
     model.load_state_dict(state, strict=True, assign=True)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.GroupNorm)]
+    if all(bool((norm.weight == 1).all()) and bool((norm.bias == 0).all()) for norm in norms):
+        raise InputError(f"{checkpoint.where}: all {len(norms)} normalisation layers hold their initial values, needed "
+                         "a trained model; the file was saved before its weights were trained or loaded")
     for index, table in enumerate(model.quantize.tables()):
         if len(table) > 1 and bool((table == table[0]).all()):
             raise InputError(f"{checkpoint.where}: all {len(table)} codes of codebook {index} are equal: "

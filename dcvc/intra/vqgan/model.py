@@ -16,8 +16,8 @@ from dcvc.intra.vqgan.quantizers import QUANTIZERS
 STRIP_PIXELS = 1 << 19                                       # output pixels of a convolution after upsampling at once
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
+def _norm(channels: int, config: VQGANConfig) -> nn.GroupNorm:
+    return nn.GroupNorm(config.norm_groups, channels, eps=1e-6)
 
 
 def _norm_swish(norm: nn.GroupNorm, x: Tensor) -> Tensor:
@@ -25,12 +25,12 @@ def _norm_swish(norm: nn.GroupNorm, x: Tensor) -> Tensor:
 
 
 class ResnetBlock(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
+    def __init__(self, in_channels: int, out_channels: int, config: VQGANConfig) -> None:
         super().__init__()
-        self.norm1 = _norm(in_channels)
+        self.norm1 = _norm(in_channels, config)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = _norm(out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.norm2 = _norm(out_channels, config)
+        self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         if in_channels != out_channels:
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
@@ -46,9 +46,9 @@ class ResnetBlock(nn.Module):
 class AttnBlock(nn.Module):
     """Self-attention over all positions, one head. Scaled-dot-product attention never holds the (hw)^2 map."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, config: VQGANConfig) -> None:
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = _norm(channels, config)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)
@@ -95,11 +95,11 @@ class Upsample(nn.Module):
 class _Level(nn.Module):
     """The blocks of one resolution; its attention follows each block."""
 
-    def __init__(self, in_channels: int, channels: int, blocks: int, attention: bool, dropout: float) -> None:
+    def __init__(self, in_channels: int, channels: int, blocks: int, attention: bool, config: VQGANConfig) -> None:
         super().__init__()
         widths = [in_channels] + [channels] * blocks
-        self.block = nn.ModuleList(ResnetBlock(a, channels, dropout) for a in widths[:-1])
-        self.attn = nn.ModuleList(AttnBlock(channels) for _ in range(blocks if attention else 0))
+        self.block = nn.ModuleList(ResnetBlock(a, channels, config) for a in widths[:-1])
+        self.attn = nn.ModuleList(AttnBlock(channels, config) for _ in range(blocks if attention else 0))
 
     def forward(self, x: Tensor) -> Tensor:
         for number, block in enumerate(self.block):
@@ -110,11 +110,11 @@ class _Level(nn.Module):
 
 
 class _Middle(nn.Module):
-    def __init__(self, channels: int, dropout: float) -> None:
+    def __init__(self, channels: int, config: VQGANConfig) -> None:
         super().__init__()
-        self.block_1 = ResnetBlock(channels, channels, dropout)
-        self.attn_1 = AttnBlock(channels)
-        self.block_2 = ResnetBlock(channels, channels, dropout)
+        self.block_1 = ResnetBlock(channels, channels, config)
+        self.attn_1 = AttnBlock(channels, config)
+        self.block_2 = ResnetBlock(channels, channels, config)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block_2(self.attn_1(self.block_1(x)))
@@ -127,12 +127,12 @@ class Encoder(nn.Module):
         widths = [config.ch * mult for mult in (1, *config.ch_mult)]
         self.down = nn.ModuleList()
         for number, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
-            level = _Level(before, after, config.num_res_blocks, config.attention_at(number), config.dropout)
+            level = _Level(before, after, config.num_res_blocks, config.attention_at(number), config)
             if number < len(config.ch_mult) - 1:
                 level.downsample = Downsample(after)
             self.down.append(level)
-        self.mid = _Middle(widths[-1], config.dropout)
-        self.norm_out = _norm(widths[-1])
+        self.mid = _Middle(widths[-1], config)
+        self.norm_out = _norm(widths[-1], config)
         self.conv_out = nn.Conv2d(widths[-1], config.z_channels * (2 if config.double_z else 1), 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,17 +149,16 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [config.ch * mult for mult in config.ch_mult]
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
-        self.mid = _Middle(widths[-1], config.dropout)
+        self.mid = _Middle(widths[-1], config)
         levels, before = [], widths[-1]
         for number in reversed(range(len(widths))):
-            level = _Level(before, widths[number], config.num_res_blocks + 1, config.attention_at(number),
-                           config.dropout)
+            level = _Level(before, widths[number], config.num_res_blocks + 1, config.attention_at(number), config)
             if number:
                 level.upsample = Upsample(widths[number])
             levels.insert(0, level)
             before = widths[number]
         self.up = nn.ModuleList(levels)
-        self.norm_out = _norm(before)
+        self.norm_out = _norm(before, config)
         self.conv_out = nn.Conv2d(before, config.out_ch, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ Codes are coded in five passes over the grid, from coarse to fine; each pass see
     (. is 4)
 
 A code is a group of alike codes and a place in it, so that K = 16384 costs two tables of 128. Every position is
-evaluated once, with matrix products only. `_walk` is the one function that encoder, decoder and estimate run: float64,
-same shapes, same order, on the CPU, logits rounded to 1/16 bit and turned into integer weights by a look-up, so that
-rounding errors of 1e-14 do not reach the tables.
+evaluated once, with matrix products only. `_walk` is the one function that encoder, decoder and estimate run, on the
+CPU. Its matrix products are exact: float64 holds fixed-point numbers there, weights and inputs are multiples of 2^-16
+and small enough that no partial sum needs more than 53 bits, so that neither the order of summation nor the number of
+threads nor the machine can change a logit. Logits are rounded to 1/16 bit and become integer weights by a look-up.
 """
 
 import zlib
@@ -32,6 +33,9 @@ WEIGHTS = np.array([max(1, round(2 ** (DEPTH - step / GRID))) for step in range(
 UNSPLIT = 256                                                # codebooks up to this size need no groups
 PASSES = 5
 NEIGHBOURS = 24
+UNIT = 2.0**-16                                              # fixed point: what weights and inputs are multiples of
+LARGEST_INPUT = 2.0**8
+LARGEST_SUM = 2.0**53 * UNIT**2                              # multiples of UNIT^2 below this are exact in float64
 Exchange = Callable[[np.ndarray, int, str, tuple[np.ndarray, np.ndarray]], np.ndarray]
 
 
@@ -93,6 +97,25 @@ OFFSETS = [np.zeros((0, 2), dtype=np.int64)] + [neighbours_of(number) for number
 REACH = max(int(np.abs(offsets).max()) for offsets in OFFSETS[1:])
 
 
+class FixedPointLinear(nn.Linear):
+    """A linear layer; with `exact`, its input is rounded to fixed point first, which makes the product exact."""
+
+    exact = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.exact:
+            x = (x / UNIT).round_().mul_(UNIT).clamp_(-LARGEST_INPUT, LARGEST_INPUT)
+        return super().forward(x)
+
+    def make_exact(self) -> None:
+        """Raises InputError where the weights are so large that sums could need rounding."""
+        self.exact = True
+        sums = self.weight.abs().sum(1) * LARGEST_INPUT + (self.bias.abs() if self.bias is not None else 0)
+        if float(sums.max()) >= LARGEST_SUM:
+            raise InputError(f"learned prior: sums of up to {float(sums.max()):.3g}, needed below {LARGEST_SUM:.3g}; "
+                             "train it again with a lower learning rate")
+
+
 class CodePrior(nn.Module):
     """The network. Codes are int64 (B, D, h, w)."""
 
@@ -108,16 +131,17 @@ class CodePrior(nn.Module):
         self.register_buffer("place_of", torch.zeros(config.levels, config.codes, dtype=torch.int64))
         self.embed = nn.Parameter(torch.randn(config.levels, config.codes, c) * 0.3)
         self.group_state = nn.Parameter(torch.zeros(config.levels, groups, wide))
-        self.code_state = nn.Linear(c, wide, bias=False)
+        self.code_state = FixedPointLinear(c, wide, bias=False)
         self.first = nn.Parameter(torch.zeros(wide))         # the state of pass 0, which knows nothing
-        self.gather = nn.ModuleList(nn.Linear(NEIGHBOURS * (c + 1), wide) for _ in range(PASSES - 1))
-        self.blocks = nn.ModuleList(nn.Sequential(nn.ReLU(), nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, wide))
-                                    for _ in range(config.blocks))
-        self.hidden = nn.ModuleDict({kind: nn.ModuleList(nn.Linear(wide, wide) for _ in range(config.levels))
+        self.gather = nn.ModuleList(FixedPointLinear(NEIGHBOURS * (c + 1), wide) for _ in range(PASSES - 1))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.ReLU(), FixedPointLinear(wide, wide), nn.ReLU(), FixedPointLinear(wide, wide))
+            for _ in range(config.blocks))
+        self.hidden = nn.ModuleDict({kind: nn.ModuleList(FixedPointLinear(wide, wide) for _ in range(config.levels))
                                      for kind in ("group", "place")})
         self.out = nn.ModuleDict({
-            "group": nn.ModuleList(nn.Linear(wide, groups) for _ in range(config.levels)),
-            "place": nn.ModuleList(nn.Linear(wide, members) for _ in range(config.levels))})
+            "group": nn.ModuleList(FixedPointLinear(wide, groups) for _ in range(config.levels)),
+            "place": nn.ModuleList(FixedPointLinear(wide, members) for _ in range(config.levels))})
 
     @torch.no_grad()
     def set_codebooks(self, tables: Tensor) -> None:
@@ -194,6 +218,11 @@ class PriorRate:
         if not all(bool(torch.isfinite(value).all()) for value in network.parameters()):
             raise InputError("learned prior: holds NaN or infinite weights, needed finite ones; train it again")
         self.network = network.double().cpu().eval().requires_grad_(False)
+        for parameter in self.network.parameters():
+            parameter.copy_((parameter / UNIT).round_().mul_(UNIT))
+        for module in self.network.modules():
+            if isinstance(module, FixedPointLinear):
+                module.make_exact()
 
     @torch.inference_mode()
     def _walk(self, shape: tuple[int, int, int], exchange: Exchange) -> np.ndarray:

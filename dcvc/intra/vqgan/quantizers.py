@@ -21,10 +21,15 @@ def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
     half_norms = codebook.square().sum(1) / 2
     rows = max(1, DISTANCES_AT_ONCE // len(codebook))
     found = [torch.addmm(half_norms, part, codebook.T, alpha=-1).argmin(1) for part in vectors.split(rows)]
-    _, inverse = torch.unique(codebook, dim=0, return_inverse=True)
-    order = torch.arange(len(codebook), device=codebook.device)
+    return _first_equal_rows(codebook)[torch.cat(found)]
+
+
+def _first_equal_rows(codebook: Tensor) -> Tensor:
+    """For each row the first row that equals it, int64 (K,). Found on the CPU: not every device sorts rows."""
+    _, inverse = torch.unique(codebook.detach().cpu(), dim=0, return_inverse=True)
+    order = torch.arange(len(codebook))
     first = torch.full_like(order, len(codebook)).scatter_reduce(0, inverse, order, "amin")
-    return first[inverse][torch.cat(found)]
+    return first[inverse].to(codebook.device)
 
 
 def _rows(z: Tensor) -> Tensor:

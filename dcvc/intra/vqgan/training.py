@@ -10,7 +10,7 @@ OUT/latest.pt to resume from. What a step does depends on weights, optimizer, se
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,10 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
 
 from dcvc.config import from_dict, to_dict
 from dcvc.data import VideoGOPDataset
-from dcvc.data.batches import KeyedDataset, SampleKey
+from dcvc.data.batches import StepSampler, step_loader
 from dcvc.errors import InputError, MissingError, TrainingError
 from dcvc.files import save_tensors, write_text
 from dcvc.intra.vqgan.codebook import CodebookTrainer, perplexity
@@ -76,7 +75,7 @@ PRESETS: dict[str, VQGANConfig] = {
     "demo": VQGANConfig("EMAVQ", 256, 8, ch=32, ch_mult=(1, 1, 2), num_res_blocks=1, attn_resolutions=(),
                         z_channels=32),
     "small": VQGANConfig("EMAVQ", 512, 16, ch=32, ch_mult=(1, 1, 2, 2, 4), num_res_blocks=1, attn_resolutions=(),
-                         z_channels=64),
+                         z_channels=64, norm_groups=8),
     "base": VQGANConfig("EMAVQ", 1024, 256),
 }
 VQGAN_PRESETS: dict[str, VQGANTrainingConfig] = {
@@ -94,26 +93,6 @@ class TrainedVQGAN:
     config: Path
     checkpoint: Path
     numbers: dict[str, float]
-
-
-class _Samples(Sampler[list[SampleKey]]):
-    """Batches of (epoch, index): every file once an epoch, in random order, without end at an epoch's border."""
-
-    def __init__(self, samples: int, batch_size: int, seed: int, first_step: int, last_step: int) -> None:
-        self.samples, self.batch_size, self.seed, self.steps = samples, batch_size, seed, range(first_step, last_step)
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        for step in self.steps:
-            numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
-            yield [self._key(number) for number in numbers]
-
-    def _key(self, number: int) -> SampleKey:
-        epoch, place = divmod(number, self.samples)
-        order = torch.randperm(self.samples, generator=torch.Generator().manual_seed((self.seed << 20) + epoch))
-        return epoch, int(order[place])
 
 
 class VQGANTrainer:
@@ -254,8 +233,8 @@ def train_vqgan(config: VQGANTrainingConfig, videos: VideoGOPDataset | str | Pat
     if latest:
         trainer.restore(latest)
     out_dir.mkdir(parents=True, exist_ok=True)
-    sampler = _Samples(len(dataset), config.batch_size, config.seed, trainer.done, config.steps)
-    loader = DataLoader(KeyedDataset(dataset), batch_sampler=sampler, num_workers=config.num_workers)
+    sampler = StepSampler(len(dataset), config.batch_size, config.seed, first_step=trainer.done, last_step=config.steps)
+    loader = step_loader(dataset, sampler, config.num_workers, pin_memory=trainer.device.type == "cuda")
     log = RunLog(accelerator, out_dir, config.steps, trainer.done, "vqgan", quiet)
     recent: list[dict[str, float]] = []
     summary: dict[str, float] = {}
