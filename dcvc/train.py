@@ -9,7 +9,6 @@ A step is one batch on every process (times the accumulated ones). What a step d
 weights, the optimizer's state, the seed and the step's number: that is what makes a resumed run equal a whole one.
 """
 
-import signal
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from dcvc.losses import GOPLoss, stage_objective
 from dcvc.recipes import Stage, schedule_table
 from dcvc.run_folder import choose_start, intra_entry, store_config
 from dcvc.run_log import RunLog
+from dcvc.stop_signal import StopSignal
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,6 @@ class Trainer:
         self._prepare(p_frame)
         if saved is not None:
             self._restore(saved)
-        self._stop_signal: int | None = None
 
     # ---- set-up
 
@@ -195,16 +194,14 @@ class Trainer:
         self.log.say(schedule_table((self.stage,), {self.stage.label: self.total_steps}))
         self.log.say(f"{self.start} · {len(self.dataset)} samples · {self.accelerator.num_processes} process(es) on "
                      f"{self.device.type} · run folder {folder}")
-        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            self._train_steps()
+            with StopSignal() as stop:
+                self._train_steps(stop)
         finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
             self.log.close()
         return Outcome(self.step, self.best, folder, self.evaluation)
 
-    def _train_steps(self) -> None:
+    def _train_steps(self, stop: StopSignal) -> None:
         self.sampler.first_step, self.sampler.last_step = self.step, self.total_steps
         batches = iter(step_loader(self.dataset, self.sampler, self.job.data.num_workers, self.device.type == "cuda"))
         saved_at = time.monotonic()
@@ -226,12 +223,11 @@ class Trainer:
                 self._validate(values)
                 self._save("latest.pt")
                 saved_at = time.monotonic()
-            elif time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes or self._stop_signal:
+            elif time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes or stop.name:
                 self._save("latest.pt")
                 saved_at = time.monotonic()
-            if self._stop_signal and not last:
-                name = signal.Signals(self._stop_signal).name
-                raise TrainingError(f"stopped by {name} after step {self.step} of {self.total_steps}; saved, "
+            if stop.name and not last:
+                raise TrainingError(f"stopped by {stop.name} after step {self.step} of {self.total_steps}; saved, "
                                     "--resume continues")
 
     def _one_step(self, clips: list[Tensor]) -> dict[str, Tensor]:
@@ -357,9 +353,6 @@ class Trainer:
                 checkpoint.write_checkpoint(self.job.folder / "ema.pt", {
                     **{key: value for key, value in content.items() if key != "training"}, "model": shipped})
         checkpoint.write_checkpoint(self.job.folder / name, content)
-
-    def _on_signal(self, number: int, _frame: Any) -> None:
-        self._stop_signal = number
 
 
 def train_stage(job: Job) -> Outcome:

@@ -1,4 +1,7 @@
-"""Train a VQGAN on frames of videos; its files serve --vqgan_config and --vqgan_checkpoint."""
+"""Train a VQGAN on frames of videos; its files serve --vqgan_config and --vqgan_checkpoint.
+
+With --resume, what is not given anew stays as the run was begun.
+"""
 
 import argparse
 import dataclasses
@@ -12,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train_video_dir", "--videos", nargs="+", required=True, metavar="D", dest="train_video_dir",
                         help="folders of training videos")
     parser.add_argument("--checkpoint_dir", required=True, help="where vqgan.json, vqgan.pt and the log go")
-    parser.add_argument("--preset", choices=("demo", "small", "base"), default="small", help="size of the model")
+    parser.add_argument("--preset", choices=("demo", "small", "base"), help="size of the model (small)")
     parser.add_argument("--vqgan_config", metavar="C", help="train a model of this configuration instead of a preset's")
     parser.add_argument("--perceptual", choices=("none", "ms_ssim", "lpips"))
     for name in ("steps", "batch_size", "crop_size", "quantize_from", "gan_start", "num_workers", "save_every",
@@ -29,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dcvc.intra.vqgan.config import read_config
-    from dcvc.intra.vqgan.training import PRESETS, VQGAN_PRESETS, VQGANTrainingConfig, train_vqgan
+    from dcvc.intra.vqgan.training import VQGAN_PRESETS, VQGANTrainingConfig, stored_config, train_vqgan
 
-    start = VQGAN_PRESETS.get(options.preset, VQGANTrainingConfig(model=PRESETS[options.preset]))
+    start = VQGAN_PRESETS[options.preset or "small"]
+    if options.resume and options.preset is None:
+        start = stored_config(Path(options.checkpoint_dir))
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(VQGANTrainingConfig)
              if getattr(options, field.name, None) is not None}
     if options.vqgan_config:

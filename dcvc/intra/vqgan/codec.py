@@ -97,11 +97,10 @@ class VQGANIFrameModel(FrozenCodec):
     def forward(self, x: Tensor) -> IntraOutput:
         """x: float RGB `(B, 3, H, W)` in [0, 1] -> reconstruction, bits of the batch, one likelihood per code.
 
-        The estimate is that of the codec's rate model, or of the uniform one for a frame where that is cheaper, as in
-        `compress`.
+        The estimate is that of the codec's rate model, or of the uniform one where that is cheaper, as in `compress`.
         """
         codes = self._codes(x)
-        bits = torch.from_numpy(np.stack([self._frame_bits(frame) for frame in codes.cpu().numpy()]))
+        bits = torch.from_numpy(self._bits(codes.cpu().numpy()))
         total = bits.sum().to(codes.device, torch.float32)
         # Float64, so that the likelihoods' own sum is exact too; MPS has float32 only.
         likelihoods = torch.exp2(-bits).to(codes.device, torch.float32 if codes.device.type == "mps" else torch.float64)
@@ -111,9 +110,10 @@ class VQGANIFrameModel(FrozenCodec):
             likelihoods, codes = likelihoods[:, 0], codes[:, 0]
         return IntraOutput(x_hat, {"i": total}, likelihoods={"y": likelihoods}, indices=codes)
 
-    def _frame_bits(self, codes: np.ndarray) -> np.ndarray:
-        candidates = [self.rate_models[name].bits(codes) for name in {"uniform", self.rate_name}]
-        return min(candidates, key=np.sum)
+    def _bits(self, codes: np.ndarray) -> np.ndarray:
+        """Bits of each code (B, D, h, w)."""
+        models = [self.rate_models[name] for name in {"uniform", self.rate_name}]
+        return min((np.stack([model.bits(frame) for frame in codes]) for model in models), key=np.sum)
 
     def compress(self, x: Tensor) -> tuple[bytes, Tensor]:
         """Frames `(B, 3, H, W)` -> payload and the reconstruction that `decompress` gives, bit for bit.

@@ -162,6 +162,22 @@ def infer_config(checkpoint: Checkpoint, rvq_levels: int | None = None) -> VQGAN
     return VQGANConfig(variant=variant, l2_norm=checkpoint.layout == "LlamaGen", **values)
 
 
+def locate_vqgan(path: str | Path, config: str | Path | None = None) -> tuple[Path | VQGANConfig, Path]:
+    """What `--vqgan` means, a file of weights or the folder of a train-vqgan run -> its configuration and its weights.
+
+    config: overrules; else vqgan.json of the folder, else what the file tells. Raises what `read_config`,
+    `read_checkpoint` and `infer_config` raise.
+    """
+    path = Path(path)
+    weights = path / "vqgan.pt" if path.is_dir() else path
+    if config is not None:
+        return Path(config), weights
+    beside = path / "vqgan.json"
+    if beside.is_file():
+        return beside, weights
+    return infer_config(read_checkpoint(weights)), weights
+
+
 def _architecture(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     def count(pattern: str) -> int:
         return 1 + max(int(match[1]) for key in shapes if (match := re.match(pattern, key)))

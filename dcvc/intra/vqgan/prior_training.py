@@ -15,23 +15,29 @@ from dcvc.data import VideoValidationDataset
 from dcvc.errors import InputError, TrainingError
 from dcvc.files import save_tensors
 from dcvc.intra.vqgan.codec import VQGANIFrameModel
+from dcvc.intra.vqgan.config import VQGANConfig
 from dcvc.intra.vqgan.containers import read_file
 from dcvc.intra.vqgan.prior import CodePrior, PriorConfig
 from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
 
+MANY = 4                                                     # videos from which whole ones are held out
+
 
 @dataclass(frozen=True)
 class PriorTrainingConfig:
-    """frames_per_video: evenly spaced, each also mirrored; steps of `batch_size` windows of `window` codes a side."""
+    """frames_per_video: evenly spaced, each also mirrored; steps of `batch_size` windows, their sides at most `window`.
+
+    held_out: share of the videos (of the frames, of fewer than MANY videos) that judges which weights are kept.
+    """
 
     frames_per_video: int = 24
     mirrored: bool = True
     steps: int = 3000
     batch_size: int = 16
-    window: int = 16
+    window: int = 24
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
-    held_out: float = 0.1                                    # of the videos' frames: which weights are kept
+    held_out: float = 0.1
     hidden: int = 192
     channels: int = 32
     seed: int = 0
@@ -52,15 +58,26 @@ def frames_of(videos: VideoValidationDataset, index: int, wanted: int) -> Iterat
 
 
 def collect_codes(codec: VQGANIFrameModel, videos: VideoValidationDataset, config: PriorTrainingConfig,
-                  quiet: bool = False) -> list[Tensor]:
-    """Code maps int64 (D, h, w) of the chosen frames."""
-    maps = []
+                  quiet: bool = False) -> list[list[Tensor]]:
+    """For each video, code maps int64 (D, h, w) of the chosen frames."""
+    found: list[list[Tensor]] = []
     for index in tqdm(range(len(videos)), desc="codes", unit="video", file=sys.stderr, disable=quiet):
+        found.append([])
         for frame in frames_of(videos, index, config.frames_per_video):
             for view in (frame, frame.flip(-1)) if config.mirrored else (frame,):
                 codes = codec.encode_indices(view[None]).cpu()
-                maps.append(codes if codec.levels == 1 else codes[0])
-    return maps
+                found[-1].append(codes if codec.levels == 1 else codes[0])
+    return found
+
+
+def split_maps(by_video: Sequence[Sequence[Tensor]], held_out: float) -> tuple[list[Tensor], list[Tensor]]:
+    """Maps to learn from, maps to judge by. Whole videos are held out where there are MANY, else single frames: frames
+    of a video that was learned from look better than those of a new one."""
+    groups = list(by_video) if len(by_video) >= MANY else [[one] for maps in by_video for one in maps]
+    count = max(1, round(len(groups) * held_out)) if len(groups) > 1 else 0
+    held = set(np.linspace(0, len(groups) - 1, count + 2).round().astype(int)[1:-1].tolist())
+    learn = [one for number, maps in enumerate(groups) if number not in held for one in maps]
+    return learn, [one for number in sorted(held) for one in groups[number]] or learn
 
 
 def count_codes(maps: Sequence[Tensor], levels: int, codes: int) -> Tensor:
@@ -70,14 +87,17 @@ def count_codes(maps: Sequence[Tensor], levels: int, codes: int) -> Tensor:
 
 
 def _windows(maps: Sequence[Tensor], config: PriorTrainingConfig, step: int) -> Tensor:
-    """A batch of windows (B, D, s, s) with random corners; even corners keep the order of passes varied."""
+    """A batch of windows (B, D, s, t) with random corners, as large as a map drawn at random allows, up to `window`;
+    larger maps are drawn more often."""
     rng = np.random.default_rng((config.seed, step))
-    side = min(config.window, *(min(one.shape[-2:]) for one in maps))
-    areas = np.array([one.shape[-2] * one.shape[-1] for one in maps], dtype=float)
+    sizes = np.array([one.shape[-2:] for one in maps])
+    areas = sizes.prod(1).astype(float)
+    window = np.minimum(sizes[rng.choice(len(maps), p=areas / areas.sum())], config.window)
+    areas = np.where((sizes >= window).all(1), areas, 0.0)
     batch = []
     for choice in rng.choice(len(maps), config.batch_size, p=areas / areas.sum()):
-        y, x = (int(rng.integers(size - side + 1)) for size in maps[choice].shape[-2:])
-        batch.append(maps[choice][:, y:y + side, x:x + side])
+        y, x = (int(rng.integers(room + 1)) for room in sizes[choice] - window)
+        batch.append(maps[choice][:, y:y + window[0], x:x + window[1]])
     return torch.stack(batch)
 
 
@@ -88,13 +108,11 @@ def mean_bits(network: CodePrior, maps: Sequence[Tensor]) -> float:
     return total / sum(one.numel() for one in maps)
 
 
-def fit_prior(network: CodePrior, maps: Sequence[Tensor], config: PriorTrainingConfig, quiet: bool = False) -> float:
-    """Train on code maps; keeps the weights that are best on the held-out last part. Returns their bits per code."""
-    held = max(1, round(len(maps) * config.held_out)) if len(maps) > 1 else 0
-    # Every k-th map is held out: neighbours in the list are frames of one video.
-    kept = set(np.linspace(0, len(maps) - 1, held).round().astype(int).tolist()) if held else set()
-    train = [one for number, one in enumerate(maps) if number not in kept]
-    judge = [maps[number] for number in sorted(kept)] or train
+def fit_prior(network: CodePrior, by_video: Sequence[Sequence[Tensor]], config: PriorTrainingConfig,
+              quiet: bool = False) -> float:
+    """Train on the videos' code maps; keeps the weights that are best on what `split_maps` holds out, and returns
+    their bits per code there."""
+    train, judge = split_maps(by_video, config.held_out)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
     best, weights = math.inf, None
     bar = tqdm(range(config.steps), desc="prior", unit="step", file=sys.stderr, disable=quiet)
@@ -119,24 +137,26 @@ def fit_prior(network: CodePrior, maps: Sequence[Tensor], config: PriorTrainingC
     return best
 
 
-def train_prior(vqgan_config: str | Path, vqgan_checkpoint: str | Path, videos: str | Path | Sequence[str | Path],
-                output: str | Path, config: PriorTrainingConfig | None = None, device: str = "cpu",
+def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | Path,
+                videos: str | Path | Sequence[str | Path], output: str | Path,
+                config: PriorTrainingConfig | None = None, device: str = "cpu",
                 quiet: bool = False) -> dict[str, float]:
     """Write `output`: the VQGAN's checkpoint with a histogram and a learned prior of its codes on `videos`.
 
-    Returns bits per code: uniform, static (in sample), prior (held-out frames), and how many frames were seen.
+    Returns bits per code: uniform, static (in sample), prior (held-out videos), and how many maps were seen.
     Raises InputError when output exists, and what reading models and videos raises.
     """
     config, output = config or PriorTrainingConfig(), Path(output)
     if output.exists():
         raise InputError(f"{output}: exists already; choose another --output")
     codec = VQGANIFrameModel(vqgan_config, vqgan_checkpoint, device)
-    maps = collect_codes(codec, VideoValidationDataset(videos), config, quiet)
+    by_video = collect_codes(codec, VideoValidationDataset(videos), config, quiet)
+    maps = [one for video in by_video for one in video]
     counts = count_codes(maps, codec.levels, codec.codes)
     torch.manual_seed(config.seed)
     network = CodePrior(PriorConfig(codec.levels, codec.codes, config.channels, config.hidden))
     network.set_codebooks(codec.model.quantize.tables())
-    bits = fit_prior(network, maps, config, quiet)
+    bits = fit_prior(network, by_video, config, quiet)
     content = {key: value for key, value in read_file(vqgan_checkpoint).items() if key != "training"}
     if all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content}                         # a bare table of weights
@@ -144,5 +164,3 @@ def train_prior(vqgan_config: str | Path, vqgan_checkpoint: str | Path, videos: 
     share = counts.double() / counts.sum(1, keepdim=True)
     static = float(-(share * torch.log2(share.clamp_min(1e-12))).sum(1).mean())
     return {"uniform": math.log2(codec.codes), "static": static, "prior": bits, "frames": float(len(maps))}
-
-

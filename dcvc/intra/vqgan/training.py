@@ -3,14 +3,15 @@
     frames (B, 3, H, W) -> encoder -> z -> nearest codes (running averages) -> decoder -> x_hat
     loss = |x - x_hat| + mse_weight (x - x_hat)^2 + perceptual + commitment [+ adversary after its start]
 
-`train_vqgan` writes OUT/vqgan.json and OUT/vqgan.pt, which --vqgan_config and --vqgan_checkpoint take, and
-OUT/latest.pt to resume from. What a step does depends on weights, optimizer, seed and step number only.
+`train_vqgan` writes OUT/vqgan.json and OUT/vqgan.pt, which --vqgan_config and --vqgan_checkpoint take,
+OUT/latest.pt to resume from, OUT/config.json with every setting, metrics.jsonl and TensorBoard's scalars and pictures.
+What a step does depends on weights, optimizer, seed and step number only.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from dcvc.intra.vqgan.containers import read_file
 from dcvc.intra.vqgan.losses import PatchDiscriminator, Perceptual, PerceptualLoss, hinge_loss
 from dcvc.intra.vqgan.model import VQGAN
 from dcvc.run_log import RunLog
+from dcvc.stop_signal import StopSignal
 
 
 @dataclass(frozen=True)
@@ -185,11 +187,8 @@ class VQGANTrainer:
 
     def restore(self, path: Path) -> None:
         """Go on from a latest.pt. Raises InputError when it was made with another model."""
-        content = read_file(path)
-        training = content.get("training")
-        if not isinstance(training, dict):
-            raise InputError(f"{path}: holds no state of training, needed the latest.pt of a train-vqgan run")
-        stored = from_dict(VQGANTrainingConfig, training["settings"], str(path))
+        content, stored = _read_latest(path)
+        training = content["training"]
         if stored.model != self.config.model:
             raise InputError(f"{path}: trained model {stored.model}, asked for {self.config.model}; resume with the "
                              "same model or choose another --checkpoint_dir")
@@ -199,6 +198,19 @@ class VQGANTrainer:
                 part.load_state_dict(training[name])
         self.counts.copy_(training["counts"])
         self.done = int(content["step"])
+
+
+def _read_latest(path: Path) -> tuple[dict[str, Any], VQGANTrainingConfig]:
+    content = read_file(path)
+    training = content.get("training")
+    if not isinstance(training, dict):
+        raise InputError(f"{path}: holds no state of training, needed the latest.pt of a train-vqgan run")
+    return content, from_dict(VQGANTrainingConfig, training["settings"], str(path))
+
+
+def stored_config(out_dir: Path) -> VQGANTrainingConfig:
+    """The settings that the run in this folder was made with. Raises MissingError where there is none."""
+    return _read_latest(prepare_folder(Path(out_dir), resume=True))[1]
 
 
 def prepare_folder(out_dir: Path, resume: bool) -> Path | None:
@@ -218,8 +230,8 @@ def train_vqgan(config: VQGANTrainingConfig, videos: VideoGOPDataset | str | Pat
                 quiet: bool = False) -> TrainedVQGAN:
     """Train on single frames of `videos` (a data set, or folders of videos) and write OUT/vqgan.{json,pt}.
 
-    seed: instead of the config's. numbers: loss, psnr, perplexity, codes_used, steps. Raises InputError, MissingError,
-    ReadError, TrainingError.
+    seed: instead of the config's. numbers: loss, psnr, perplexity, codes_used, steps. SIGTERM and SIGINT save first,
+    then end it with TrainingError. Raises InputError, MissingError, ReadError, TrainingError.
     """
     out_dir = Path(out_dir)
     config = config if seed is None else dataclasses.replace(config, seed=seed)
@@ -232,25 +244,37 @@ def train_vqgan(config: VQGANTrainingConfig, videos: VideoGOPDataset | str | Pat
     trainer = VQGANTrainer(config, accelerator.device)
     if latest:
         trainer.restore(latest)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    write_text(out_dir / "config.json", json.dumps(to_dict(config), indent=1) + "\n")
     sampler = StepSampler(len(dataset), config.batch_size, config.seed, first_step=trainer.done, last_step=config.steps)
     loader = step_loader(dataset, sampler, config.num_workers, pin_memory=trainer.device.type == "cuda")
     log = RunLog(accelerator, out_dir, config.steps, trainer.done, "vqgan", quiet)
-    recent: list[dict[str, float]] = []
-    summary: dict[str, float] = {}
     try:
-        for clip in loader:
-            recent.append(trainer.step(clip[:, 0]))
-            last = trainer.done == config.steps
-            log.step({name: recent[-1][name] for name in ("psnr", "perplexity")})
-            if trainer.done % config.log_every == 0 or last:
-                summary = {name: sum(row[name] for row in recent) / len(recent) for name in recent[-1]
-                           if all(name in row for row in recent)}
-                log.scalars("train", summary, trainer.done)
-                recent = []
-            if trainer.done % config.save_every == 0 or last:
-                log.picture("frames", [clip[0, 0], trainer.reconstruct(clip[:1, 0])[0]], trainer.done)
-                trainer.save(out_dir)
+        with StopSignal() as stop:
+            numbers = _train_steps(trainer, loader, log, out_dir, stop)
     finally:
         log.close()
-    return TrainedVQGAN(out_dir / "vqgan.json", out_dir / "vqgan.pt", {**summary, "steps": float(trainer.done)})
+    return TrainedVQGAN(out_dir / "vqgan.json", out_dir / "vqgan.pt", {**numbers, "steps": float(trainer.done)})
+
+
+def _train_steps(trainer: VQGANTrainer, loader: Iterable[Tensor], log: RunLog, out_dir: Path,
+                 stop: StopSignal) -> dict[str, float]:
+    """All steps that are left; returns the last logged means."""
+    config = trainer.config
+    recent: list[dict[str, float]] = []
+    summary: dict[str, float] = {}
+    for clip in loader:
+        recent.append(trainer.step(clip[:, 0]))
+        last = trainer.done == config.steps
+        log.step({name: recent[-1][name] for name in ("psnr", "perplexity")})
+        if trainer.done % config.log_every == 0 or last:
+            summary = {name: sum(row[name] for row in recent) / len(recent) for name in recent[-1]
+                       if all(name in row for row in recent)}
+            log.scalars("train", summary, trainer.done)
+            recent = []
+        if trainer.done % config.save_every == 0 or last or stop.name:
+            log.picture("frames", [clip[0, 0], trainer.reconstruct(clip[:1, 0])[0]], trainer.done)
+            trainer.save(out_dir)
+        if stop.name and not last:
+            raise TrainingError(f"VQGAN training: stopped by {stop.name} after step {trainer.done} of {config.steps}; "
+                                "saved, --resume continues")
+    return summary
