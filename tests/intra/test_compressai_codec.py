@@ -24,6 +24,13 @@ def test_stream_equals_decoder_and_damage_is_found(codec):
             codec.decompress(damaged)
 
 
+def test_a_stream_of_other_weights_is_named(codec):
+    torch.manual_seed(5)
+    other = build_intra_codec(IntraConfig(model_name="bmshj2018-hyperprior", quality=1, pretrained=False))
+    with pytest.raises(BitstreamError, match="made with model [0-9a-f]{8}, this one is [0-9a-f]{8}"):
+        other.decompress(codec.compress(torch.rand(1, 3, 70, 90))[0])
+
+
 def test_bits_over_unpadded_pixels_as_for_a_bare_model(codec):
     x = torch.rand(2, 3, 70, 90)
     ours, bpp = compress_i_frame_with_padding(codec, x)

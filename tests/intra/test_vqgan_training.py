@@ -1,16 +1,24 @@
 """Training writes what the codec loads, resumes exactly, and lowers the error; priors go into the checkpoint."""
 
 import dataclasses
+import json
+import os
+import signal
 
 import pytest
 import torch
 
+from dcvc.cli import main
+from dcvc.config import from_dict
 from dcvc.data.synthetic import write_synthetic_clips
 from dcvc.errors import InputError, MissingError, TrainingError
 from dcvc.intra import VQGANIFrameModel
-from dcvc.intra.vqgan.config import VQGANConfig
-from dcvc.intra.vqgan.prior_training import PriorTrainingConfig, train_prior
-from dcvc.intra.vqgan.training import VQGANTrainer, VQGANTrainingConfig, train_vqgan
+from dcvc.intra.vqgan.codebook import CodebookTrainer
+from dcvc.intra.vqgan.config import VQGANConfig, config_to_values
+from dcvc.intra.vqgan.containers import read_file
+from dcvc.intra.vqgan.model import VQGAN
+from dcvc.intra.vqgan.prior_training import PriorTrainingConfig, _windows, split_maps, train_prior
+from dcvc.intra.vqgan.training import VQGANTrainer, VQGANTrainingConfig, stored_config, train_vqgan
 
 MODEL = VQGANConfig("EMAVQ", 32, 8, ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, attn_resolutions=(), z_channels=16)
 SHORT = VQGANTrainingConfig(MODEL, steps=6, batch_size=2, crop_size=32, save_every=3, log_every=2, quantize_from=2)
@@ -23,9 +31,12 @@ def videos(tmp_path_factory):
     return folder
 
 
-def test_a_resumed_run_equals_a_whole_one(videos, tmp_path):
-    whole = train_vqgan(SHORT, videos, tmp_path / "whole", device="cpu", quiet=True)
-    trainer_config = dataclasses.replace(SHORT, save_every=3)
+FULL = dataclasses.replace(SHORT, steps=8, perceptual="ms_ssim", gan_weight=0.1, gan_start=3)
+
+
+@pytest.mark.parametrize("config", [SHORT, FULL], ids=["plain", "perceptual and adversary"])
+def test_a_resumed_run_equals_a_whole_one(videos, tmp_path, config):
+    whole = train_vqgan(config, videos, tmp_path / "whole", device="cpu", quiet=True)
     with pytest.MonkeyPatch.context() as patch:
         original, calls = VQGANTrainer.step, []
 
@@ -37,12 +48,60 @@ def test_a_resumed_run_equals_a_whole_one(videos, tmp_path):
 
         patch.setattr(VQGANTrainer, "step", stops_at_four)
         with pytest.raises(TrainingError):
-            train_vqgan(trainer_config, videos, tmp_path / "cut", device="cpu", quiet=True)
+            train_vqgan(config, videos, tmp_path / "cut", device="cpu", quiet=True)
     with pytest.raises(InputError, match="already holds"):
-        train_vqgan(SHORT, videos, tmp_path / "cut", device="cpu", quiet=True)
-    again = train_vqgan(SHORT, videos, tmp_path / "cut", device="cpu", quiet=True, resume=True)
-    a, b = (torch.load(run.checkpoint, weights_only=True)["model"] for run in (whole, again))
-    assert all(torch.equal(a[key], b[key]) for key in a)
+        train_vqgan(config, videos, tmp_path / "cut", device="cpu", quiet=True)
+    assert stored_config(tmp_path / "cut") == config
+    again = train_vqgan(config, videos, tmp_path / "cut", device="cpu", quiet=True, resume=True)
+    a, b = (read_file(run.checkpoint.with_name("latest.pt")) for run in (whole, again))
+    assert _equal(a, b)
+    assert (config.gan_weight > 0) == ("adversary" in a["training"])
+
+
+def _equal(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_the_run_folder_and_its_log(videos, tmp_path):
+    trained = train_vqgan(FULL, videos, tmp_path, device="cpu", quiet=True)
+    assert from_dict(VQGANTrainingConfig, json.loads((tmp_path / "config.json").read_text())) == FULL
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4, 6, 8]
+    assert {"loss", "psnr", "perplexity", "codes_used", "lr"} <= rows[0].keys()
+    assert ["adversary" in row for row in rows] == [False, True, True, True]
+    assert 1 <= rows[-1]["perplexity"] <= rows[-1]["codes_used"] <= MODEL.n_embed
+    assert list((tmp_path / "tensorboard").rglob("events*"))
+    assert VQGANIFrameModel(trained.config, trained.checkpoint).codes == MODEL.n_embed
+
+
+def test_a_signal_saves_and_ends_the_run(videos, tmp_path):
+    class Terminated(VQGANTrainer):
+        def step(self, frames):
+            numbers = super().step(frames)
+            if self.done == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return numbers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dcvc.intra.vqgan.training.VQGANTrainer", Terminated)
+        with pytest.raises(TrainingError, match="stopped by SIGTERM after step 4 of 6; saved"):
+            train_vqgan(SHORT, videos, tmp_path, device="cpu", quiet=True)
+    assert read_file(tmp_path / "latest.pt")["step"] == 4
+
+
+def test_resuming_from_the_command_line_keeps_the_settings(videos, tmp_path, capsys):
+    flags = ["train-vqgan", "--checkpoint_dir", str(tmp_path), "--videos", str(videos), "--device", "cpu", "--quiet"]
+    with open(tmp_path / "model.json", "w") as file:
+        json.dump(config_to_values(MODEL), file)
+    short = ["--steps", "4", "--batch_size", "2", "--crop_size", "32", "--log_every", "2", "--quantize_from", "2"]
+    assert main([*flags, *short, "--vqgan_config", str(tmp_path / "model.json")]) == 0
+    assert main([*flags, "--resume", "--steps", "6", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == 6
+    assert stored_config(tmp_path) == dataclasses.replace(SHORT, save_every=500)
 
 
 def test_prior_goes_into_the_checkpoint(videos, tmp_path):
@@ -61,12 +120,58 @@ def test_prior_goes_into_the_checkpoint(videos, tmp_path):
         train_prior(trained.config, trained.checkpoint, videos, output, settings, quiet=True)
 
 
-def test_error_falls_and_dead_codes_come_back():
+def test_prior_of_a_run_folder(videos, tmp_path, capsys):
+    """`dcvc train-prior --vqgan RUN --videos D` needs no more; a file that stores its config needs no folder."""
+    trained = train_vqgan(SHORT, videos, tmp_path, device="cpu", quiet=True)
+    settings = ["--videos", str(videos), "--quiet", "--json", "--steps", "20", "--frames_per_video", "2"]
+    assert main(["train-prior", "--vqgan", str(tmp_path), *settings]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["checkpoint"] == str(tmp_path / "vqgan_prior.pt")
+    assert VQGANIFrameModel(trained.config, made["checkpoint"]).rate_name == "prior"
+    output = tmp_path / "again.pt"
+    assert main(["train-prior", "--vqgan", str(trained.checkpoint), *settings, "--output", str(output)]) == 0
+    assert VQGANIFrameModel(trained.config, output).rate_name == "prior"
+
+
+def test_videos_are_held_out_as_wholes():
+    by_video = [[torch.full((1, 2, 2), video)] * 5 for video in range(20)]
+    learn, judge = split_maps(by_video, 0.1)
+    assert (len(learn), len(judge)) == (90, 10)
+    assert not {int(one[0, 0, 0]) for one in learn} & {int(one[0, 0, 0]) for one in judge}
+    learn, judge = split_maps(by_video[:2], 0.1)             # too few videos: single frames
+    assert (len(learn), len(judge)) == (9, 1)
+    assert split_maps([by_video[0][:1]], 0.1) == (by_video[0][:1], by_video[0][:1])
+
+
+def test_windows_of_maps_of_different_sizes():
+    maps = [torch.zeros(1, 12, 20), torch.ones(1, 45, 80), torch.full((1, 30, 6), 2)]
+    shapes = {tuple(_windows(maps, PriorTrainingConfig(batch_size=3), step).shape) for step in range(80)}
+    assert shapes == {(3, 1, 12, 20), (3, 1, 24, 24), (3, 1, 24, 6)}
+
+
+def test_error_falls():
     trainer = VQGANTrainer(dataclasses.replace(SHORT, steps=40, quantize_from=10), torch.device("cpu"))
     x = torch.nn.functional.interpolate(torch.rand(4, 3, 4, 4), size=(32, 32), mode="bilinear")
     numbers = [trainer.step(x) for _ in range(40)]
     assert numbers[-1]["psnr"] > numbers[0]["psnr"] + 3
     assert numbers[-1]["perplexity"] > 4
+
+
+@pytest.mark.parametrize("changes", [{}, {"variant": "RVQ", "levels": 2}, {"variant": "PQEMAVQ", "levels": 2}],
+                         ids=["EMAVQ", "residual", "product"])
+def test_dead_codes_are_started_anew(changes):
+    """Codes far from every latent are never chosen; within some steps each is moved to where latents are."""
+    config = dataclasses.replace(MODEL, **changes)
+    books = CodebookTrainer(VQGAN(config), decay=0.9)
+    tables = books.quantizer.tables()
+    with torch.no_grad():
+        for table in tables if config.variant == "PQEMAVQ" else tables[:1]:
+            table[5:] = 1000.0 + torch.arange(len(table) - 5)[:, None]
+    generator, z = torch.Generator().manual_seed(0), torch.randn(4, 8, 16, 16)
+    for _ in range(40):
+        codes = books.quantize(z, update=True, generator=generator)[2]
+    assert float(books.quantizer.tables().abs().max()) < 20
+    assert len(codes.unique()) > 20
 
 
 def test_bad_settings_and_folders(tmp_path):

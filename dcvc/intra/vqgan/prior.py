@@ -218,9 +218,15 @@ class PriorRate:
         if not all(bool(torch.isfinite(value).all()) for value in network.parameters()):
             raise InputError("learned prior: holds NaN or infinite weights, needed finite ones; train it again")
         self.network = network.double().cpu().eval().requires_grad_(False)
-        for parameter in self.network.parameters():
+        self.to_fixed_point(self.network)
+
+    @staticmethod
+    @torch.no_grad()
+    def to_fixed_point(network: nn.Module) -> None:
+        """Round float64 parameters to multiples of UNIT. Raises InputError where sums could still need rounding."""
+        for parameter in network.parameters():
             parameter.copy_((parameter / UNIT).round_().mul_(UNIT))
-        for module in self.network.modules():
+        for module in network.modules():
             if isinstance(module, FixedPointLinear):
                 module.make_exact()
 
