@@ -68,7 +68,8 @@ def bd(anchor: Sequence[Point], test: Sequence[Point]) -> Delta:
 def _checked(points: Sequence[Point], name: str) -> list[Point]:
     """Sorted by rate; quality must rise with it."""
     if len(points) < LEAST_POINTS:
-        raise InputError(f"the {name} curve has {len(points)} points, needed {LEAST_POINTS}")
+        found = f"{len(points)} point" + "s" * (len(points) != 1)
+        raise InputError(f"the {name} curve has {found}, needed {LEAST_POINTS}")
     ordered = sorted((float(rate), float(quality)) for rate, quality in points)
     for rate, quality in ordered:
         if not (math.isfinite(rate) and rate > 0 and math.isfinite(quality)):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,17 +21,19 @@ import torch
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from torch import Tensor
 
+from dcvc.checkpoint import weights_hash
 from dcvc.colour import rgb_to_yuv420
 from dcvc.config import nearest
 from dcvc.data.colour import Colour, to_rgb
 from dcvc.data.sequences import EvalSequence
 from dcvc.errors import InputError, ReadError
 from dcvc.files import copy_file, write_text
-from dcvc.recorder import SequenceRecorder, save_picture, snapshot_frame
+from dcvc.lpips import LPIPS, load_lpips
+from dcvc.recorder import SequenceRecorder, describe_sequence, safe_name, snapshot_frame
 from dcvc.results import make_point, new_results
 
 PLANES = Colour("bt709", False)
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 PICTURE_TYPE_I = 1          # AV_PICTURE_TYPE_I
 
 
@@ -43,6 +46,7 @@ class Anchor:
     decoders: tuple[str, ...]
     presets: tuple[str, ...]
     qualities: tuple[int, ...]
+    worst: int                  # the largest CRF
 
     def options(self, quality: int, gop: int, preset: str | None = None) -> dict[str, str]:
         chosen = preset or self.presets[0]
@@ -61,11 +65,11 @@ class Anchor:
 
 
 ANCHORS = {anchor.name: anchor for anchor in (
-    Anchor("x264", "libx264", ("h264",), ("medium", "veryslow", "slow", "fast", "veryfast"), (18, 23, 28, 33, 38)),
-    Anchor("x265", "libx265", ("hevc",), ("medium", "veryslow", "slow", "fast", "veryfast"), (18, 23, 28, 33, 38)),
-    Anchor("svt-av1", "libsvtav1", ("libdav1d", "av1"), ("8", "4", "6", "10"), (24, 32, 40, 48, 56)),
-    Anchor("aom-av1", "libaom-av1", ("libdav1d", "av1"), ("6", "4", "8"), (24, 32, 40, 48, 56)),
-    Anchor("vp9", "libvpx-vp9", ("vp9",), ("4", "1", "8"), (24, 32, 40, 48, 56)),
+    Anchor("x264", "libx264", ("h264",), ("medium", "veryslow", "slow", "fast", "veryfast"), (18, 23, 28, 33, 38), 51),
+    Anchor("x265", "libx265", ("hevc",), ("medium", "veryslow", "slow", "fast", "veryfast"), (18, 23, 28, 33, 38), 51),
+    Anchor("svt-av1", "libsvtav1", ("libdav1d", "av1"), ("8", "4", "6", "10"), (24, 32, 40, 48, 56), 63),
+    Anchor("aom-av1", "libaom-av1", ("libdav1d", "av1"), ("6", "4", "8"), (24, 32, 40, 48, 56), 63),
+    Anchor("vp9", "libvpx-vp9", ("vp9",), ("4", "1", "8"), (24, 32, 40, 48, 56), 63),
 )}
 
 
@@ -111,8 +115,10 @@ def _to_rgb(frame: av.VideoFrame, height: int, width: int) -> Tensor:
     return to_rgb(*planes, PLANES)[0][:, :height, :width]
 
 
-def encode(anchor: Anchor, sequence: EvalSequence, options: dict[str, str]) -> tuple[list[tuple[int, bytes]], float]:
-    """[(presentation number, packet)] in coding order, and the seconds spent in the encoder."""
+def encode(anchor: Anchor, sequence: EvalSequence, options: dict[str, str], clock: dict[str, float],
+           waiting: deque[Tensor] | None = None) -> Iterator[tuple[int, bytes]]:
+    """(presentation number, packet) in coding order. clock["encode"] counts the encoder's seconds; originals that
+    went in are appended to `waiting`."""
     os.environ.setdefault("SVT_LOG", "1")     # errors only: SVT-AV1 otherwise writes its settings to stderr each time
     context = av.CodecContext.create(anchor.encoder, "w")
     context.width, context.height = sequence.width + sequence.width % 2, sequence.height + sequence.height % 2
@@ -122,67 +128,84 @@ def encode(anchor: Anchor, sequence: EvalSequence, options: dict[str, str]) -> t
     context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
     context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     context.options = dict(options)
-    packets, seconds = [], 0.0
+    clock["encode"] = 0.0
 
-    def take(frame: av.VideoFrame | None) -> None:
-        nonlocal seconds
+    def packets(frame: av.VideoFrame | None) -> list[tuple[int, bytes]]:
         began = time.perf_counter()
         found = context.encode(frame)
-        seconds += time.perf_counter() - began
-        packets.extend((packet.pts, bytes(packet)) for packet in found if packet.size)
+        clock["encode"] += time.perf_counter() - began
+        return [(packet.pts, bytes(packet)) for packet in found if packet.size]
 
     try:
         for number, rgb in enumerate(sequence.stream()):
+            if waiting is not None:
+                waiting.append(rgb)
             frame = _to_frame(rgb)
             frame.pts, frame.time_base = number, context.time_base
-            take(frame)
-        take(None)
+            yield from packets(frame)
+        yield from packets(None)
     except av.error.FFmpegError as error:
         raise ReadError(f"{anchor.name} on {sequence.name}: cannot encode ({error.strerror})") from None
-    return packets, seconds
 
 
-def decode(anchor: Anchor, packets: list[tuple[int, bytes]], clock: dict[str, float]) -> Iterator[av.VideoFrame]:
-    """Frames in presentation order; clock["seconds"] counts the decoder's time."""
+def decode(anchor: Anchor, packets: Iterator[bytes], clock: dict[str, float]) -> Iterator[av.VideoFrame]:
+    """Frames in presentation order, each as soon as its packets are there; clock["decode"] counts the decoder's
+    seconds."""
     context = av.CodecContext.create(next(name for name in anchor.decoders if _has(name, "r")), "r")
     context.thread_count = 1
-    clock["seconds"] = 0.0
-    for data in [*(data for _, data in packets), None]:
+    clock["decode"] = 0.0
+
+    def frames(data: bytes | None) -> list[av.VideoFrame]:
         began = time.perf_counter()
-        frames = context.decode(None if data is None else av.Packet(data))
-        clock["seconds"] += time.perf_counter() - began
-        yield from frames
+        found = context.decode(None if data is None else av.Packet(data))
+        clock["decode"] += time.perf_counter() - began
+        return found
+
+    for data in packets:
+        yield from frames(data)
+    yield from frames(None)
 
 
 def measure(anchor: Anchor, sequence: EvalSequence, quality: int, gop: int, preset: str | None,
-            picture: Path | None) -> dict[str, Any]:
-    """Code one sequence with one quality -> its entry in a results point. Raises ReadError if frames get lost."""
-    options = anchor.options(quality, gop, preset)
-    packets, encode_seconds = encode(anchor, sequence, options)
-    sizes: dict[int, int] = {}
-    for number, data in packets:
-        sizes[number] = sizes.get(number, 0) + len(data)
-    recorder = SequenceRecorder(sequence, snapshot_frame(sequence.frames, gop), picture)
+            picture: Path | None, lpips: LPIPS | None = None, step: Callable[[], None] = lambda: None,
+            ) -> dict[str, Any]:
+    """Code one sequence with one quality -> its entry in a results point. The frames are read once, and only those
+    inside the encoder are held. Raises ReadError if frames get lost."""
+    recorder = SequenceRecorder(sequence, snapshot_frame(sequence.frames, gop), picture, lpips)
     clock: dict[str, float] = {}
+    waiting: deque[Tensor] = deque()
+    sizes: dict[int, int] = {}
+    total = 0
+
+    def packets() -> Iterator[bytes]:
+        nonlocal total
+        for number, data in encode(anchor, sequence, anchor.options(quality, gop, preset), clock, waiting):
+            sizes[number] = sizes.get(number, 0) + len(data)
+            total += len(data)
+            yield data
+
     count = 0
-    decoded = decode(anchor, packets, clock)
-    for number, (x, frame) in enumerate(zip(sequence.stream(), decoded, strict=False)):
-        kind = "I" if int(frame.pict_type) == PICTURE_TYPE_I else "P"
-        recorder.add(kind, 8 * sizes.get(number, 0), x, _to_rgb(frame, sequence.height, sequence.width))
+    for frame in decode(anchor, packets(), clock):
+        if count < sequence.frames:
+            kind = "I" if int(frame.pict_type) == PICTURE_TYPE_I else "P"
+            recorder.add(kind, 8 * sizes.pop(count, 0), waiting.popleft(),
+                         _to_rgb(frame, sequence.height, sequence.width))
+            step()
         count += 1
-    count += sum(1 for _ in decoded)
     if count != sequence.frames:
         raise ReadError(f"{anchor.name} on {sequence.name}: decoded {count} frames, needed {sequence.frames}")
-    return recorder.result(8 * sum(sizes.values()), encode_seconds=encode_seconds, decode_seconds=clock["seconds"])
+    return recorder.result(8 * total, encode_seconds=clock["encode"], decode_seconds=clock["decode"], file_bytes=total)
 
 
 def measure_cached(anchor: Anchor, sequence: EvalSequence, digest: str, quality: int, gop: int, preset: str | None,
-                   picture: Path, cache: Path | None) -> dict[str, Any]:
+                   picture: Path, cache: Path | None, lpips: LPIPS | None = None,
+                   step: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """As `measure`; kept under `cache` by the frames' content, the settings and FFmpeg's version."""
     if cache is None:
-        return measure(anchor, sequence, quality, gop, preset, picture)
+        return measure(anchor, sequence, quality, gop, preset, picture, lpips, step)
     wanted = {"version": CACHE_VERSION, "digest": digest, "frames": sequence.frames, "fps": sequence.fps, "gop": gop,
-              "encoder": anchor.encoder, "options": anchor.options(quality, gop, preset), "av": av.__version__}
+              "encoder": anchor.encoder, "options": anchor.options(quality, gop, preset), "av": av.__version__,
+              "lpips": weights_hash(lpips.state_dict()) if lpips else None}
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
     entry, kept_picture = cache / f"{key}.json", cache / f"{key}.png"
     if entry.is_file() and kept_picture.is_file():
@@ -193,56 +216,63 @@ def measure_cached(anchor: Anchor, sequence: EvalSequence, digest: str, quality:
         if result is not None:
             copy_file(kept_picture, picture)
             result["name"], result["snapshot"]["file"] = sequence.name, str(picture)
+            for _ in range(sequence.frames):
+                step()
             return result
-    result = measure(anchor, sequence, quality, gop, preset, picture)
+    result = measure(anchor, sequence, quality, gop, preset, picture, lpips, step)
     copy_file(picture, kept_picture)
     write_text(entry, json.dumps(result))
     return result
 
 
+def chosen_anchors(anchors: dict[str, tuple[int, ...] | None], preset: str | None) -> dict[str, tuple[int, ...]]:
+    """name -> qualities, checked before anything is coded. Raises InputError."""
+    chosen = {}
+    for name, qualities in anchors.items():
+        anchor = find_anchor(name)
+        if preset and preset not in anchor.presets:
+            raise InputError(f"--speed: found {preset!r} for {name}, needed one of {', '.join(anchor.presets)}")
+        chosen[name] = tuple(dict.fromkeys(qualities or anchor.qualities))
+        bad = [quality for quality in chosen[name] if not 0 <= quality <= anchor.worst]
+        if bad:
+            raise InputError(f"--anchors: found CRF {bad[0]} for {name}, needed 0…{anchor.worst}")
+    return chosen
+
+
 def compare(sequences: list[EvalSequence], anchors: dict[str, tuple[int, ...] | None], folder: Path, *, gop: int = 10,
             preset: str | None = None, cache: Path | None = None, command: str = "dcvc compare",
-            progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+            lpips: tuple[str, ...] = (), progress: Callable[[int, int, str], None] | None = None) -> dict[str, Any]:
     """Run every anchor (name -> qualities, None for its own) on every sequence -> a results table.
 
     Decoded frames for the report go to `folder`. Anchors that this FFmpeg lacks are listed under "missing".
+    progress: called with (frames done, of how many, what).
     """
-    chosen = {name: find_anchor(name) for name in anchors}
-    digests = {s.name: s.digest() for s in sequences}
-    described = [{**s.describe(), "digest": digests[s.name], "snapshot": save_originals(s, gop, folder)}
-                 for s in sequences]
-    results = new_results(command, described, {"gop_size": gop, "anchor_input": "8-bit 4:2:0 BT.709 limited range"})
-    for name, anchor in chosen.items():
-        reason = missing_reason(anchor)
-        if reason:
-            results["missing"].append({"codec": name, "reason": reason})
-            continue
-        if preset and preset not in anchor.presets:
-            raise InputError(f"preset of {name}: found {preset!r}, needed one of {', '.join(anchor.presets)}")
-        for quality in anchors[name] or anchor.qualities:
-            rows = []
-            for sequence in sequences:
+    chosen = chosen_anchors(anchors, preset)
+    metric = load_lpips(lpips) if lpips else None
+    for sequence in sequences if metric else ():
+        metric.check_size(sequence.height, sequence.width)
+    described = [describe_sequence(sequence, gop, folder) for sequence in sequences]
+    settings = {"gop_size": gop, "anchor_input": "8-bit 4:2:0 BT.709 limited range"}
+    if metric:
+        settings["lpips"] = {"net": metric.net, "files": [Path(file).name for file in lpips]}
+    results = new_results(command, described, settings)
+    reasons = {name: missing_reason(ANCHORS[name]) for name in chosen}
+    results["missing"] = [{"codec": name, "reason": reason} for name, reason in reasons.items() if reason]
+    points = [(name, quality) for name in chosen if not reasons[name] for quality in chosen[name]]
+    total, done = len(points) * sum(sequence.frames for sequence in sequences), 0
+    for name, quality in points:
+        anchor, rows = ANCHORS[name], []
+        for sequence, description in zip(sequences, described, strict=True):
+            def step(what: str = f"{name} crf {quality} {sequence.name}") -> None:
+                nonlocal done
+                done += 1
                 if progress:
-                    progress(f"{name} crf {quality} {sequence.name}")
-                picture = folder / f"{safe_name(sequence.name)}_{name}_{quality}.png"
-                rows.append(measure_cached(anchor, sequence, digests[sequence.name], quality, gop, preset, picture,
-                                           cache))
-            results["points"].append(make_point(
-                name, "anchor", f"crf {quality}", "written",
-                {"encoder": anchor.encoder, **anchor.options(quality, gop, preset)}, rows))
+                    progress(done, total, what)
+
+            picture = folder / f"{safe_name(sequence.name)}_{name}_{quality}.png"
+            rows.append(measure_cached(anchor, sequence, description["digest"], quality, gop, preset, picture, cache,
+                                       metric, step))
+        results["points"].append(make_point(
+            name, "anchor", f"crf {quality}", "written",
+            {"encoder": anchor.encoder, **anchor.options(quality, gop, preset)}, rows))
     return results
-
-
-def safe_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-
-
-def save_originals(sequence: EvalSequence, gop: int, folder: Path) -> dict[str, Any]:
-    """Keep the frame that the report shows."""
-    shown = snapshot_frame(sequence.frames, gop)
-    path = folder / f"{safe_name(sequence.name)}_original.png"
-    for number, frame in enumerate(sequence.stream()):
-        if number == shown:
-            save_picture(path, frame)
-            break
-    return {"frame": shown, "file": str(path)}

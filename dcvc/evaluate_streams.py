@@ -4,9 +4,10 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,23 @@ from torch import Tensor
 
 from dcvc.bitstream import StreamReader
 from dcvc.codec import VideoCodec, load_codec, to_bytes8
-from dcvc.compare import safe_name, save_originals
 from dcvc.config import IntraConfig
 from dcvc.data.sequences import EvalSequence
 from dcvc.errors import BitstreamError, InputError
 from dcvc.evaluate import code_sequence
-from dcvc.recorder import SequenceRecorder, snapshot_frame
+from dcvc.lpips import load_lpips
+from dcvc.recorder import SequenceRecorder, describe_sequence, safe_name, snapshot_frame
 from dcvc.results import make_point, new_results
+
+COPY = "copy"
+Step = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class EvalJob:
     """One codec on any number of sequences. model: run folder or checkpoint; None: `intra` alone on every frame.
-    decode: decode the written stream again, compare it with the encoder's frames, and time it."""
+    decode: decode the written stream again, compare it with the encoder's frames, and time it.
+    rate_models: of a VQGAN alone, one point each; None: all that its checkpoint holds. lpips: files of its weights."""
 
     label: str
     setting: str
@@ -40,13 +45,25 @@ class EvalJob:
     copy: bool = False
     device: str = "cpu"
     folder: Path | None = None
+    rate_models: tuple[str, ...] | None = None
+    lpips: tuple[str, ...] = ()
+
+    def recorder(self, sequence: EvalSequence, variant: str = "") -> SequenceRecorder:
+        name = "_".join(safe_name(part) for part in (sequence.name, self.label, self.setting, variant) if part)
+        return SequenceRecorder(sequence, snapshot_frame(sequence.frames, self.gop),
+                                self.folder / f"{name}.png" if self.folder else None, _lpips(self.lpips, self.device))
 
 
-def evaluate_stream(codec: VideoCodec, sequence: EvalSequence, job: EvalJob) -> tuple[dict, dict | None]:
-    """Write the stream to a temporary file, measure what decodes from it -> (entry, entry of copying or None).
+@lru_cache(maxsize=1)
+def _lpips(files: tuple[str, ...], device: str) -> Callable[[Tensor, Tensor], float] | None:
+    return load_lpips(files, device) if files else None
+
+
+def evaluate_stream(codec: VideoCodec, sequence: EvalSequence, job: EvalJob, step: Step) -> dict[str, dict]:
+    """Write the stream to a temporary file, measure what decodes from it -> {"": entry[, "copy": entry of copying]}.
 
     "Copying" shows each I-frame's reconstruction until the next one, at the bits of the I-frames alone."""
-    recorder, copier = _recorder(sequence, job), _recorder(sequence, job, "copy") if job.copy else None
+    recorder, copier = job.recorder(sequence), job.recorder(sequence, COPY) if job.copy else None
     header = codec.header((sequence.height, sequence.width), Fraction(sequence.fps).limit_denominator(1001),
                           sequence.frames, job.gop)
     waiting: list[Tensor] = []
@@ -69,15 +86,16 @@ def evaluate_stream(codec: VideoCodec, sequence: EvalSequence, job: EvalJob) -> 
                     break
                 x, x_hat = waiting.pop(), frame.x_hat.cpu()
                 kind, bits = frame.record.name, 8 * len(frame.record.payload)
-                recorder.add(kind, bits, x, x_hat, frame.bits)
+                measured = recorder.add(kind, bits, x, x_hat, frame.bits)
                 hashes.append(hash(x_hat.numpy().tobytes()))
                 if copier is not None:
                     shown, i_bits = (x_hat, i_bits + bits) if kind == "I" else (shown, i_bits)
-                    copier.add(kind, bits if kind == "I" else 0, x, shown)
+                    copier.add(kind, bits if kind == "I" else 0, x, shown, measured=measured if kind == "I" else None)
+                step()
         size = path.stat().st_size
         decode_seconds = _decode(codec, path, hashes) if job.decode else None
     times = {"encode_seconds": encode_seconds, "decode_seconds": decode_seconds, "file_bytes": size}
-    return recorder.result(8 * size, **times), copier.result(i_bits) if copier else None
+    return {"": recorder.result(8 * size, **times), **({COPY: copier.result(i_bits)} if copier else {})}
 
 
 def _decode(codec: VideoCodec, path: Path, hashes: list[int]) -> float:
@@ -90,114 +108,130 @@ def _decode(codec: VideoCodec, path: Path, hashes: list[int]) -> float:
 
 
 @torch.no_grad()
-def evaluate_estimate(codec: VideoCodec, sequence: EvalSequence, job: EvalJob) -> tuple[dict, None]:
+def evaluate_estimate(codec: VideoCodec, sequence: EvalSequence, job: EvalJob, step: Step) -> dict[str, dict]:
     """As `evaluate_stream` without writing: bits from the models' likelihoods."""
-    recorder, total = _recorder(sequence, job), 0.0
+    recorder, total = job.recorder(sequence), 0.0
+    copier, i_bits, shown = job.recorder(sequence, COPY) if job.copy else None, 0.0, None
     frames = (frame.float() / 255 for frame in sequence.stream())
-    began = time.perf_counter()
-    for kind, x, _, output in code_sequence(codec.intra, codec.p_frame.model, frames, intra_period=job.gop,
-                                            device=codec.device):
+    coded = code_sequence(codec.intra, codec.p_frame.model, frames, intra_period=job.gop, device=codec.device)
+    seconds, began = 0.0, time.perf_counter()
+    for kind, x, _, output in coded:
+        seconds += time.perf_counter() - began
         terms = {term: float(value) for term, value in output.bits.items()}
-        recorder.add(kind, sum(terms.values()), to_bytes8(x).cpu(), to_bytes8(output.x_hat).cpu(), terms)
-        total += sum(terms.values())
-    return recorder.result(total, encode_seconds=time.perf_counter() - began, decode_seconds=None), None
-
-
-@torch.no_grad()
-def evaluate_intra(intra: torch.nn.Module, sequence: EvalSequence, job: EvalJob) -> tuple[dict, None]:
-    """Every frame an I-frame by itself; bits are the payloads' bytes, or the estimate."""
-    recorder, total, seconds = _recorder(sequence, job), 0.0, {"encode_seconds": 0.0, "decode_seconds": 0.0}
-    device = next(intra.parameters()).device
-    for number, frame in enumerate(sequence.stream()):
-        x = frame[None].to(device).float() / 255
-        began = time.perf_counter()
-        if job.estimate:
-            output = intra(x)
-            bits, x_hat = float(sum(output.bits.values())), output.x_hat
-        else:
-            payload, x_hat = intra.compress(x)
-            bits = 8.0 * len(payload)
-        seconds["encode_seconds"] += time.perf_counter() - began
-        if job.decode and not job.estimate:
-            began = time.perf_counter()
-            decoded = intra.decompress(payload)
-            seconds["decode_seconds"] += time.perf_counter() - began
-            if not torch.equal(decoded, x_hat):
-                raise BitstreamError(f"{job.label} on {sequence.name}, frame {number}: the decoder's frame differs")
-        recorder.add("I", bits, frame, to_bytes8(x_hat).cpu(), {"i": bits})
+        bits, x, x_hat = sum(terms.values()), to_bytes8(x).cpu(), to_bytes8(output.x_hat).cpu()
+        measured = recorder.add(kind, bits, x, x_hat, terms)
         total += bits
-    if job.estimate or not job.decode:
-        seconds["decode_seconds"] = None
-    return recorder.result(total, **seconds), None
+        if copier is not None:
+            shown, i_bits = (x_hat, i_bits + bits) if kind == "I" else (shown, i_bits)
+            copier.add(kind, bits if kind == "I" else 0, x, shown, measured=measured if kind == "I" else None)
+        step()
+        began = time.perf_counter()
+    row = recorder.result(total, encode_seconds=seconds, decode_seconds=None)
+    return {"": row, **({COPY: copier.result(i_bits)} if copier else {})}
 
 
-def _recorder(sequence: EvalSequence, job: EvalJob, what: str = "") -> SequenceRecorder:
-    name = "_".join(safe_name(part) for part in (sequence.name, job.label, job.setting, what) if part)
-    gop = job.gop
-    return SequenceRecorder(sequence, snapshot_frame(sequence.frames, gop),
-                            job.folder / f"{name}.png" if job.folder else None)
-
-
-def _load(job: EvalJob) -> tuple[Any, str]:
+@lru_cache(maxsize=1)       # the tasks of a job follow one another
+def _load(model: str | None, intra: IntraConfig | None, device: str) -> tuple[Any, str]:
     """The codec and a hash of its weights."""
-    if job.model is None:
+    if model is None:
         from dcvc.checkpoint import weights_hash
         from dcvc.intra import build_intra_codec
 
-        intra = build_intra_codec(job.intra, job.device)
-        return intra, weights_hash(intra.state_dict())
-    codec = load_codec(job.model, job.device, job.intra)
+        codec = build_intra_codec(intra, device)
+        return codec, weights_hash(codec.state_dict())
+    codec = load_codec(model, device, intra)
     return codec, f"{codec.inter_hash.hex()} (P), {codec.intra_hash.hex()} (I)"
 
 
-def _run(job: EvalJob, sequences: list[EvalSequence], threads: int | None = None,
-         progress: Callable[[str], None] | None = None) -> tuple[str, list[tuple[dict, dict | None]]]:
-    if threads:
-        torch.set_num_threads(threads)
-    codec, weights = _load(job)
-    measure = evaluate_intra if job.model is None else evaluate_estimate if job.estimate else evaluate_stream
-    rows = []
-    for sequence in sequences:
-        if progress:
-            progress(f"{job.label} {job.setting} {sequence.name}")
-        rows.append(measure(codec, sequence, job))
-    return weights, rows
+def _run(job: EvalJob, sequence: EvalSequence, step: Step) -> tuple[str, dict[str, dict]]:
+    """(hash of the weights, {variant: entry})."""
+    codec, weights = _load(job.model, job.intra, job.device)
+    if job.model is not None:
+        return weights, (evaluate_estimate if job.estimate else evaluate_stream)(codec, sequence, job, step)
+    from dcvc.evaluate_intra import evaluate_intra
+
+    return weights, evaluate_intra(codec, sequence, job, step)
+
+
+def _run_apart(job: EvalJob, sequence: EvalSequence, threads: int) -> tuple[str, dict[str, dict]]:
+    """In a process of its own."""
+    torch.set_num_threads(threads)
+    return _run(job, sequence, lambda: None)
 
 
 def evaluate_codecs(jobs: list[EvalJob], sequences: list[EvalSequence], folder: Path, *, command: str = "dcvc eval",
-                    processes: int = 1, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+                    processes: int = 1, progress: Callable[[int, int, str], None] | None = None) -> dict[str, Any]:
     """Every job on every sequence -> a results table (dcvc.results). Decoded frames for the report go to `folder`.
 
-    processes: sequences are shared out over so many; the numbers do not depend on it."""
+    processes: jobs and sequences are shared out over so many; the numbers do not depend on it.
+    progress: called with (frames done, of how many, what)."""
     if not jobs or not sequences:
         raise InputError(f"eval: found {len(jobs)} codecs and {len(sequences)} sequences, needed at least one each")
+    names = [f"{job.label} {job.setting}" for job in jobs]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double:
+        raise InputError(f"eval: found '{double}' twice, needed every codec once")
+    metric = _lpips(jobs[0].lpips, jobs[0].device)
+    for sequence in sequences if metric else ():
+        metric.check_size(sequence.height, sequence.width)
     gop = jobs[0].gop
-    described = [{**s.describe(), "digest": s.digest(), "snapshot": save_originals(s, gop, folder)} for s in sequences]
-    results = new_results(command, described, {"gop_size": gop, "mode": "stream"})
-    for job in (replace(job, folder=folder) for job in jobs):
-        weights, rows = _shared_out(job, sequences, processes, progress)
-        rates = "estimate" if job.estimate else "written"
-        settings = {"model": os.path.basename(os.path.abspath(job.model)) if job.model else None,
-                    "weights": weights, "gop_size": gop if job.model else 1}
-        kind = "neural" if job.model else "intra"
-        results["points"].append(make_point(job.label, kind, job.setting, rates, settings, [row for row, _ in rows]))
-        copies = [copied for _, copied in rows if copied]
-        if copies:
-            results["points"].append(make_point("copy last frame", "copy", job.setting, rates,
-                                                {"shows": f"the last I-frame of {job.label}"}, copies))
+    described = [describe_sequence(sequence, gop, folder) for sequence in sequences]
+    settings = {"gop_size": gop, "mode": "stream"}
+    if jobs[0].lpips:
+        settings["lpips"] = {"net": metric.net, "files": [Path(file).name for file in jobs[0].lpips]}
+    results = new_results(command, described, settings)
+    jobs = [replace(job, folder=folder) for job in jobs]
+    found = _shared_out(jobs, sequences, processes, progress)
+    for number, job in enumerate(jobs):
+        results["points"] += _points(job, [found[number, k] for k in range(len(sequences))], results["points"])
     return results
 
 
-def _shared_out(job: EvalJob, sequences: list[EvalSequence], processes: int,
-                progress: Callable[[str], None] | None) -> tuple[str, list[tuple[dict, dict | None]]]:
-    processes = min(processes, len(sequences))
+def _points(job: EvalJob, parts: list[tuple[str, dict[str, dict]]], earlier: list[dict]) -> Iterator[dict[str, Any]]:
+    """One point for each variant of a job. Copying the same I-frames once more is left out."""
+    rates, weights = "estimate" if job.estimate else "written", parts[0][0]
+    for variant in parts[0][1]:
+        rows = [entries[variant] for _, entries in parts]
+        if variant == COPY:
+            point = make_point("copy last frame", COPY, job.setting, rates,
+                               {"shows": f"the last I-frame of {job.label} {job.setting}"}, rows)
+            if any(old["kind"] == COPY and old["mean"] == point["mean"] for old in earlier):
+                continue
+            yield point
+            continue
+        model = os.path.basename(os.path.abspath(job.model)) if job.model else None
+        settings = {"model": model, "weights": weights, "gop_size": job.gop}
+        if variant:
+            settings["rate_model"] = variant
+        yield make_point(f"{job.label} {variant}".strip(), "neural" if job.model else "intra", job.setting, rates,
+                         settings, rows)
+
+
+def _shared_out(jobs: list[EvalJob], sequences: list[EvalSequence], processes: int,
+                progress: Callable[[int, int, str], None] | None) -> dict[tuple[int, int], tuple[str, dict[str, dict]]]:
+    """{(job, sequence): what `_run` gives}."""
+    tasks = [(j, s) for j in range(len(jobs)) for s in range(len(sequences))]
+    total, done = len(jobs) * sum(sequence.frames for sequence in sequences), 0
+
+    def tell(frames: int, task: tuple[int, int]) -> None:
+        nonlocal done
+        done += frames
+        if progress:
+            job, sequence = jobs[task[0]], sequences[task[1]]
+            progress(done, total, f"{job.label} {job.setting} {sequence.name}")
+
+    processes = min(processes, len(tasks))
     if processes < 2:
-        return _run(job, sequences, None, progress)
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    shares = [sequences[start::processes] for start in range(processes)]
+        return {task: _run(jobs[task[0]], sequences[task[1]], lambda task=task: tell(1, task)) for task in tasks}
+    threads, found = max(1, (os.cpu_count() or 1) // processes), {}
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        parts = list(pool.map(_run, [job] * processes, shares, [threads] * processes))
-    rows = [None] * len(sequences)
-    for start, (_, part) in enumerate(parts):
-        rows[start::processes] = part
-    return parts[0][0], rows
+        waiting = {pool.submit(_run_apart, jobs[j], sequences[s], threads): (j, s) for j, s in tasks}
+        try:
+            for future in as_completed(waiting):
+                task = waiting[future]
+                found[task] = future.result()
+                tell(sequences[task[1]].frames, task)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)       # the first error ends the run, not the last task
+            raise
+    return found

@@ -77,3 +77,23 @@ def draw_frames(rows: list[tuple[str, np.ndarray]], path: Path, columns: int = 4
     saved = _save(figure, path)
     pyplot.close(figure)
     return saved
+
+
+def draw_rate_distortion(results: dict, path: Path) -> Path:
+    """Every codec's curve of a results table, one plot for each metric that was measured."""
+    from dcvc.results import curves
+
+    names = {"psnr": "RGB PSNR, dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}
+    metrics = [name for name in names if any(name in point["mean"] for point in results["points"])]
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(1, len(metrics), figsize=(5.2 * len(metrics), 4), squeeze=False)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for number, (codec, points) in enumerate(curves(results["points"], metric).items()):
+            axis.plot(*zip(*points, strict=True), marker="os^Dv"[number % 5], label=codec, alpha=0.9)
+        axis.set_xlabel("bits per pixel" if results["points"][0]["rates"] == "written" else "bits per pixel (estimate)")
+        axis.set_ylabel(names[metric])
+        axis.grid(color="0.9")
+    axes[0][0].legend(fontsize=8)
+    saved = _save(figure, path)
+    pyplot.close(figure)
+    return saved

@@ -1,6 +1,7 @@
 """Distortion of decoded frames: PSNR in RGB and in YUV 4:2:0, MS-SSIM, and running means in constant memory."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -93,11 +94,18 @@ def _check_pair(x_hat: Tensor, x: Tensor) -> None:
         raise InputError(f"frames to compare: found shapes {tuple(x_hat.shape)} and {tuple(x.shape)}, needed the same")
 
 
-def measure_frame(x_hat: Tensor, x: Tensor, matrix: str = "bt709") -> dict[str, float | list[float]]:
+def measure_frame(x_hat: Tensor, x: Tensor, matrix: str = "bt709",
+                  lpips: Callable[[Tensor, Tensor], float] | None = None) -> dict[str, float | list[float]]:
     """One decoded frame against the original, both `(3, H, W)` in [0, 1], both rounded to 8 bits first as they are
-    when written: "mse" (RGB), "mse_yuv" (three, 8-bit scale), "ms_ssim"."""
+    when written: "mse" (RGB), "mse_yuv" (three, 8-bit scale), "ms_ssim" (left out below 11 pixels a side), and "lpips"
+    where that metric is given."""
     x_hat, x = ((frame.clamp(0, 1) * 255).round() / 255 for frame in (x_hat, x))
-    return {"mse": frame_mse(x_hat, x), "mse_yuv": list(yuv_mse(x_hat, x, matrix)), "ms_ssim": ms_ssim(x_hat, x)}
+    measured = {"mse": frame_mse(x_hat, x), "mse_yuv": list(yuv_mse(x_hat, x, matrix))}
+    if ms_ssim_scales(*x.shape[-2:]):
+        measured["ms_ssim"] = ms_ssim(x_hat, x)
+    if lpips is not None:
+        measured["lpips"] = lpips(x_hat, x)
+    return measured
 
 
 @dataclass
@@ -114,13 +122,15 @@ class RunningMetrics:
         """`measured`: the dictionary of `measure_frame`."""
         mse_yuv = tuple(measured["mse_yuv"])
         values = {"psnr": psnr_from_mse(measured["mse"]), "mse": measured["mse"], "psnr_yuv": yuv_psnr(mse_yuv),
-                  "ms_ssim": measured["ms_ssim"], **dict(zip(("mse_y", "mse_u", "mse_v"), mse_yuv, strict=True))}
+                  **dict(zip(("mse_y", "mse_u", "mse_v"), mse_yuv, strict=True)),
+                  **{name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}}
         self.frames += 1
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
     def means(self) -> dict[str, float]:
-        """psnr, psnr_yuv (6:1:1), ms_ssim: means of the frames; psnr_of_mean_mse, psnr_yuv_of_mean_mse. dB, [0, 1]."""
+        """psnr, psnr_yuv (6:1:1), ms_ssim and lpips where measured: means of the frames; psnr_of_mean_mse,
+        psnr_yuv_of_mean_mse. dB, dB, [0, 1], 0 and more."""
         if not self.frames:
             raise InputError("metrics: found no frames, needed at least one")
         mean = {name: value / self.frames for name, value in self._sums.items()}
@@ -129,5 +139,5 @@ class RunningMetrics:
             "psnr_of_mean_mse": psnr_from_mse(mean["mse"]),
             "psnr_yuv": mean["psnr_yuv"],
             "psnr_yuv_of_mean_mse": yuv_psnr((mean["mse_y"], mean["mse_u"], mean["mse_v"])),
-            "ms_ssim": mean["ms_ssim"],
+            **{name: mean[name] for name in ("ms_ssim", "lpips") if name in mean},
         }

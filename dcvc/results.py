@@ -15,7 +15,7 @@ from dcvc.files import write_text
 
 SCHEMA, VERSION = "dcvc-results", 1
 QUALITIES = ("psnr", "psnr_of_mean_mse", "psnr_yuv", "psnr_yuv_of_mean_mse", "ms_ssim", "lpips")
-AVERAGED = ("bpp", *QUALITIES)
+AVERAGED = ("bpp", "bpp_estimate", *QUALITIES)
 
 
 def new_results(command: str, sequences: list[dict], settings: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +23,17 @@ def new_results(command: str, sequences: list[dict], settings: dict[str, Any]) -
     return {"schema": SCHEMA, "version": VERSION, "command": command, "settings": settings,
             "made_by": {"dcvc": __version__, "python": platform.python_version(),
                         **{name: _version(name) for name in ("torch", "av", "pytorch-msssim", "bjontegaard")}},
-            "sequences": sequences, "points": [], "missing": []}
+            "sequences": sequences, "points": [], "missing": [], "notes": _notes(sequences)}
+
+
+def _notes(sequences: list[dict]) -> list[str]:
+    """What to know before comparing: per sequence, and where their sizes differ."""
+    notes = [f"{s['name']}: {note}" for s in sequences for note in s.get("notes", ())]
+    sizes = sorted({(s["width"], s["height"]) for s in sequences})
+    if len(sizes) > 1:
+        found = ", ".join(f"{width}x{height}" for width, height in sizes)
+        notes.append(f"sequences of differing sizes ({found}): means count every sequence the same")
+    return notes
 
 
 def _version(package: str) -> str:
@@ -40,7 +50,8 @@ def make_point(codec: str, kind: str, setting: str, rates: str, settings: dict[s
     kind: "neural", "anchor", "intra" or "copy". rates: "written" or "estimate"."""
     if not sequences:
         raise InputError(f"{codec} {setting}: found no sequences, needed at least one")
-    mean = {key: math.fsum(s[key] for s in sequences) / len(sequences) for key in AVERAGED if key in sequences[0]}
+    mean = {key: math.fsum(s[key] for s in sequences) / len(sequences) for key in AVERAGED
+            if all(key in s for s in sequences)}
     return {"codec": codec, "kind": kind, "setting": setting, "rates": rates, "settings": settings,
             "mean": mean, "sequences": sequences}
 
@@ -84,10 +95,28 @@ def curves(points: Iterable[dict[str, Any]], metric: str, sequence: str | None =
 
 def results_rows(results: dict[str, Any]) -> str:
     """A plain table of every point's means, for the terminal."""
-    lines = [f"{'codec':<22}{'setting':<16}{'bpp':>9}{'PSNR':>8}{'PSNR YUV':>10}{'MS-SSIM':>9}  rates"]
+    columns = {"bpp": ("bpp", ".4f"), "bpp_estimate": ("estimate", ".4f"), "psnr": ("PSNR", ".2f"),
+               "psnr_yuv": ("PSNR YUV", ".2f"), "ms_ssim": ("MS-SSIM", ".4f"), "lpips": ("LPIPS", ".4f")}
+    columns = {key: form for key, form in columns.items() if any(key in p["mean"] for p in results["points"])}
+    widest = max([len(p["codec"]) for p in results["points"]] + [5])
+    longest = max([len(p["setting"]) for p in results["points"]] + [7])
+    lines = [f"{'codec':<{widest}}  {'setting':<{longest}}" + "".join(f"{n:>10}" for n, _ in columns.values()) +
+             f"{'enc fps':>9}{'dec fps':>9}  rates"]
     for p in results["points"]:
-        m = p["mean"]
-        lines.append(f"{p['codec'][:21]:<22}{p['setting'][:15]:<16}{m['bpp']:>9.4f}{m['psnr']:>8.2f}"
-                     f"{m['psnr_yuv']:>10.2f}{m['ms_ssim']:>9.4f}  {p['rates']}")
+        cells = "".join(f"{p['mean'][key]:>10{form}}" if key in p["mean"] else f"{'-':>10}"
+                        for key, (_, form) in columns.items())
+        speeds = "".join(f"{'-' if fps is None else format(fps, '.2f'):>9}" for fps in
+                         (frames_per_second(p, way) for way in ("encode_seconds", "decode_seconds")))
+        lines.append(f"{p['codec']:<{widest}}  {p['setting']:<{longest}}{cells}{speeds}  {p['rates']}")
     lines += [f"{gone['codec']}: left out, {gone['reason']}" for gone in results["missing"]]
+    lines += [f"note: {note}" for note in results.get("notes", [])]
     return "\n".join(lines)
+
+
+def frames_per_second(point: dict[str, Any], way: str) -> float | None:
+    """way: "encode_seconds" or "decode_seconds"; over all sequences together, None where it was not measured."""
+    rows = point["sequences"]
+    seconds = [row.get(way) for row in rows]
+    if None in seconds or not sum(seconds):
+        return None
+    return sum(row["frames"] for row in rows) / sum(seconds)

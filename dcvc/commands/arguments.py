@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from dcvc.config import nearest
+from dcvc.device import DEVICES
 from dcvc.errors import DcvcError
 
 
@@ -43,7 +44,7 @@ def add_flag(parser: argparse._ActionsContainer, name: str, default: bool, help:
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+    parser.add_argument("--device", choices=DEVICES, default="auto",
                         help="where to compute (auto: CUDA, then MPS, then CPU)")
 
 

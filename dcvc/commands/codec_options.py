@@ -23,20 +23,16 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 def codec_from(options: argparse.Namespace):
     """The VideoCodec that the options name."""
-    import torch
-
     from dcvc.codec import load_codec
     from dcvc.config import IntraConfig
+    from dcvc.device import choose_device
 
     intra = None
     if options.i_frame_type:
         intra = IntraConfig(options.i_frame_type, options.i_frame_model_name, options.i_frame_quality,
                             options.i_frame_pretrained, options.i_frame_checkpoint, options.vqgan_config,
                             options.vqgan_checkpoint)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return load_codec(options.model, device, intra)
+    return load_codec(options.model, choose_device(options.device), intra)
 
 
 @contextlib.contextmanager

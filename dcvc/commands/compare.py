@@ -8,8 +8,8 @@ from dcvc.commands.sequence_options import (
     command_line,
     finish,
     frames_folder,
+    progress_of,
     sequences_from,
-    teller,
 )
 from dcvc.errors import InputError
 
@@ -37,10 +37,14 @@ def parse_anchor(text: str) -> tuple[str, tuple[int, ...] | None]:
 def run(options: argparse.Namespace) -> int | None:
     from dcvc.compare import compare
 
-    anchors = dict(parse_anchor(text) for text in options.anchors)
+    anchors: dict[str, tuple[int, ...] | None] = {}
+    for name, qualities in map(parse_anchor, options.anchors):
+        if name in anchors:
+            raise InputError(f"--anchors: found {name} twice, needed its CRF values together: {name}:22,27,32,37")
+        anchors[name] = qualities
     sequences = sequences_from(options)
     cache = None if options.no_cache else Path(options.cache)
     finish(options, compare(sequences, anchors, frames_folder(options.output), gop=options.gop_size,
                             preset=options.speed, cache=cache, command=command_line("compare"),
-                            progress=teller(options.quiet)))
+                            lpips=tuple(options.lpips_weights), progress=progress_of(options)))
     return 0

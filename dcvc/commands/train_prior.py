@@ -25,20 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    import torch
-
+    from dcvc.device import choose_device
     from dcvc.intra.vqgan.loading import locate_vqgan
     from dcvc.intra.vqgan.prior_training import PriorTrainingConfig, train_prior
 
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(PriorTrainingConfig)
              if getattr(options, field.name, None) is not None}
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     config, checkpoint = locate_vqgan(options.vqgan_checkpoint, options.vqgan_config)
     output = Path(options.output) if options.output else checkpoint.with_name(f"{checkpoint.stem}_prior.pt")
-    result = train_prior(config, checkpoint, options.train_video_dir, output, PriorTrainingConfig(**asked), device,
-                         options.quiet)
+    result = train_prior(config, checkpoint, options.train_video_dir, output, PriorTrainingConfig(**asked),
+                         choose_device(options.device), options.quiet)
     if options.json:
         print(json.dumps({**result, "checkpoint": str(output)}))
     else:

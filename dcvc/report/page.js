@@ -32,6 +32,13 @@ function ticks(low, high, about) {
   for (let v = Math.ceil(low / step) * step; v <= high + step / 1e6; v += step) found.push(v);
   return [found, Math.max(0, -Math.floor(Math.log10(step)))];
 }
+/* 1, 2 and 5 of every power of ten between two rates. */
+function decades(low, high) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
+    for (const m of [1, 2, 5]) if (m * 10 ** power >= low && m * 10 ** power <= high) found.push(m * 10 ** power);
+  return found;
+}
 function legend(where, entries) {
   where.replaceChildren(...entries.map(([name, shade]) => {
     const item = element("span"), mark = element("i");
@@ -86,16 +93,18 @@ function drawCurves() {
   const all = lines.flatMap(([, points]) => points);
   if (!all.length) { $("curves").replaceChildren(element("p", "not measured")); return; }
   const W = plotWidth(), H = Math.min(460, Math.max(300, W * 0.5)), left = 64, right = 16, top = 12, bottom = 44;
-  const right_edge = Math.max(...all.map(p => p[0])) * 1.05;
+  const log = $("rate-axis").value === "log", rates = all.map(p => p[0]);
+  const [first, last] = log ? [Math.min(...rates) / 1.15, Math.max(...rates) * 1.15] : [0, Math.max(...rates) * 1.05];
+  const along = v => log ? Math.log(v / first) / Math.log(last / first) : v / last;
   let [low, high] = [Math.min(...all.map(p => p[1])), Math.max(...all.map(p => p[1]))];
   const margin = (high - low) * 0.06 || 0.5;
   low -= margin; high += margin;
-  const X = v => left + v / right_edge * (W - left - right), Y = v => top + (high - v) / (high - low) * (H - top - bottom);
+  const X = v => left + along(v) * (W - left - right), Y = v => top + (high - v) / (high - low) * (H - top - bottom);
   const svg = shape("svg", { viewBox: `0 0 ${W} ${H}`, role: "img",
     "aria-label": `${data.metrics[metric]} over bits per pixel; the numbers are in the table Every sequence` });
-  const [xs, xDigits] = ticks(0, right_edge, W / 110), [ys, yDigits] = ticks(low, high, 7);
+  const [xs, xDigits] = log ? [decades(first, last), null] : ticks(0, last, W / 110), [ys, yDigits] = ticks(low, high, 7);
   for (const v of xs) svg.append(shape("line", { x1: X(v), x2: X(v), y1: top, y2: H - bottom, class: "grid" }),
-    shape("text", { x: X(v), y: H - bottom + 18, "text-anchor": "middle" }, v.toFixed(xDigits)));
+    shape("text", { x: X(v), y: H - bottom + 18, "text-anchor": "middle" }, log ? String(+v.toPrecision(2)) : v.toFixed(xDigits)));
   for (const v of ys) svg.append(shape("line", { x1: left, x2: W - right, y1: Y(v), y2: Y(v), class: "grid" }),
     shape("text", { x: left - 8, y: Y(v) + 4, "text-anchor": "end" }, v.toFixed(yDigits)));
   svg.append(shape("text", { x: (left + W - right) / 2, y: H - 6, "text-anchor": "middle" }, "bits per pixel"),
@@ -146,12 +155,16 @@ function chooseFrames() {
 function drawFrames() {
   const sequence = $("frame-sequence").value, heat = $("show").value === "heat";
   $("stage").classList.toggle("heat", heat);
+  $("scale").hidden = !heat;
   for (const side of ["left", "right"]) {
     const key = $(side).value, entry = data.pictures[`${key}|${sequence}`] || {};
     const image = $(`image-${side}`);
     image.src = (heat && entry.heat) || entry.image || "data:,";
+    image.onload = () => $("stage").classList.toggle("small", image.naturalWidth * 2 <= image.clientWidth);
     const point = data.points.find(p => keyOf(p) === key), row = point && rowOf(point, sequence);
-    const text = !row ? key : `${label(point)}: ${row.bpp.toFixed(4)} bpp, ${row.psnr.toFixed(2)} dB`;
+    const t = row && row.shown, frame = row && row.type[t] !== undefined ?
+      ` (this ${row.type[t]}-frame: ${row.frame_bits[t]} bits, ${row.frame_psnr[t].toFixed(2)} dB)` : "";
+    const text = !row ? key : `${label(point)}: ${row.bpp.toFixed(4)} bpp, ${row.psnr.toFixed(2)} dB${frame}`;
     image.alt = text + (heat ? " (error map)" : "");
     $(`caption-${side}`).textContent = text;
   }
@@ -163,9 +176,17 @@ function moveEdge() {
   $("edge").style.left = `${share}%`;
 }
 
+/* A finger or a mouse on the picture itself moves the edge too. */
+function dragEdge(event) {
+  if (event.type === "pointermove" && !event.buttons) return;
+  const box = $("stage").getBoundingClientRect();
+  $("slider").value = Math.round(100 * Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)));
+  moveEdge();
+}
+
 function drawTime() {
   const point = data.points[$("time-point").value], row = rowOf(point, $("time-sequence").value);
-  if (!row) { $("time").replaceChildren(element("p", "not measured")); return; }
+  if (!row) { $("time").replaceChildren(element("p", "not measured")); $("quality").replaceChildren(); return; }
   const names = Object.keys(row.terms), count = row.frame_bits.length;
   const stacks = names.length ? names.map(n => [n, row.terms[n]]) : [["all", row.frame_bits]];
   const W = plotWidth(), H = 240, left = 64, bottom = 34, top = 10;
@@ -189,7 +210,48 @@ function drawTime() {
   svg.append(shape("text", { x: (left + W) / 2, y: H - 6, "text-anchor": "middle" },
     `frame (bits per frame${names.length ? ", terms as estimated" : ""})`));
   $("time").replaceChildren(svg);
+  drawQuality(row, W, left);
   legend($("time-legend"), stacks.map(([n], k) => [n === "all" ? "all bits" : n, COLOURS[k % COLOURS.length]]));
+}
+
+function drawQuality(row, W, left) {
+  const H = 150, bottom = 10, top = 10, count = row.frame_psnr.length, wide = (W - left - 10) / count;
+  let [low, high] = [Math.min(...row.frame_psnr), Math.max(...row.frame_psnr)];
+  [low, high] = [low - 0.3, high + 0.3];
+  const X = t => left + (t + 0.5) * wide, Y = v => top + (high - v) / (high - low) * (H - top - bottom);
+  const svg = shape("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "RGB PSNR of every frame" });
+  const [ys, digits] = ticks(low, high, 4);
+  for (const v of ys) svg.append(shape("line", { x1: left, x2: W - 10, y1: Y(v), y2: Y(v), class: "grid" }),
+    shape("text", { x: left - 8, y: Y(v) + 4, "text-anchor": "end" }, v.toFixed(digits)));
+  svg.append(shape("text", { x: 14, y: H / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${H / 2})` }, "PSNR (dB)"),
+    shape("polyline", { points: row.frame_psnr.map((v, t) => `${X(t)},${Y(v)}`).join(" "), fill: "none",
+      stroke: COLOURS[1], "stroke-width": 2 }));
+  $("quality").replaceChildren(svg);
+}
+
+/* One row for each codec and sequence, the metrics side by side. */
+function deltas() {
+  const short = { psnr: "PSNR", psnr_yuv: "PSNR YUV", ms_ssim: "MS-SSIM" }, metrics = Object.keys(data.bd);
+  const rows = new Map();
+  for (const metric of metrics) for (const r of data.bd[metric]) {
+    const key = `${r.codec}|${r.sequence}`;
+    if (!rows.has(key)) rows.set(key, { codec: r.codec, sequence: r.sequence, of: {}, notes: new Map() });
+    const row = rows.get(key), note = r.problem || r.warning;
+    row.of[metric] = r;
+    if (note) row.notes.set(note, [...(row.notes.get(note) || []), short[metric]]);
+  }
+  const first = r => r.sequence === "mean curve" || r.sequence === "all" ? 0 : 1;
+  table($("bd"), [
+    { name: "codec", text: "text", get: r => r.codec }, { name: "sequence", text: "text", get: r => r.sequence },
+    ...metrics.map(m => ({ name: `rate % by ${short[m]}`, digits: 1, get: r => r.of[m] && r.of[m].bd_rate })),
+    ...metrics.map(m => ({ name: `dB ${short[m]}`, digits: 2, get: r => r.of[m] && r.of[m].bd_quality })),
+    { name: "least overlap %", digits: 0, get: r => {
+      const found = Object.values(r.of).map(d => d.overlap).filter(v => v !== null);
+      return found.length ? 100 * Math.min(...found) : null;
+    } },
+    { name: "note", text: "text why", get: r => [...r.notes].map(([note, by]) =>
+      by.length === metrics.length ? note : `${by.join(", ")}: ${note}`).join("; ") },
+  ], [...rows.values()].sort((a, b) => first(a) - first(b)));
 }
 
 function start() {
@@ -199,6 +261,7 @@ function start() {
     `${s.reduce((sum, q) => sum + q.frames, 0)} frames, ${codecs.length} codecs, ${data.points.length} points. ` +
     `Bits: ${[...new Set(data.points.map(p => p.rates))].join(" and ")}.`;
   $("notices").replaceChildren(...data.missing.map(m => element("li", `${m.codec} is left out: ${m.reason}`)),
+    ...data.notes.map(note => element("li", note)),
     ...(data.points.some(p => p.rates === "estimate") ? [element("li", "Hollow points are estimates, not written bytes.")] : []),
     ...(data.lost_pictures.length ? [element("li", `${data.lost_pictures.length} decoded frames were not found.`)] : []),
     ...(data.points.some(p => p.sequences.some(q => q.ms_ssim_scales < 5)) ?
@@ -207,33 +270,43 @@ function start() {
   fill($("curve-sequence"), [["", "mean of all"], ...s.map(q => [q.name, q.name])]);
   for (const id of ["frame-sequence", "time-sequence"]) fill($(id), s.map(q => [q.name, q.name]));
   fill($("time-point"), data.points.map((p, k) => [k, label(p)]));
-  for (const id of ["metric", "curve-sequence"]) $(id).addEventListener("change", drawCurves);
+  $("scale-end").textContent = `${data.heat_scale} of 255 levels and more`;
+  for (const id of ["metric", "curve-sequence", "rate-axis"]) $(id).addEventListener("change", drawCurves);
   $("frame-sequence").addEventListener("change", chooseFrames);
   for (const id of ["left", "right", "show"]) $(id).addEventListener("change", drawFrames);
   $("slider").addEventListener("input", moveEdge);
+  for (const kind of ["pointerdown", "pointermove"]) $("stage").addEventListener(kind, dragEdge);
   for (const id of ["time-point", "time-sequence"]) $(id).addEventListener("change", drawTime);
   let width = 0;
   window.addEventListener("resize", () => {
     if (plotWidth() !== width) { width = plotWidth(); drawCurves(); drawTime(); }
   });
   $("anchor").textContent = data.anchor;
-  table($("bd"), [
-    { name: "sequence", text: "text", get: r => r.sequence }, { name: "codec", text: "text", get: r => r.codec },
-    { name: "metric", text: "text", get: r => r.metric }, { name: "BD rate %", digits: 2, get: r => r.bd_rate },
-    { name: "BD quality dB", digits: 3, get: r => r.bd_quality },
-    { name: "overlap %", digits: 0, get: r => r.overlap === null ? null : 100 * r.overlap },
-    { name: "note", text: "text why", get: r => r.problem || r.warning },
-  ], Object.entries(data.bd).flatMap(([metric, rows]) => rows.map(r => ({ ...r, metric }))));
+  deltas();
   const speed = (row, seconds) => row[seconds] ? row.frames / row[seconds] : null;
-  table($("rows"), [
-    { name: "sequence", text: "text", get: r => r.name }, { name: "codec", text: "text", get: r => r.codec },
-    { name: "setting", text: "text", get: r => r.setting }, { name: "bpp", digits: 4, get: r => r.bpp },
-    { name: "PSNR", digits: 2, get: r => r.psnr }, { name: "PSNR of mean MSE", digits: 2, get: r => r.psnr_of_mean_mse },
-    { name: "PSNR YUV", digits: 2, get: r => r.psnr_yuv }, { name: "MS-SSIM", digits: 4, get: r => r.ms_ssim },
-    { name: "kbit/s", digits: 1, get: r => r.bits / r.frames * r.fps / 1000 },
-    { name: "encode fps", digits: 1, get: r => speed(r, "encode_seconds") },
-    { name: "decode fps", digits: 1, get: r => speed(r, "decode_seconds") },
+  const measured = key => data.points.some(p => p.mean[key] !== undefined);
+  const qualities = of => [
+    { name: "bpp", digits: 4, get: r => of(r).bpp },
+    { name: "estimated bpp", digits: 4, get: r => of(r).bpp_estimate, key: "bpp_estimate" },
+    { name: "PSNR", digits: 2, get: r => of(r).psnr },
+    { name: "PSNR of mean MSE", digits: 2, get: r => of(r).psnr_of_mean_mse },
+    { name: "PSNR YUV", digits: 2, get: r => of(r).psnr_yuv },
+    { name: "MS-SSIM", digits: 4, get: r => of(r).ms_ssim, key: "ms_ssim" },
+    { name: "LPIPS", digits: 4, get: r => of(r).lpips, key: "lpips" },
+  ].filter(c => !c.key || measured(c.key));
+  const speeds = [
+    { name: "encode fps", digits: 2, get: r => speed(r, "encode_seconds") },
+    { name: "decode fps", digits: 2, get: r => speed(r, "decode_seconds") },
     { name: "rates", text: "text", get: r => r.rates },
+  ];
+  const named = [{ name: "codec", text: "text", get: r => r.codec }, { name: "setting", text: "text", get: r => r.setting }];
+  const whole = (rows, key) => rows.every(q => q[key]) ? rows.reduce((sum, q) => sum + q[key], 0) : null;
+  table($("means"), [...named, ...qualities(r => r.mean), ...speeds], data.points.map(p => ({ ...p,
+    frames: whole(p.sequences, "frames"), encode_seconds: whole(p.sequences, "encode_seconds"),
+    decode_seconds: whole(p.sequences, "decode_seconds") })));
+  table($("rows"), [
+    { name: "sequence", text: "text", get: r => r.name }, ...named, ...qualities(r => r),
+    { name: "kbit/s", digits: 1, get: r => r.bits / r.frames * r.fps / 1000 }, ...speeds,
   ], data.points.flatMap(p => p.sequences.map(q => ({ ...q, codec: p.codec, setting: p.setting, rates: p.rates,
     fps: (s.find(t => t.name === q.name) || {}).fps }))));
   table($("split"), [

@@ -11,11 +11,11 @@ from typing import Any
 from dcvc.bd import bd, quality_for_bd
 from dcvc.errors import InputError
 from dcvc.files import write_text
-from dcvc.report.pictures import embed
+from dcvc.report.pictures import HEAT_FULL_SCALE, embed
 from dcvc.results import check_results, curves, read_results
 
 METRICS = {"psnr": "RGB PSNR (dB), mean of frames", "psnr_of_mean_mse": "RGB PSNR (dB), of mean MSE",
-           "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
+           "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}
 BD_METRICS = ("psnr", "psnr_yuv", "ms_ssim")
 PICTURE_BUDGET = 11_000_000     # characters; the page stays below 15 MB with its numbers
 
@@ -58,19 +58,28 @@ def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | N
     points = [point for table in tables for point in table["points"]]
     if not points:
         raise InputError("report: found no measured point in the results, needed at least one")
+    names = [f"{point['codec']} {point['setting']}" for point in points]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double:
+        raise InputError(f"report: found '{double}' twice in the results, needed every point once; give another --name "
+                         "to dcvc eval")
     kinds = {point["codec"]: point["kind"] for point in points}
     if anchor is not None and anchor not in kinds:
         raise InputError(f"--anchor: found {anchor!r}, needed one of {', '.join(kinds)}")
     # The curve with most points serves where nothing is called an anchor.
-    anchor = anchor or next((codec for codec, kind in kinds.items() if kind == "anchor"), next(iter(kinds)))
+    longest = max(kinds, key=lambda codec: sum(point["codec"] == codec for point in points))
+    anchor = anchor or next((codec for codec, kind in kinds.items() if kind == "anchor"), longest)
     pictures, lost = _pictures(tables, folders)
     return {
         "metrics": {key: text for key, text in METRICS.items() if any(key in p["mean"] for p in points)},
         "codecs": kinds, "anchor": anchor, "sequences": sequences,
         "points": [_slim(point) for point in points],
-        "bd": {m: _deltas(points, m, anchor, [s["name"] for s in sequences]) for m in BD_METRICS},
+        "bd": {m: _deltas(points, m, anchor, [s["name"] for s in sequences]) for m in BD_METRICS
+               if any(m in point["mean"] for point in points)},
         "pictures": pictures, "lost_pictures": lost,
         "missing": [gone for table in tables for gone in table.get("missing", [])],
+        "notes": list(dict.fromkeys(note for table in tables for note in table.get("notes", []))),
+        "heat_scale": HEAT_FULL_SCALE,
         "made": [{"command": t["command"], "settings": t.get("settings", {}), "made_by": t.get("made_by", {})}
                  for t in tables],
     }
@@ -98,22 +107,26 @@ def _slim(point: dict[str, Any]) -> dict[str, Any]:
         frames = row["per_frame"]
         terms = {term: [round(v) for v in values] for term, values in frames.get("terms", {}).items()}
         rows.append({**{k: v for k, v in row.items() if k not in ("per_frame", "snapshot")}, "type": frames["type"],
-                     "frame_bits": [round(v) for v in frames["bits"]],
+                     "frame_bits": [round(v) for v in frames["bits"]], "shown": (row["snapshot"] or {}).get("frame"),
                      "frame_psnr": [round(v, 2) for v in frames["psnr"]], "terms": terms})
     return {**point, "sequences": rows}
 
 
 def _deltas(points: list[dict], metric: str, anchor: str, sequences: list[str]) -> list[dict[str, Any]]:
-    """BD of every codec but the anchor, over the mean curve and per sequence."""
-    found = []
+    """BD of every codec but the anchor, over the mean curve and per sequence; a codec that has no number anywhere for
+    the same reason gets one row."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for name in [None, *sequences]:
         by_codec = {codec: [(rate, quality_for_bd(metric, quality)) for rate, quality in values]
                     for codec, values in curves(points, metric, name).items()}
         for codec, curve in by_codec.items():
             if codec != anchor:
                 delta = bd(by_codec.get(anchor, []), curve).as_dict()
-                found.append({"sequence": name or "mean curve", "codec": codec, **delta})
-    return found
+                found.setdefault(codec, []).append({"sequence": name or "mean curve", "codec": codec, **delta})
+    for rows in found.values():
+        if len(rows) > 1 and rows[0]["problem"] and len({row["problem"] for row in rows}) == 1:
+            rows[:] = [{**rows[0], "sequence": "all"}]
+    return [row for rows in found.values() for row in rows]
 
 
 def _pictures(tables: list[dict], folders: list[Path]) -> tuple[dict, list[str]]:

@@ -33,7 +33,7 @@ def test_bits_are_the_packets_of_the_encoded_stream(sequences, name, tmp_path):
         pytest.skip(missing_reason(anchor))
     quality = anchor.qualities[2]
     result = measure(anchor, sequences[0], quality, 4, None, tmp_path / "shown.png")
-    packets, _ = encode(anchor, sequences[0], anchor.options(quality, 4))
+    packets = list(encode(anchor, sequences[0], anchor.options(quality, 4), {}))
     # The same packets in a file, counted by FFmpeg's demuxer.
     path = tmp_path / "stream.mkv"
     with av.open(str(path), "w") as container:
@@ -46,6 +46,7 @@ def test_bits_are_the_packets_of_the_encoded_stream(sequences, name, tmp_path):
     with av.open(str(path)) as container:
         demuxed = sum(packet.size for packet in container.demux(video=0))
     assert result["bits"] == 8 * sum(len(data) for _, data in packets) == sum(result["per_frame"]["bits"])
+    assert result["bits"] == 8 * result["file_bytes"]
     assert demuxed == pytest.approx(result["bits"] / 8, rel=0.02)       # Matroska may move headers out of packets
     assert result["bpp"] == result["bits"] / (SIZE[0] * SIZE[1] * 6)
     assert result["per_frame"]["type"] == list("IPPPIP")
@@ -105,7 +106,10 @@ def test_command_writes_results_and_names_what_is_missing(sequences, tmp_path, c
     assert results["points"][0]["settings"]["x264-params"].startswith("keyint=10")
     assert main(["compare", folder, "--anchors", "x264x", "-o", str(out), "--quiet"]) == 1
     assert "did you mean 'x264'" in capsys.readouterr().err
-    assert main(["compare", folder, "--anchors", "x264:a", "-o", str(out), "--quiet"]) == 1
+    for anchors, words in ((["x264:a"], "whole numbers"), (["x264:20,52"], "found CRF 52 for x264, needed 0…51"),
+                           (["x264:20", "x264:30"], "found x264 twice"), (["x264", "--speed", "4"], "found '4'")):
+        assert main(["compare", folder, "--anchors", *anchors, "-o", str(out), "--quiet"]) == 1
+        assert words in capsys.readouterr().err
     assert read_results(out) == results                                  # failures overwrite nothing
 
 

@@ -12,6 +12,7 @@ from dcvc.data.colour import Colour, to_rgb
 from dcvc.data.sequences import PRESETS, open_sequences
 from dcvc.data.synthetic import Scene, write_synthetic_clips
 from dcvc.errors import InputError, MissingError
+from dcvc.recorder import describe_sequence
 
 SIZE = (48, 32)
 
@@ -36,7 +37,11 @@ def test_a_folder_of_pictures_and_a_video(tmp_path):
     assert np.array_equal(frames[9].permute(1, 2, 0), scene().frame(9))     # 9 after 2: natural order
     assert "bt709" in found["leaves_0_000"].colour
     assert "limited" in found["leaves_0_000"].colour
-    assert found["one"].digest() == found["one"].digest() != found["leaves_0_000"].digest()
+    described = {name: describe_sequence(s, 10, tmp_path / "shown") for name, s in found.items()}
+    assert described["one"] == describe_sequence(found["one"], 10, tmp_path / "shown")
+    assert described["one"]["digest"] != described["leaves_0_000"]["digest"]
+    kept = Image.open(described["one"]["snapshot"]["file"])
+    assert np.array_equal(kept, scene().frame(described["one"]["snapshot"]["frame"]))
 
 
 @pytest.mark.parametrize("depth", [8, 10])

@@ -62,7 +62,8 @@ class VQGANIFrameModel(FrozenCodec):
         return self.rate_models[self.rate_name]
 
     @torch.inference_mode()
-    def _codes(self, x: Tensor) -> Tensor:
+    def codes_of(self, x: Tensor) -> Tensor:
+        """x: float RGB `(B, 3, H, W)` in [0, 1] -> codes `(B, D, h, w)`, an inference tensor."""
         check_frames(x, smallest=self.multiple)
         with torch.autocast(x.device.type, enabled=False):
             padded = pad_to_multiple(x.to(self.device, torch.float32), self.multiple)
@@ -77,7 +78,7 @@ class VQGANIFrameModel(FrozenCodec):
     def encode_indices(self, x: Tensor) -> Tensor:
         """x: float RGB `(B, 3, H, W)` in [0, 1] -> int64 `(B, h, w)`, `(B, D, h, w)` with D > 1 levels; the latent
         grid h, w is that of the frame padded to a multiple of f."""
-        codes = self._codes(x).clone()
+        codes = self.codes_of(x).clone()
         return codes[:, 0] if self.levels == 1 else codes
 
     def decode_indices(self, indices: Tensor) -> Tensor:
@@ -99,8 +100,8 @@ class VQGANIFrameModel(FrozenCodec):
 
         The estimate is that of the codec's rate model, or of the uniform one where that is cheaper, as in `compress`.
         """
-        codes = self._codes(x)
-        bits = torch.from_numpy(self._bits(codes.cpu().numpy()))
+        codes = self.codes_of(x)
+        bits = torch.from_numpy(self.bits_of(codes.cpu().numpy()))
         total = bits.sum().to(codes.device, torch.float32)
         # Float64, so that the likelihoods' own sum is exact too; MPS has float32 only.
         likelihoods = torch.exp2(-bits).to(codes.device, torch.float32 if codes.device.type == "mps" else torch.float64)
@@ -110,9 +111,9 @@ class VQGANIFrameModel(FrozenCodec):
             likelihoods, codes = likelihoods[:, 0], codes[:, 0]
         return IntraOutput(x_hat, {"i": total}, likelihoods={"y": likelihoods}, indices=codes)
 
-    def _bits(self, codes: np.ndarray) -> np.ndarray:
-        """Bits of each code (B, D, h, w)."""
-        models = [self.rate_models[name] for name in {"uniform", self.rate_name}]
+    def bits_of(self, codes: np.ndarray, rate_name: str | None = None) -> np.ndarray:
+        """Bits of each code (B, D, h, w), by the codec's rate model or the one named."""
+        models = [self.rate_models[name] for name in {"uniform", rate_name or self.rate_name}]
         return min((np.stack([model.bits(frame) for frame in codes]) for model in models), key=np.sum)
 
     def compress(self, x: Tensor) -> tuple[bytes, Tensor]:
@@ -121,22 +122,30 @@ class VQGANIFrameModel(FrozenCodec):
         The payload is decoded before it is handed out; where the rate model does not pay or does not reproduce, the
         uniform one is written.
         """
-        codes = self._codes(x)
-        height, width = x.shape[-2:]
+        codes = self.codes_of(x)
+        return self.payload_of(codes, *x.shape[-2:]), self.frames_of(codes, *x.shape[-2:])
+
+    # codes_of, payload_of, codes_from, frames_of: the steps of both ways, for whoever compares rate models.
+
+    def frames_of(self, codes: Tensor, height: int, width: int) -> Tensor:
+        """Codes `(B, D, h, w)` -> frames `(B, 3, height, width)` in [0, 1]."""
+        return self._frames(codes, height, width).clone()
+
+    def payload_of(self, codes: Tensor, height: int, width: int, rate_name: str | None = None) -> bytes:
+        """Codes `(B, D, h, w)` of frames of that size -> payload, by the codec's rate model or the one named."""
         if max(height, width) > LARGEST_SIDE:
             raise InputError(f"frame: found {width}x{height}, needed sides of at most {LARGEST_SIDE}")
-        indices = codes.cpu().numpy()
+        indices, rate_name = codes.cpu().numpy(), rate_name or self.rate_name
         chosen, words = "uniform", write_codes(indices, self.rate_models["uniform"])
-        if self.rate_name != "uniform":
-            trial = write_codes(indices, self.rate)
-            if len(trial) < len(words) and self._reproduces(trial, indices):
-                chosen, words = self.rate_name, trial
-        payload = Payload(height, width, len(indices), chosen, self._fingerprint(chosen), words)
-        return write_payload(payload), self._frames(codes, height, width).clone()
+        if rate_name != "uniform":
+            trial = write_codes(indices, self.rate_models[rate_name])
+            if len(trial) < len(words) and self._reproduces(trial, indices, rate_name):
+                chosen, words = rate_name, trial
+        return write_payload(Payload(height, width, len(indices), chosen, self._fingerprint(chosen), words))
 
-    def _reproduces(self, words: np.ndarray, indices: np.ndarray) -> bool:
+    def _reproduces(self, words: np.ndarray, indices: np.ndarray, rate_name: str) -> bool:
         try:
-            return bool(np.array_equal(read_codes(words, indices.shape, self.rate), indices))
+            return bool(np.array_equal(read_codes(words, indices.shape, self.rate_models[rate_name]), indices))
         except BitstreamError:
             return False
 
@@ -145,6 +154,11 @@ class VQGANIFrameModel(FrozenCodec):
 
     def decompress(self, payload: bytes) -> Tensor:
         """Payload -> reconstruction `(B, 3, H, W)` in [0, 1]. Raises BitstreamError on damage or another model."""
+        codes, size = self.codes_from(payload)
+        return self.frames_of(codes, *size)
+
+    def codes_from(self, payload: bytes) -> tuple[Tensor, tuple[int, int]]:
+        """Payload -> its codes `(B, D, h, w)` and the frames' (height, width). Raises BitstreamError."""
         found = read_payload(payload)
         if found.rate_model not in self.rate_models:
             raise BitstreamError(f"I-frame: written with rate model '{found.rate_model}', this model holds "
@@ -160,4 +174,4 @@ class VQGANIFrameModel(FrozenCodec):
             raise BitstreamError(f"I-frame: {4 * len(found.words)} bytes found, too few for "
                                  f"{found.width}x{found.height}")
         codes = torch.from_numpy(read_codes(found.words, shape, self.rate_models[found.rate_model])).to(self.device)
-        return self._frames(codes, found.height, found.width).clone()
+        return codes, (found.height, found.width)

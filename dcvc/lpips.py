@@ -1,0 +1,131 @@
+"""LPIPS with weights that the user gives: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a
+Perceptual Metric", CVPR 2018, version 0.1. No weights come with this kit, and none are downloaded.
+
+    x, x_hat in [-1, 1] -> (v - shift) / scale -> convolutions of AlexNet or VGG16, taken after five of their ReLUs
+    -> each position's channels divided by their norm -> squared difference, weighted by the head -> mean -> sum of five
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcvc.checkpoint import read_checkpoint
+from dcvc.errors import InputError
+
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+EPSILON = 1e-10
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The convolutional part of a classifier. layers: (index among `features.*`, inputs, outputs, kernel, stride,
+    padding) of a convolution with its ReLU, "pool", or "tap" where features are compared."""
+
+    pool: int                   # side of the max pooling; its stride is 2
+    least: int                  # smallest side of a frame, pixels
+    layers: tuple
+
+    @property
+    def convolutions(self) -> list[tuple[int, ...]]:
+        return [layer for layer in self.layers if isinstance(layer, tuple)]
+
+
+def _vgg16() -> tuple:
+    layers, index, inputs = [], 0, 3
+    for block, (outputs, count) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
+        if block:
+            layers.append("pool")
+            index += 1
+        for _ in range(count):
+            layers.append((index, inputs, outputs, 3, 1, 1))
+            inputs, index = outputs, index + 2
+        layers.append("tap")
+    return tuple(layers)
+
+
+BACKBONES = {
+    "alex": Backbone(3, 31, ((0, 3, 64, 11, 4, 2), "tap", "pool", (3, 64, 192, 5, 1, 2), "tap", "pool",
+                             (6, 192, 384, 3, 1, 1), "tap", (8, 384, 256, 3, 1, 1), "tap",
+                             (10, 256, 256, 3, 1, 1), "tap")),
+    "vgg": Backbone(2, 16, _vgg16()),
+}
+
+
+class LPIPS(nn.Module):
+    """The metric. net: "alex" or "vgg"; the weights are random until `load_lpips` fills them."""
+
+    def __init__(self, net: str = "alex") -> None:
+        super().__init__()
+        self.net, self.backbone = net, BACKBONES[net]
+        self.features = nn.ModuleDict({str(index): nn.Conv2d(inputs, outputs, kernel, stride, padding) for
+                                       index, inputs, outputs, kernel, stride, padding in self.backbone.convolutions})
+        taps = [before[2] for before, layer in zip(self.backbone.layers, self.backbone.layers[1:], strict=False)
+                if layer == "tap"]
+        self.heads = nn.ParameterList(nn.Parameter(torch.zeros(1, channels, 1, 1)) for channels in taps)
+        self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(SCALE).reshape(1, 3, 1, 1), persistent=False)
+
+    def compared(self, x: Tensor) -> list[Tensor]:
+        """`(B, 3, H, W)` in [0, 1] -> the five maps `(B, C, h, w)` of unit length over C."""
+        x, found = (2 * x - 1 - self.shift) / self.scale, []
+        for layer in self.backbone.layers:
+            if layer == "tap":
+                found.append(x / (x.square().sum(1, keepdim=True).sqrt() + EPSILON))
+            elif layer == "pool":
+                x = F.max_pool2d(x, self.backbone.pool, 2)
+            else:
+                x = F.relu(self.features[str(layer[0])](x))
+        return found
+
+    @torch.no_grad()
+    def forward(self, x_hat: Tensor, x: Tensor) -> float:
+        """Distance of two frames `(3, H, W)` in [0, 1]; 0 for equal ones. Raises InputError for too small frames."""
+        self.check_size(*x.shape[-2:])
+        pair = torch.stack((x_hat, x)).to(self.shift.device, torch.float32)
+        maps = self.compared(pair)
+        return float(sum((head * (both[:1] - both[1:]).square()).sum(1).mean()
+                         for head, both in zip(self.heads, maps, strict=True)))
+
+    def check_size(self, height: int, width: int) -> None:
+        if min(height, width) < self.backbone.least:
+            raise InputError(f"LPIPS ({self.net}): found frames of {width}x{height}, needed at least "
+                             f"{self.backbone.least}x{self.backbone.least}; leave out --lpips_weights")
+
+
+def load_lpips(files: tuple[str, ...], device: torch.device | str = "cpu") -> LPIPS:
+    """The metric from one file that holds everything (a state dict of the `lpips` package's network) or from two:
+    the classifier's weights (`features.N.weight`, as torchvision's AlexNet and VGG16 name them) and the heads
+    (`linN.model.1.weight`), in any order. Raises MissingError, ReadError, InputError naming file and entry."""
+    where = " + ".join(Path(file).name for file in files)
+    state: dict[str, Tensor] = {}
+    for file in files:
+        state |= {key: value for key, value in read_checkpoint(Path(file)).items() if isinstance(value, Tensor)}
+    convolutions, heads = {}, {}
+    for key, value in state.items():
+        if named := re.fullmatch(r"(?:features|(?:net\.)?slice\d+)\.(\d+)\.(weight|bias)", key):
+            convolutions[f"{named[1]}.{named[2]}"] = value
+        elif named := re.fullmatch(r"lin(\d+)\.model\.1\.weight", key):
+            heads[named[1]] = value
+    first = convolutions.get("0.weight")
+    if first is None or not heads:
+        lacks = "convolutions (features.0.weight)" if first is None else "heads (lin0.model.1.weight)"
+        raise InputError(f"--lpips_weights {where}: found no {lacks}, needed the weights of AlexNet or VGG16 and "
+                         "LPIPS's heads, in one file or two")
+    metric = LPIPS("alex" if first.shape[-1] == 11 else "vgg")
+    needed = {f"features.{key}": value for key, value in convolutions.items()}
+    needed |= {f"heads.{key}": value for key, value in heads.items()}
+    own = metric.state_dict()
+    for key, value in own.items():
+        found = needed.get(key)
+        if found is None or found.shape != value.shape:
+            shape = "nothing" if found is None else tuple(found.shape)
+            raise InputError(f"--lpips_weights {where}: {key}: found {shape}, needed {tuple(value.shape)} "
+                             f"for {metric.net}")
+        if not bool(torch.isfinite(found).all()):
+            raise InputError(f"--lpips_weights {where}: {key}: found NaN or infinite values, needed finite ones")
+    metric.load_state_dict({key: needed[key] for key in own})
+    return metric.to(device).eval().requires_grad_(False)
