@@ -10,8 +10,8 @@ from dcvc.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("data", "index", "coding", "report", "eval"), help="data: OpenCV, torchcodec and "
-                        "PNG files beside our reader; index: a simulated data set of many files; coding: the codec "
+    parser.add_argument("what", choices=("data", "index", "coding", "report", "eval"), help="data: OpenCV, torchcodec "
+                        "and PNG files beside our reader; index: a simulated data set of many files; coding: the codec "
                         "itself; report: a large page in Chromium; eval: memory of dcvc eval on 1080p")
     parser.add_argument("video_dir", nargs="*", help="data: folders, video files, .txt lists of paths or an index")
     parser.add_argument("--gop_size", type=int, default=7, help="frames per sample")
