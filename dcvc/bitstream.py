@@ -15,7 +15,7 @@ from dcvc.errors import BitstreamError, InputError
 from dcvc.varint import read_varint, varint
 
 MAGIC = b"DCVC"
-VERSION = 1
+VERSION = 2
 INTRA_CODECS = {"compressai": 1, "vqgan": 2}    # these numbers never change their meaning
 INTER_CODECS = {"dcvc2021": 1}
 I_FRAME, P_FRAME = 1, 2

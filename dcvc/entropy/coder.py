@@ -4,7 +4,7 @@ Symbols and table indices go in as integer numpy arrays, bytes come out. Nothing
 a table exists. The format of the bytes is in docs/bitstream.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import constriction
 import numpy as np
@@ -50,63 +50,104 @@ class FrequencyTable:
         return cls(frequencies, first, escape)
 
 
-def _as_index(index: int | np.ndarray, count: int, tables: Sequence[FrequencyTable]) -> np.ndarray:
-    index = np.asarray(index)
-    if index.dtype.kind not in "iu":
-        raise InputError(f"table index: found {index.dtype}, needed integers")
-    index = np.full(count, index) if index.ndim == 0 else index.reshape(-1)
-    if len(index) != count or (count and (index.min() < 0 or index.max() >= len(tables))):
-        raise InputError(f"table index: found {len(index)} outside of 0...{len(tables) - 1}, needed {count} within")
-    return index.astype(np.uint16)
+class TableSet:
+    """Tables that symbols choose from by number, with what coding looks up for many symbols at once."""
+
+    def __init__(self, tables: Iterable[FrequencyTable]) -> None:
+        self.tables = tuple(tables)
+        self.models = [table.model for table in self.tables]
+        self.first = np.array([table.first for table in self.tables], dtype=np.int32)
+        self.symbols = np.array([table.symbols for table in self.tables], dtype=np.int32)
+        self.escapes = np.array([table.escape for table in self.tables])
+        # The entry that announces an escaped symbol; -1, which is no entry, where a table has none.
+        self.escape_entry = np.where(self.escapes, self.symbols, -1).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.tables)
+
+    def __getitem__(self, number: int) -> FrequencyTable:
+        return self.tables[number]
+
+    def check_index(self, index: np.ndarray) -> np.ndarray:
+        """(n,) table numbers in the smallest type that holds them. Raises InputError outside of 0...len - 1."""
+        index = np.asarray(index)
+        if index.dtype.kind not in "iu":
+            raise InputError(f"table index: found {index.dtype}, needed integers")
+        index = index.reshape(-1)
+        if len(index) and not 0 <= index.min() <= index.max() < len(self):
+            raise InputError(f"table index: found {index.min()}...{index.max()}, needed 0...{len(self) - 1}")
+        return index.astype(np.uint8 if len(self) <= 256 else np.uint16)
 
 
-def _groups(index: np.ndarray) -> tuple[np.ndarray, list[tuple[int, slice]]]:
-    """A stable order by table, and (table, its places in that order)."""
-    order = np.argsort(index, kind="stable")
-    counts = np.bincount(index)
-    ends = np.cumsum(counts)
-    used = np.flatnonzero(counts)
-    return order, [(int(table), slice(int(ends[table] - counts[table]), int(ends[table]))) for table in used]
+def _integers(symbols: np.ndarray) -> np.ndarray:
+    """Any array -> (n,) int64. Raises InputError for anything but integers of 32 bits."""
+    symbols = np.asarray(symbols).reshape(-1)
+    if symbols.dtype.kind not in "iuf":
+        raise InputError(f"symbols: found {symbols.dtype}, needed integers")
+    if len(symbols) and not (symbols.min() >= -(2**31) and symbols.max() < 2**31):
+        raise InputError(f"symbols: found {symbols.min()}...{symbols.max()}, needed finite 32-bit integers")
+    whole = symbols.astype(np.int64)
+    if symbols.dtype.kind == "f" and not np.array_equal(whole, symbols):
+        raise InputError("symbols: found a value that is not an integer")
+    return whole
 
 
 class SymbolEncoder:
     """Collects symbols in the order of decoding; `to_bytes` codes them (an ANS coder works from the last backwards)."""
 
     def __init__(self) -> None:
-        self._pushed: list[tuple[np.ndarray, FrequencyTable]] = []
+        self._calls: list[tuple[np.ndarray, object]] = []
 
-    def push(self, symbols: np.ndarray, tables: Sequence[FrequencyTable], index: int | np.ndarray = 0) -> None:
-        """Symbols of any shape, each with the table `tables[index]`. Raises InputError for anything but integers of
-        32 bits (a float array must hold finite integers), or a symbol that a table without escape does not hold."""
-        symbols = np.asarray(symbols).reshape(-1)
-        if symbols.dtype.kind == "f" and not (np.isfinite(symbols).all() and (symbols == np.rint(symbols)).all()):
-            raise InputError("symbols: found a value that is not a finite integer")
-        if symbols.dtype.kind not in "iuf":
-            raise InputError(f"symbols: found {symbols.dtype}, needed integers")
-        if len(symbols) and (symbols.min() < -(2**31) or symbols.max() >= 2**31):
-            raise InputError(f"symbols: found {symbols.min()}...{symbols.max()}, needed 32-bit integers")
-        order, groups = _groups(_as_index(index, len(symbols), tables))
-        symbols = symbols.astype(np.int64)[order]
-        for number, places in groups:
-            table = tables[number]
-            shifted = symbols[places] - table.first
-            if not table.escape and (shifted.min() < 0 or shifted.max() >= table.symbols):
-                raise InputError(f"symbols: found {symbols[places].min()}...{symbols[places].max()}, the table holds "
-                                 f"{table.first}...{table.first + table.symbols - 1}")
-            self._pushed.append((shifted, table))
+    def push(self, symbols: np.ndarray, tables: TableSet, index: np.ndarray,
+             batches: Sequence[int] | None = None) -> None:
+        """Symbols of any shape, each with its table number in `index`, of the same size.
+
+        batches: how many of them the decoder pops at a time, one batch when not given. Raises InputError for
+        anything but integers of 32 bits (a float array must hold finite integers), or a symbol that a table without
+        escape does not hold.
+        """
+        symbols, index = _integers(symbols), tables.check_index(index)
+        batches = [len(symbols)] if batches is None else batches
+        if len(index) != len(symbols) or sum(batches) != len(symbols):
+            raise InputError(f"symbols: found {len(symbols)} with {len(index)} table numbers and batches of "
+                             f"{sum(batches)}, needed as many of each")
+        entries = symbols - tables.first[index]
+        outside = (entries < 0) | (entries >= tables.symbols[index])
+        if (outside & ~tables.escapes[index]).any():
+            worst = int(np.flatnonzero(outside & ~tables.escapes[index])[0])
+            table = tables[index[worst]]
+            raise InputError(f"symbols: found {symbols[worst]}, its table holds {table.first}..."
+                             f"{table.first + table.symbols - 1}")
+        entries[outside] = tables.symbols[index[outside]]
+        start = 0
+        for count in batches:
+            place = slice(start, start + count)
+            start += count
+            self._push_batch(entries[place].astype(np.int32), symbols[place], outside[place], tables, index[place])
+
+    def _push_batch(self, entries: np.ndarray, symbols: np.ndarray, outside: np.ndarray, tables: TableSet,
+                    index: np.ndarray) -> None:
+        order, counts = _by_table(index)
+        entries, start = entries[order], 0
+        for number, count in enumerate(counts):
+            if count:
+                self._calls.append((entries[start:start + count], tables.models[number]))
+                start += count
+        if outside.any():
+            raw = symbols[order][outside[order]].astype(np.int32).view(np.uint32)
+            halves = np.stack((raw & 0xFFFF, raw >> 16), axis=1).reshape(-1).astype(np.int32)
+            self._calls.append((halves, _HALF_WORD))
 
     def to_bytes(self) -> bytes:
         coder = _AnsCoder()
-        for shifted, table in reversed(self._pushed):
-            if table.escape:
-                outside = (shifted < 0) | (shifted >= table.symbols)
-                if outside.any():
-                    raw = (shifted[outside] + table.first).astype(np.int32).view(np.uint32)
-                    halves = np.stack((raw & 0xFFFF, raw >> 16), axis=1).reshape(-1).astype(np.int32)
-                    coder.encode_reverse(halves, _HALF_WORD)
-                    shifted = np.where(outside, table.symbols, shifted)
-            coder.encode_reverse(shifted.astype(np.int32), table.model)
+        for entries, model in reversed(self._calls):
+            coder.encode_reverse(entries, model)
         return coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+
+
+def _by_table(index: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """A stable order by table number, and how many symbols each table has."""
+    return np.argsort(index, kind="stable"), np.bincount(index).tolist()
 
 
 class SymbolDecoder:
@@ -118,24 +159,22 @@ class SymbolDecoder:
             raise BitstreamError("payload: ends in zeros, which the encoder never writes")
         self._coder = _AnsCoder(words)
 
-    def pop(self, tables: Sequence[FrequencyTable], index: np.ndarray) -> np.ndarray:
-        """One symbol for each entry of `index` (any shape) -> int32 of the same shape."""
-        shape = np.shape(index)
-        order, groups = _groups(_as_index(index, int(np.prod(shape)), tables))
-        found = np.empty(len(order), dtype=np.int32)
-        for number, places in groups:
-            table = tables[number]
-            values = self._coder.decode(table.model, places.stop - places.start)
-            symbols = values + np.int32(table.first)
-            if table.escape:
-                outside = values == table.symbols
-                if outside.any():
-                    halves = self._coder.decode(_HALF_WORD, 2 * int(outside.sum())).astype(np.uint32).reshape(-1, 2)
-                    symbols[outside] = (halves[:, 0] | (halves[:, 1] << 16)).view(np.int32)
-            found[places] = symbols
-        result = np.empty_like(found)
-        result[order] = found
-        return result.reshape(shape)
+    def pop(self, tables: TableSet, index: np.ndarray) -> np.ndarray:
+        """One batch: a symbol for each entry of `index` (any shape) -> int32 of the same shape."""
+        shape, index = np.shape(index), tables.check_index(index)
+        order, counts = _by_table(index)
+        models, decode = tables.models, self._coder.decode
+        parts = [decode(models[number], count) for number, count in enumerate(counts) if count]
+        symbols = np.empty(len(index), dtype=np.int32)
+        if parts:
+            symbols[order] = np.concatenate(parts)
+            outside = symbols == tables.escape_entry[index]
+            symbols += tables.first[index]
+            if outside.any():
+                places = order[outside[order]]
+                halves = decode(_HALF_WORD, 2 * len(places)).astype(np.uint32).reshape(-1, 2)
+                symbols[places] = (halves[:, 0] | (halves[:, 1] << 16)).view(np.int32)
+        return symbols.reshape(shape)
 
     def finish(self) -> None:
         """Raises BitstreamError unless every symbol was taken."""

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import torch
 
-from dcvc.entropy.coder import FrequencyTable
+from dcvc.entropy.coder import FrequencyTable, TableSet
 from dcvc.entropy.wavefront import snap_scales
 
 TAIL = 2.0**-22             # what the symbols of a table may leave to the escape
@@ -26,7 +26,7 @@ def _upper_tail(distribution: str, x: float, scale: float) -> float:
 
 
 @functools.cache
-def conditional_tables(distribution: str) -> tuple[FrequencyTable, ...]:
+def conditional_tables(distribution: str) -> TableSet:
     """A table for each of the 64 scales: symbol k has the mass of [k - 1/2, k + 1/2]."""
     tables = []
     for scale in snap_scales(distribution).tolist():
@@ -35,11 +35,11 @@ def conditional_tables(distribution: str) -> tuple[FrequencyTable, ...]:
         side = [tails[k - 1] - tails[k] for k in range(1, reach + 1)]
         masses = [*side[::-1], 1.0 - 2.0 * tails[0], *side, 2.0 * tails[-1]]
         tables.append(FrequencyTable.from_probabilities(np.array(masses), first=-reach, escape=True))
-    return tuple(tables)
+    return TableSet(tables)
 
 
 @torch.no_grad()
-def factorized_tables(model: torch.nn.Module) -> tuple[FrequencyTable, ...]:
+def factorized_tables(model: torch.nn.Module) -> TableSet:
     """A table for each channel of a factorised model, of the symbols z - median. Float64 on the CPU."""
     reach = 128
     edges = torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5
@@ -56,12 +56,12 @@ def factorized_tables(model: torch.nn.Module) -> tuple[FrequencyTable, ...]:
         rest = max(0.0, float(below[start] + above[stop]))
         tables.append(FrequencyTable.from_probabilities(
             np.append(mass[start:stop], rest), first=start - reach, escape=True))
-    return tuple(tables)
+    return TableSet(tables)
 
 
-def tables_crc(*groups: tuple[FrequencyTable, ...]) -> int:
+def tables_crc(*sets: TableSet) -> int:
     """CRC-32 over all frequencies: encoder and decoder must have the same tables."""
     crc = 0
-    for table in (table for group in groups for table in group):
+    for table in (table for tables in sets for table in tables.tables):
         crc = zlib.crc32(np.array([table.first, table.escape, *table.frequencies], dtype="<i8").tobytes(), crc)
     return crc

@@ -1,11 +1,12 @@
 """P-frames to bytes and back: the codec's own recursion with latents that are written or read."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dcvc.entropy.coder import SymbolDecoder, SymbolEncoder
 from dcvc.entropy.tables import conditional_tables, factorized_tables, tables_crc
-from dcvc.entropy.wavefront import Coded, ContextModel, Diagonal
+from dcvc.entropy.wavefront import Coded, ContextModel, scale_levels
 from dcvc.errors import InputError
 from dcvc.inter.dcvc import DCVC, HYPER_STRIDE
 from dcvc.inter.latents import StreamLatents, require_finite
@@ -60,45 +61,43 @@ class EncoderLatents(StreamLatents):
     def factorized(self, name: str, model: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
         z_hat = super().factorized(name, model, z, shape)
         symbols = self.symbols[name][0].cpu().numpy()
-        self.encoder.push(symbols, self.coder.tables[name], _channels(shape).numpy())
+        self.encoder.push(symbols, self.coder.tables[name], _channels(shape))
         return z_hat
 
     def context(self, name: str, context: nn.Module, network: nn.Module) -> ContextModel:
         return self.coder.contexts[name]
 
-    def quantise(self, name: str, wavefront: ContextModel, y: Tensor, prior: Tensor) -> Coded:
-        require_finite(name, prior)
-        y = wavefront.channels_last(y)
-        tables = self.coder.tables[name]
-
-        def step(diagonal: Diagonal, mean: Tensor, level: Tensor) -> Tensor:
-            symbols = torch.round(y[diagonal.rows, diagonal.columns] - mean)
-            self.encoder.push(symbols.cpu().numpy(), tables, level.cpu().numpy())
-            return symbols
-
-        return wavefront.run(prior, step)
+    def keep(self, name: str, coded: list[Coded], levels: list[np.ndarray]) -> None:
+        (item,), (level,) = coded, levels
+        self.encoder.push(item.symbols.cpu().numpy(), self.coder.tables[name], level, item.batches)
 
 
 class DecoderLatents:
-    """Latents read from a payload. `bits` stays empty: an ANS payload has no borders between latents."""
+    """Latents read from a payload. bits: what the symbols cost by the integer tables; an ANS payload has no borders
+    between latents, but its length is their sum but for the last word."""
 
     def __init__(self, coder: PFrameCoder, payload: bytes) -> None:
         self.coder, self.decoder = coder, SymbolDecoder(payload)
-        self.bits: dict[str, Tensor] = {}
+        self.bits: dict[str, float] = {}
 
     def factorized(self, name: str, model: nn.Module, z: None, shape: tuple[int, ...]) -> Tensor:
-        symbols = self.decoder.pop(self.coder.tables[name], _channels(shape).numpy())
+        symbols = self._pop(name, _channels(shape))
         return torch.from_numpy(symbols)[None].to(model.medians.device, torch.float32) + model.medians
 
     def conditional(self, name: str, context: nn.Module, network: nn.Module, y: None, prior: Tensor) -> Tensor:
-        tables, wavefront = self.coder.tables[name], self.coder.contexts[name]
+        require_finite(f"prior of {name}", prior)
+        wavefront = self.coder.contexts[name]
 
-        def step(diagonal: Diagonal, mean: Tensor, level: Tensor) -> Tensor:
-            return torch.from_numpy(self.decoder.pop(tables, level.cpu().numpy())).to(mean)
+        def step(_: slice, mean: Tensor, scale: Tensor) -> Tensor:
+            level = scale_levels(wavefront.distribution, scale.cpu().numpy())
+            return torch.from_numpy(self._pop(name, level)).to(mean.device)
 
-        return wavefront.run(prior[0], step).y_hat[None]
+        return wavefront.run(prior[0], step).y_hat[None].to(prior.device)
+
+    def _pop(self, name: str, index: np.ndarray) -> np.ndarray:
+        return self.decoder.pop(self.coder.tables[name], index)
 
 
-def _channels(shape: tuple[int, ...]) -> Tensor:
+def _channels(shape: tuple[int, ...]) -> np.ndarray:
     """The channel number of every place of (1, C, h, w)."""
-    return torch.arange(shape[1])[:, None, None].expand(shape[1:])
+    return np.broadcast_to(np.arange(shape[1])[:, None, None], shape[1:])

@@ -6,11 +6,12 @@ under the names mv_z, mv_y, z, y.
 
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dcvc.entropy.conditional import MaskedConv2d, likelihood, published_bits, published_estimate, rate
-from dcvc.entropy.wavefront import Coded, ContextModel, snap_scales
+from dcvc.entropy.wavefront import Coded, ContextModel, scale_levels, snap_scales
 from dcvc.errors import InputError
 from dcvc.layers import round_straight_through
 
@@ -109,20 +110,26 @@ class StreamLatents:
 
     def conditional(self, name: str, context: MaskedConv2d, network: nn.Module, y: Tensor, prior: Tensor) -> Tensor:
         require_finite(name, y)
+        require_finite(f"prior of {name}", prior)
         wavefront = self.context(name, context, network)
-        coded = [self.quantise(name, wavefront, item, own) for item, own in zip(y, prior, strict=True)]
-        symbols = torch.stack([item.symbols for item in coded])
-        scales = snap_scales(self.distribution)[torch.stack([item.levels for item in coded]).cpu()].to(symbols.device)
-        self.symbols[name] = symbols.to(torch.int32)
-        p = likelihood(self.distribution, symbols, scales.to(symbols.dtype)).clamp_min(2.0**-24)
-        self.bits[name] = -torch.log2(p).sum().float()
-        return torch.stack([item.y_hat for item in coded])
+        coded = [wavefront.quantise(item, own) for item, own in zip(y, prior, strict=True)]
+        levels = [scale_levels(self.distribution, item.scales.cpu().numpy()) for item in coded]
+        self.symbols[name] = torch.stack([item.spatial(item.symbols).to(torch.int32) for item in coded])
+        self.bits[name] = sum(self._bits(item.symbols, level) for item, level in zip(coded, levels, strict=True))
+        self.keep(name, coded, levels)
+        return torch.stack([item.y_hat for item in coded]).to(y.device)
+
+    def _bits(self, symbols: Tensor, levels: np.ndarray) -> Tensor:
+        """Total bits of symbols (n, C) by the likelihoods of their snapped scales, float32, 0-dim."""
+        scales = snap_scales(self.distribution)[torch.from_numpy(levels).long()].to(symbols.device, torch.float32)
+        p = likelihood(self.distribution, symbols.float(), scales).clamp_min(2.0**-24)
+        return -torch.log2(p).sum(dtype=torch.float64).float()
 
     def context(self, name: str, context: MaskedConv2d, network: nn.Module) -> ContextModel:
         return ContextModel(context, network, self.distribution, self.order)
 
-    def quantise(self, name: str, wavefront: ContextModel, y: Tensor, prior: Tensor) -> Coded:
-        return wavefront.quantise(y, prior)
+    def keep(self, name: str, coded: list[Coded], levels: list[np.ndarray]) -> None:
+        """What is done with the symbols of a batch and their levels: nothing here, an encoder writes them."""
 
 
 def require_finite(name: str, x: Tensor) -> None:
