@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dcvc.commands import info
 from dcvc.errors import InputError, MissingError, ReadError
@@ -14,6 +15,7 @@ from dcvc.intra import VQGANIFrameModel
 from dcvc.intra.vqgan.config import LLAMAGEN, config_from_values, config_to_values, read_config
 from dcvc.intra.vqgan.containers import Foreign, read_file
 from dcvc.intra.vqgan.describe import describe_vqgan, write_config
+from dcvc.intra.vqgan.model import VQGAN
 from dcvc.intra.vqgan.quantizers import nearest_codes
 
 X = torch.rand(1, 3, 40, 52, generator=torch.Generator().manual_seed(1))
@@ -170,6 +172,98 @@ def test_what_is_no_vqgan_is_refused(tiny_vqgan, tmp_path):
         VQGANIFrameModel(json_path, path)
     with pytest.raises(MissingError):
         VQGANIFrameModel(tmp_path / "none.json", weights)
+
+
+@pytest.mark.parametrize("container", ["model", None])
+def test_an_untrained_model_is_refused(tiny_vqgan, tmp_path, container):
+    """A file saved before its weights were trained or loaded: strict loading alone would take it."""
+    config, state, json_path, _ = tiny_vqgan()
+    torch.manual_seed(3)
+    fresh = VQGAN(config).state_dict()
+    fresh["quantize.embedding.weight"] = state["quantize.embedding.weight"]
+    path = tmp_path / "fresh.pt"
+    torch.save({container: fresh} if container else fresh, path)
+    with pytest.raises(InputError, match=r"fresh\.pt: all \d+ normalisation layers hold their initial values"):
+        VQGANIFrameModel(json_path, path)
+
+
+@pytest.mark.parametrize("changes", [{"variant": "EMAVQ"}, {"variant": "PQEMAVQ", "levels": 2},
+                                     {"variant": "GumbelVQ", "embed_dim": 8}], ids=lambda c: c["variant"])
+def test_a_config_without_variant_deciding_keys(tiny_vqgan, changes):
+    """model_variant left out means VQModel: the message says what the file holds and which key to set."""
+    config, _, json_path, weights = tiny_vqgan(**changes)
+    values = json.loads(json_path.read_text())
+    del values["model_args"]["model_variant"]
+    json_path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=f"those of {config.variant}, the config's model_variant is VQModel; set "
+                                         f"model_args.model_variant to {config.variant}") as caught:
+        VQGANIFrameModel(json_path, weights)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_product_config_without_its_subspaces(tiny_vqgan):
+    _, _, json_path, weights = tiny_vqgan(variant="PQEMAVQ", levels=2)
+    values = json.loads(json_path.read_text())
+    del values["model_args"]["pq_num_subspaces"]
+    json_path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="pq_num_subspaces: missing, needed with PQEMAVQ"):
+        VQGANIFrameModel(json_path, weights)
+
+
+@pytest.mark.parametrize(("variant", "key", "value", "words"), [
+    ("PQEMAVQ", "n_embed", 32, r"codebooks\.0\.weight: found shape \[64, 4\], the config needs \[32, 4\]"),
+    ("PQEMAVQ", "pq_num_subspaces", 4, r"codebooks\.0\.weight: found shape \[64, 4\], the config needs \[64, 2\]"),
+    ("GumbelVQ", "n_embed", 32, r"proj\.weight: found shape \[64, 8, 1, 1\], the config needs \[32, 8, 1, 1\]"),
+    ("RVQ", "n_embed", 128, r"embedding\.weight: found shape \[64, 8\], the config needs \[128, 8\]"),
+    ("RVQ", "embed_dim", 16, r"found shape \[64, 8\], the config needs \[64, 16\]"),
+])
+def test_contradictions_name_entry_shapes_and_key(tiny_vqgan, variant, key, value, words):
+    _, _, json_path, weights = tiny_vqgan(variant=variant, levels=1 if variant == "GumbelVQ" else 2)
+    values = json.loads(json_path.read_text())
+    values["model_args"][key] = value
+    json_path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=words + "; check n_embed, embed_dim or pq_num_subspaces"):
+        VQGANIFrameModel(json_path, weights)
+
+
+def test_fewer_normalisation_groups_travel_with_the_config(tiny_vqgan):
+    config, _, json_path, weights = tiny_vqgan(norm_groups=8, ch=16)
+    values = json.loads(json_path.read_text())
+    assert config_from_values(values, "again") == config
+    assert VQGANIFrameModel(json_path, weights)(X).x_hat.shape == X.shape
+    own = {"model": torch.load(weights, weights_only=True)["model"], "config": values}
+    torch.save(own, weights)
+    del values["model_args"]["ddconfig"]["norm_groups"]
+    values["model_args"]["ddconfig"]["ch"] = 32
+    json_path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="made with norm_groups 8, the config says 32"):
+        VQGANIFrameModel(json_path, weights)
+
+
+class _Recorded(TorchDispatchMode):
+    """Every operation and the types of the tensors it makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        out = function(*arguments, **(options or {}))
+        for value in out if isinstance(out, (list, tuple)) else [out]:
+            if isinstance(value, torch.Tensor):
+                self.made.add((str(function), value.dtype))
+        return out
+
+
+@pytest.mark.parametrize("changes", VARIANTS[:6], ids=lambda c: "-".join(map(str, c.values())))
+def test_what_runs_on_the_device_is_what_every_device_has(tiny_vqgan, changes):
+    """No float64, which MPS lacks, and nothing that waits for another device, between pixels and codes."""
+    _, _, json_path, weights = tiny_vqgan(**changes)
+    model = VQGANIFrameModel(json_path, weights).model
+    with torch.no_grad(), _Recorded() as seen:
+        model.decode(model.encode(X * 2 - 1))
+    assert {dtype for _, dtype in seen.made} <= {torch.float32, torch.int64, torch.bool}
+    assert any("convolution" in name for name, _ in seen.made)
 
 
 def test_first_minimum_wins():
