@@ -74,21 +74,27 @@ class LPIPS(nn.Module):
         x, found = (2 * x - 1 - self.shift) / self.scale, []
         for layer in self.backbone.layers:
             if layer == "tap":
-                found.append(x / (x.square().sum(1, keepdim=True).sqrt() + EPSILON))
+                # Clamped below EPSILON^2: the root's slope at 0 is infinite, and training needs a gradient there.
+                found.append(x / (x.square().sum(1, keepdim=True).clamp_min(EPSILON**2).sqrt() + EPSILON))
             elif layer == "pool":
                 x = F.max_pool2d(x, self.backbone.pool, 2)
             else:
                 x = F.relu(self.features[str(layer[0])](x))
         return found
 
+    def distances(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Distances `(B,)` of two batches `(B, 3, H, W)` in [0, 1], differentiable. Raises InputError for too small
+        frames."""
+        self.check_size(*x.shape[-2:])
+        maps = self.compared(torch.cat((x_hat, x)))
+        return sum((head * (both[:len(x)] - both[len(x):]).square()).sum(1).mean((1, 2))
+                   for head, both in zip(self.heads, maps, strict=True))
+
     @torch.no_grad()
     def forward(self, x_hat: Tensor, x: Tensor) -> float:
         """Distance of two frames `(3, H, W)` in [0, 1]; 0 for equal ones. Raises InputError for too small frames."""
-        self.check_size(*x.shape[-2:])
-        pair = torch.stack((x_hat, x)).to(self.shift.device, torch.float32)
-        maps = self.compared(pair)
-        return float(sum((head * (both[:1] - both[1:]).square()).sum(1).mean()
-                         for head, both in zip(self.heads, maps, strict=True)))
+        x_hat, x = (frame[None].to(self.shift.device, torch.float32) for frame in (x_hat, x))
+        return float(self.distances(x_hat, x))
 
     def check_size(self, height: int, width: int) -> None:
         if min(height, width) < self.backbone.least:

@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", choices=("demo", "small", "base"), help="size of the model (small)")
     parser.add_argument("--vqgan_config", metavar="C", help="train a model of this configuration instead of a preset's")
     parser.add_argument("--perceptual", choices=("none", "ms_ssim", "lpips"))
+    parser.add_argument("--lpips_weights", nargs="+", metavar="FILE", help="for --perceptual lpips: one file of the "
+                        "whole network, or the classifier's and the heads'")
     for name in ("steps", "batch_size", "crop_size", "quantize_from", "gan_start", "num_workers", "save_every",
                  "log_every"):
         parser.add_argument(f"--{name}", type=int)
@@ -39,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
         start = stored_config(Path(options.checkpoint_dir))
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(VQGANTrainingConfig)
              if getattr(options, field.name, None) is not None}
+    if options.lpips_weights:
+        asked["lpips_weights"] = tuple(options.lpips_weights)
     if options.vqgan_config:
         asked["model"] = read_config(options.vqgan_config)
     config = dataclasses.replace(start, **asked)

@@ -16,9 +16,11 @@ from dcvc.intra import VQGANIFrameModel
 from dcvc.intra.vqgan.codebook import CodebookTrainer
 from dcvc.intra.vqgan.config import VQGANConfig, config_to_values
 from dcvc.intra.vqgan.containers import read_file
+from dcvc.intra.vqgan.losses import PerceptualLoss
 from dcvc.intra.vqgan.model import VQGAN
 from dcvc.intra.vqgan.prior_training import PriorTrainingConfig, _windows, split_maps, train_prior
 from dcvc.intra.vqgan.training import VQGANTrainer, VQGANTrainingConfig, stored_config, train_vqgan
+from dcvc.lpips import LPIPS
 
 MODEL = VQGANConfig("EMAVQ", 32, 8, ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, attn_resolutions=(), z_channels=16)
 SHORT = VQGANTrainingConfig(MODEL, steps=6, batch_size=2, crop_size=32, save_every=3, log_every=2, quantize_from=2)
@@ -107,7 +109,7 @@ def test_resuming_from_the_command_line_keeps_the_settings(videos, tmp_path, cap
 def test_prior_goes_into_the_checkpoint(videos, tmp_path):
     trained = train_vqgan(SHORT, videos, tmp_path / "run", device="cpu", quiet=True)
     output = tmp_path / "prior.pt"
-    settings = PriorTrainingConfig(frames_per_video=4, steps=120, hidden=32, channels=8)
+    settings = PriorTrainingConfig(frames_per_video=4, steps=120, hidden=32, channels=8, window=8)
     bits = train_prior(trained.config, trained.checkpoint, videos, output, settings, quiet=True)
     assert bits["prior"] < bits["uniform"] == 5
     plain, rated = (VQGANIFrameModel(trained.config, path) for path in (trained.checkpoint, output))
@@ -123,7 +125,8 @@ def test_prior_goes_into_the_checkpoint(videos, tmp_path):
 def test_prior_of_a_run_folder(videos, tmp_path, capsys):
     """`dcvc train-prior --vqgan RUN --videos D` needs no more; a file that stores its config needs no folder."""
     trained = train_vqgan(SHORT, videos, tmp_path, device="cpu", quiet=True)
-    settings = ["--videos", str(videos), "--quiet", "--json", "--steps", "20", "--frames_per_video", "2"]
+    settings = ["--videos", str(videos), "--quiet", "--json", "--steps", "5", "--frames_per_video", "2",
+                "--hidden", "16", "--window", "8"]
     assert main(["train-prior", "--vqgan", str(tmp_path), *settings]) == 0
     made = json.loads(capsys.readouterr().out)
     assert made["checkpoint"] == str(tmp_path / "vqgan_prior.pt")
@@ -172,6 +175,26 @@ def test_dead_codes_are_started_anew(changes):
         codes = books.quantize(z, update=True, generator=generator)[2]
     assert float(books.quantizer.tables().abs().max()) < 20
     assert len(codes.unique()) > 20
+
+
+def test_lpips_with_the_users_weights(videos, tmp_path):
+    network = LPIPS("alex")
+    state = {f"features.{key}": value for key, value in network.features.state_dict().items()}
+    state |= {f"lin{number}.model.1.weight": torch.rand_like(head) for number, head in enumerate(network.heads)}
+    torch.save(state, tmp_path / "alex.pt")
+    weights = (str(tmp_path / "alex.pt"),)
+    loss, x = PerceptualLoss("lpips", weights), torch.rand(2, 3, 64, 64)
+    assert float(loss(x, x)) == 0
+    singles = [loss.net(a, b) for a, b in zip(x.flip(0), x, strict=True)]
+    assert float(loss(x.flip(0), x)) == pytest.approx(sum(singles) / 2, rel=1e-5)
+    black = torch.zeros(2, 3, 64, 64, requires_grad=True)
+    loss(black, x).backward()
+    assert bool(torch.isfinite(black.grad).all())
+    config = dataclasses.replace(SHORT, perceptual="lpips", lpips_weights=weights, steps=2)
+    train_vqgan(config, videos, tmp_path / "run", device="cpu", quiet=True)
+    assert stored_config(tmp_path / "run") == config
+    with pytest.raises(InputError, match="lpips without weights, needed --lpips_weights"):
+        PerceptualLoss("lpips")
 
 
 def test_bad_settings_and_folders(tmp_path):

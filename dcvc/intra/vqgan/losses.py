@@ -1,35 +1,35 @@
 """What a VQGAN is trained by besides the difference of pixels: structure, perception, an adversary."""
 
-import importlib
 from typing import Literal
 
 import torch.nn.functional as F
 from pytorch_msssim import ms_ssim, ssim
 from torch import Tensor, nn
 
-from dcvc.errors import MissingError
+from dcvc.errors import InputError
+from dcvc.lpips import load_lpips
 
 Perceptual = Literal["none", "ms_ssim", "lpips"]
 MS_SSIM_SIDE = 161                                           # five scales under a window of 11
 
 
 class PerceptualLoss(nn.Module):
-    """0 for equal frames in [0, 1]. "ms_ssim" becomes SSIM below 161 pixels; "lpips" needs the user's lpips package."""
+    """0 for equal frames in [0, 1]. "ms_ssim" becomes SSIM below 161 pixels; "lpips" needs files of its weights."""
 
-    def __init__(self, kind: Perceptual) -> None:
+    def __init__(self, kind: Perceptual, lpips_weights: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.kind = kind
         if kind == "lpips":
-            if importlib.util.find_spec("lpips") is None:
-                raise MissingError("--perceptual: found lpips, but the package lpips is not installed; install it with "
-                                   "its weights or use ms_ssim")
-            self.net = importlib.import_module("lpips").LPIPS(net="vgg").requires_grad_(False)
+            if not lpips_weights:
+                raise InputError("--perceptual: found lpips without weights, needed --lpips_weights FILE [FILE] (none "
+                                 "come with this kit); or use ms_ssim")
+            self.net = load_lpips(lpips_weights)
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         if self.kind == "none":
             return x_hat.new_zeros(())
         if self.kind == "lpips":
-            return self.net(x_hat * 2 - 1, x * 2 - 1).mean()
+            return self.net.distances(x_hat, x).mean()
         measure = ms_ssim if min(x.shape[-2:]) >= MS_SSIM_SIDE else ssim
         return 1 - measure(x_hat, x, data_range=1.0)
 

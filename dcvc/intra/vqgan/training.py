@@ -42,7 +42,8 @@ class VQGANTrainingConfig:
 
     quantize_from: the step at which codes come in; a plain autoencoder before it settles the latents that the
     codebook is then put on, which in short runs is worth several dB.
-    ema_decay: of the codebook; gan_weight 0: no adversary, else it starts at step gan_start.
+    lpips_weights: files for perceptual "lpips"; ema_decay: of the codebook; gan_weight 0: no adversary, else it starts
+    at step gan_start.
     """
 
     model: VQGANConfig = field(default_factory=lambda: PRESETS["small"])
@@ -55,6 +56,7 @@ class VQGANTrainingConfig:
     commitment: float = 0.25
     mse_weight: float = 10.0
     perceptual: Perceptual = "none"
+    lpips_weights: tuple[str, ...] = ()
     perceptual_weight: float = 0.5
     gan_weight: float = 0.0
     gan_start: int = 10_000
@@ -105,7 +107,7 @@ class VQGANTrainer:
         self.config, self.device, self.done = config, device, 0
         self.model = VQGAN(config.model).to(device, memory_format=torch.channels_last)
         self.codebook = CodebookTrainer(self.model, config.ema_decay)
-        self.perceptual = PerceptualLoss(config.perceptual).to(device)
+        self.perceptual = PerceptualLoss(config.perceptual, config.lpips_weights).to(device)
         self.optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], betas=(0.9, 0.99))
         self.adversary = self.adversary_optimizer = None
         if config.gan_weight > 0:
