@@ -97,6 +97,15 @@ def test_ms_ssim_of_small_frames_drops_scales_and_says_how_many():
         ms_ssim(x[..., :10, :], x[..., :10, :])
 
 
+def test_frames_without_room_for_one_scale_are_measured_without_it():
+    x_hat, x = (frame[..., :9, :30] / 255 for frame in pair((64, 48), noise=5))
+    measured = measure_frame(x_hat, x)
+    assert "ms_ssim" not in measured
+    running = RunningMetrics()
+    running.add(measured)
+    assert set(running.means()) == {"psnr", "psnr_of_mean_mse", "psnr_yuv", "psnr_yuv_of_mean_mse"}
+
+
 def test_short_form_equals_the_library_where_both_exist(monkeypatch):
     from dcvc import metrics
     x_hat, x = (frame[None] / 255 for frame in pair((200, 164)))
