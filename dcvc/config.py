@@ -31,6 +31,24 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain(config)
 
 
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables -> {"train.seed": 0, …}."""
+    flat = {}
+    for key, value in values.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], ignored: typing.Collection[str] = ()) -> list[str]:
+    """`"train.seed: 0 there, 1 now"` for each field that two tables hold with different values.
+
+    ignored: last parts of names that do not matter. A field that one of them lacks (an older run) is no difference.
+    """
+    old, new = flatten(old), flatten(new)
+    return [f"{key}: {old[key]!r} there, {new[key]!r} now" for key in new
+            if key in old and old[key] != new[key] and key.rsplit(".", 1)[-1] not in ignored]
+
+
 def from_dict(cls: type[T], values: Any, where: str = "") -> T:
     """Build `cls` from JSON values. Unknown keys and wrong types raise InputError naming the field."""
     where = where or cls.__name__
@@ -170,17 +188,24 @@ class TrainConfig:
     eval_intra_period: int = 10
     skip_eval: bool = False
     compile: bool = False
+    activation_checkpointing: bool = False                   # cascaded GOPs: each frame's activations computed again
     checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 2                                # latest.pt and its predecessors latest.1.pt …
     log_every: int = 10                                      # steps between logged scalars
+    wandb: bool = False                                      # Weights & Biases besides TensorBoard
+    max_skips: int = 0                                       # steps in a row without finite loss and gradient
+    max_rollbacks: int = 0                                   # then: so often back to the last good checkpoint
+    rollback_factor: float = 0.5                             # of the learning rate, each time
 
     def __post_init__(self) -> None:
         limits = (("lambda_value", 0), ("gradient_accumulation_steps", 1), ("grad_clip_max_norm", 0), ("eval_freq", 1),
-                  ("eval_intra_period", 1), ("checkpoint_minutes", 0), ("log_every", 1), ("scheduler_patience", 0))
+                  ("eval_intra_period", 1), ("checkpoint_minutes", 0), ("log_every", 1), ("scheduler_patience", 0),
+                  ("keep_checkpoints", 1), ("max_skips", 0), ("max_rollbacks", 0))
         for name, least in limits:
             if getattr(self, name) < least:
                 raise InputError(f"--{name}: found {getattr(self, name)}, needed at least {least}")
         if self.eval_max_frames is not None and self.eval_max_frames < 2:
             raise InputError(f"--eval_max_frames: found {self.eval_max_frames}, needed at least 2")
-        for name in ("ema_decay", "scheduler_factor"):
+        for name in ("ema_decay", "scheduler_factor", "rollback_factor"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"--{name}: found {getattr(self, name)}, needed between 0 and 1")

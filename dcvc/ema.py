@@ -19,6 +19,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
+        """After an update that was left out the weights are what they were: averaging them again harms nothing."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         parameters = dict(model.named_parameters())

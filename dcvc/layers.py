@@ -102,6 +102,9 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
         grid = torch.stack(
             ((columns + flow[:, 0]) * (2.0 / max(width - 1, 1)) - 1.0,
              (rows + flow[:, 1]) * (2.0 / max(height - 1, 1)) - 1.0), dim=-1)
+        # A position that is no number would send grid_sample's backward pass outside of the picture, and the process
+        # down with it, before anybody can see that the loss is not finite either.
+        grid.nan_to_num_(0.0)
         return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 

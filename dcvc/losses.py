@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dcvc.frame import bits_per_pixel
 from dcvc.inter import DCVC
@@ -33,15 +34,22 @@ class GOPLoss(nn.Module):
     One frame a call is the per-frame update with a detached reference; all frames in one call is the cascaded GOP.
     """
 
-    def __init__(self, p_frame: DCVC, stage: Stage, lmbda: float) -> None:
+    def __init__(self, p_frame: DCVC, stage: Stage, lmbda: float, *, compiled: bool = False,
+                 checkpointing: bool = False) -> None:
+        """compiled: by torch.compile, one graph a frame for one static shape. checkpointing: of a GOP only the frames
+        are kept, everything between is computed again for the gradients."""
         super().__init__()
-        self.p_frame, self.stage, self.lmbda = p_frame, stage, lmbda
+        self.p_frame, self.stage, self.lmbda, self.checkpointing = p_frame, stage, lmbda, checkpointing
+        self._code = torch.compile(self.frame_loss, fullgraph=True, dynamic=False) if compiled else self.frame_loss
 
     def forward(self, reference: Tensor, frames: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:
         """reference `(B, 3, H, W)`, frames `(B, T, 3, H, W)`, both RGB in [0, 1] -> fields of GOPLossOutput."""
         losses, mses, rates = [], [], []
         for frame in frames.unbind(1):
-            loss, mse, bpp, reference = self.frame_loss(reference, frame)
+            if self.checkpointing and frames.shape[1] > 1:
+                loss, mse, bpp, reference = checkpoint(self._code, reference, frame, use_reentrant=False)
+            else:
+                loss, mse, bpp, reference = self._code(reference, frame)
             losses.append(loss)
             mses.append(mse)
             rates.append(bpp)

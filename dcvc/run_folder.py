@@ -1,17 +1,23 @@
 """The run folder: one folder per stage, what each starts from, and the rule that nothing is overwritten.
 
-    RUN/stage1_gop2/{config.json,latest.pt,best.pt,ema.pt,metrics.jsonl,evaluation.json,tensorboard/}
+    RUN/stage1_gop2/{config.json,latest.pt,latest.1.pt,best.pt,ema.pt,metrics.jsonl,evaluation.json,tensorboard/}
+
+latest.1.pt is the latest.pt before the last one, latest.2.pt the one before that: what to fall back to when the
+newest is damaged.
 """
 
+import fcntl
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcvc.checkpoint import find_checkpoint, stage_folders
+from dcvc.checkpoint import find_checkpoint, read_checkpoint, stage_folders
 from dcvc.config import IntraConfig, to_dict
-from dcvc.errors import InputError, MissingError
+from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.files import write_text
 from dcvc.recipes import Stage
 
@@ -27,6 +33,79 @@ class Start:
         return {"resume": f"resuming {self.path}", "pretrained": f"starting from {self.path}",
                 "previous": f"starting from the previous stage: {self.path}",
                 "scratch": "starting from random weights"}[self.kind]
+
+
+def kept_checkpoints(folder: Path) -> list[Path]:
+    """latest.pt, latest.1.pt, …: those that exist, newest first."""
+    older = sorted(folder.glob("latest.[0-9]*.pt"), key=lambda path: int(path.suffixes[0][1:]))
+    return [path for path in (folder / "latest.pt", *older) if path.is_file()]
+
+
+def keep_latest(folder: Path, keep: int) -> None:
+    """Make room for a new latest.pt: the last one becomes latest.1.pt and so on, `keep` files in all.
+
+    latest.pt stays in its place, under both names, until the new one replaces it: at no moment is there none.
+    """
+    for path in kept_checkpoints(folder)[keep:]:
+        path.unlink()
+    names = [folder / "latest.pt", *(folder / f"latest.{number}.pt" for number in range(1, keep))]
+    for older, newer in zip(names[:0:-1], names[-2:0:-1], strict=False):
+        if newer.is_file():
+            os.replace(newer, older)
+    if keep > 1 and names[0].is_file():
+        names[1].unlink(missing_ok=True)
+        try:
+            os.link(names[0], names[1])
+        except OSError:                                      # a file system without links
+            os.replace(names[0], names[1])
+
+
+def read_newest(path: Path, tell: Callable[[str], None], skip: int = 0) -> tuple[dict[str, Any], Path]:
+    """The content of `path`, or of the next older kept checkpoint when it is damaged, which `tell` is told.
+
+    skip: leave out so many readable ones. Raises ReadError naming the newest when none can be read.
+    """
+    files = [path, *(file for file in kept_checkpoints(path.parent) if file != path and path.name == "latest.pt")]
+    first_error = None
+    for file in files:
+        try:
+            content = read_checkpoint(file)
+        except (ReadError, MissingError) as error:
+            first_error = first_error or error
+            continue
+        if first_error is not None:
+            tell(f"{first_error}; falling back to {file.name} before it")
+        if skip == 0 or file == files[-1]:
+            return content, file
+        skip -= 1
+    raise first_error
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the unfinished files that a killed writer left behind."""
+    for path in folder.glob(".*.tmp*"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second run in it; the system lets go when this process ends, however it ends.
+
+    Raises InputError when another process holds it, ReadError when the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise ReadError(f"{folder}: cannot be written ({error.strerror}); choose another --checkpoint_dir") from None
+    with handle:
+        try:
+            # Not flock: that would live on in data workers, which outlive a killed trainer by seconds.
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{folder}: another process is training in this folder; wait for it, or choose another "
+                             "--checkpoint_dir") from None
+        yield
 
 
 def previous_stage(run: Path, stage: Stage) -> Path | None:
@@ -52,7 +131,7 @@ def choose_start(run: Path, stage: Stage, resume: str | None, load_pretrained: s
         path = latest if resume == "auto" else Path(resume)
         if path.is_dir():
             path = path / "latest.pt"
-        if not path.is_file():
+        if not path.is_file() and not (path.name == "latest.pt" and kept_checkpoints(path.parent)):
             raise MissingError(f"--resume: no checkpoint at {path}; leave --resume out to begin this stage")
         return Start("resume", path)
     if latest.exists() or (folder / "best.pt").exists():

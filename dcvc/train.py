@@ -3,29 +3,27 @@
     clip (B,T,3,H,W) ──frame 0──> intra (frozen) ──x_hat──┐
          └───frames 1..T-1──────> GOPLoss <───────────────┘   per frame: reference detached after each update
                                      │                        cascaded:  one update on the mean of all frames
-                                  backward → clip → Adam → EMA
+                                  backward → clip → Adam → EMA          (dcvc.updates)
 
 A step is one batch on every process (times the accumulated ones). What a step does depends on nothing but the
 weights, the optimizer's state, the seed and the step's number: that is what makes a resumed run equal a whole one.
 """
 
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, gather_object
 from torch import Tensor
 
 from dcvc import checkpoint
-from dcvc.config import MODEL_SIZES, DataConfig, DCVCConfig, IntraConfig, TrainConfig, from_dict, to_dict
+from dcvc.config import DCVCConfig, differences, from_dict, to_dict
 from dcvc.data.batches import StepSampler, step_loader
-from dcvc.data.sources import training_set, validation_set
+from dcvc.data.sources import data_counts, training_set, validation_set
 from dcvc.ema import EMA
+<<<<<<< HEAD
 from dcvc.errors import InputError, TrainingError
 from dcvc.evaluate import code_sequence, evaluate, results_table, to_json
 from dcvc.files import write_text
@@ -93,16 +91,33 @@ def make_accelerator(job: Job) -> Accelerator:
 def _has_accelerator() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
+=======
+from dcvc.errors import InputError, ReadError, TrainingError
+from dcvc.evaluate import to_json
+from dcvc.inter import DCVC
+from dcvc.intra import build_intra_codec
+from dcvc.job import RUNTIME, Job, Outcome, make_accelerator, plain_settings
+from dcvc.losses import GOPLoss
+from dcvc.recipes import schedule_table
+from dcvc.run_folder import (
+    choose_start, clear_leftovers, intra_entry, keep_latest, only_run, read_newest, store_config, write_text,
+)
+from dcvc.run_log import Outlook, RunLog
+from dcvc.updates import Updates, as_clip, make_optimizer
+from dcvc.validation import Validation
+>>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
 
 class Trainer:
     """Runs one Job. `run()` returns when the stage's steps are done; raises TrainingError when it cannot go on."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.stage, self.config = job, job.stage, job.train
+        self.notices: list[str] = []
         self.start = choose_start(Path(job.checkpoint_dir), job.stage, job.resume, job.load_pretrained)
-        saved = checkpoint.read_checkpoint(self.start.path) if self.start.kind == "resume" else None
-        if saved is not None:
-            self._check_resumable(saved)
+        saved = None
+        if self.start.kind == "resume":
+            saved, file = read_newest(self.start.path, self.notices.append)
+            self._check_resumable(saved, file)
         self.dataset = training_set(job.data, self.stage.number, self.stage.gop_size, self.config.seed)
         self.sequences = None if self.config.skip_eval else validation_set(job.data, self.config.eval_max_frames)
         p_frame = self._initial_model(saved)
@@ -113,25 +128,35 @@ class Trainer:
             len(self.dataset), job.data.batch_size, self.config.seed,
             accumulation=self.config.gradient_accumulation_steps, process=self.accelerator.process_index,
             processes=self.accelerator.num_processes)
-        self.total_steps = self.stage.epochs * self.sampler.steps_per_epoch
-        if self.stage.max_steps is not None:
-            self.total_steps = min(self.total_steps, self.stage.max_steps)
+        self.total_steps = self.stage.steps(self.sampler.steps_per_epoch)
         self.step, self.best, self.evaluation = 0, None, None
+        self.skipped, self.streak, self.rollbacks = 0, 0, 0
         self._prepare(p_frame)
+        self._note_changes(saved)
         if saved is not None:
             self._restore(saved)
+<<<<<<< HEAD
+=======
+            if job.force_learning_rate:
+                self._set_learning_rate(self.stage.learning_rate)
+        self._stop_signal: int | None = None
+>>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
 
     # ---- set-up
 
-    def _check_resumable(self, saved: dict[str, Any]) -> None:
+    def _check_resumable(self, saved: dict[str, Any], file: Path) -> None:
         if "training" not in saved:
-            raise InputError(f"{self.start.path}: holds weights without the optimizer's state, needed a latest.pt; "
+            raise InputError(f"{file}: holds weights without the optimizer's state, needed a latest.pt; "
                              "--load_pretrained begins a stage from weights")
         found = (saved["progress"]["stage"], saved["progress"]["gop"])
         needed = (self.stage.number, self.stage.gop_size)
         if found != needed:
-            raise InputError(f"{self.start.path}: found stage {found[0]} at GOP {found[1]}, needed stage {needed[0]} "
+            raise InputError(f"{file}: found stage {found[0]} at GOP {found[1]}, needed stage {needed[0]} "
                              f"at GOP {needed[1]}; --load_pretrained begins a stage from another's weights")
+        changed = differences(saved["settings"], plain_settings(self.job), RUNTIME)
+        if changed and not self.job.accept_changes:
+            raise InputError(f"{file}: made with other settings ({'; '.join(changed)}); give the same ones, or "
+                             "--accept_changes to go on with the new ones")
 
     def _initial_model(self, saved: dict[str, Any] | None) -> DCVC:
         torch.manual_seed(self.config.seed)
@@ -149,21 +174,23 @@ class Trainer:
         for name, parameter in p_frame.named_parameters():
             parameter.requires_grad_(name in trained and parameter.requires_grad)
         self.p_frame = p_frame.to(self.device).train()
-        loss = GOPLoss(self.p_frame, self.stage, self.config.lambda_value)
-        if self.config.compile:
-            loss = torch.compile(loss)
-        parameters = [parameter for parameter in self.p_frame.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=self.stage.learning_rate)
-        self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
-        self.trained = parameters
+        loss = GOPLoss(self.p_frame, self.stage, self.config.lambda_value, compiled=self.config.compile,
+                       checkpointing=self.config.activation_checkpointing)
+        self.trained = [parameter for parameter in self.p_frame.parameters() if parameter.requires_grad]
+        optimizer = make_optimizer(self.trained, self.stage.learning_rate, self.device)
+        loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
         self.ema = EMA(self.p_frame, self.config.ema_decay) if self.config.use_ema else None
         self.scheduler = None
         if self.config.use_scheduler:
             self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 self.optimizer.optimizer, factor=self.config.scheduler_factor, min_lr=self.config.scheduler_min_lr,
                 patience=self.config.scheduler_patience)
+        self.updates = Updates(self.accelerator, self.intra, self.p_frame, loss, self.optimizer, self.trained,
+                               self.stage, self.config, self.ema)
 
     def _restore(self, saved: dict[str, Any]) -> None:
+        """Everything that training changes, from a checkpoint's content."""
+        checkpoint.load_weights(self.p_frame, saved["model"], str(self.start.path))
         state = saved["training"]
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema and state["ema"] is not None:
@@ -172,27 +199,80 @@ class Trainer:
             self.scheduler.load_state_dict(state["scheduler"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        if self.job.force_learning_rate:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.stage.learning_rate
-        self.step, self.best = saved["progress"]["step"], saved["progress"]["best"]
+        self.skipped, self.streak, self.rollbacks = state.get("guard", (0, 0, 0))
+        progress = saved["progress"]
+        self.step, self.best = progress["step"], progress["best"]
+        then = saved["settings"].get("processes", 1)
+        if then != self.accelerator.num_processes and progress["steps"]:
+            # Another number of processes makes larger or smaller steps: go on at the same share of the stage.
+            self.step = self.step * self.total_steps // progress["steps"]
+            self.notices.append(f"{then} process(es) then, {self.accelerator.num_processes} now: going on at step "
+                                f"{self.step} of {self.total_steps}, not bit for bit")
+
+    def _note_changes(self, saved: dict[str, Any] | None) -> None:
+        """Compare the data with what the checkpoint that this stage goes on from was trained on."""
+        self.counts = {"train": data_counts(self.dataset), "val": data_counts(self.sequences)}
+        if saved is None and self.start.kind == "previous":
+            saved = checkpoint.read_checkpoint(self.start.path)
+        then = ((saved or {}).get("settings") or {}).get("counts") or {}
+        for kind, now in self.counts.items():
+            before = then.get(kind)
+            if before and now and before != now:
+                shown = [", ".join(f"{value} {key}" for key, value in counts.items() if key != "fingerprint")
+                         for counts in (before, now)]
+                self.notices.append(f"the {kind} data changed since the last run: {shown[0]} then, {shown[1]} now; "
+                                    "the samples that follow are not those of an uninterrupted run")
+
+    def _set_learning_rate(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
 
     @property
     def settings(self) -> dict[str, Any]:
         """The resolved configuration, as stored in the run folder and in every checkpoint."""
-        return {"stage": to_dict(self.stage), "data": to_dict(self.job.data), "intra": to_dict(self.job.intra),
-                "inter": to_dict(self.p_frame.config), "train": to_dict(self.config),
-                "processes": self.accelerator.num_processes}
+        return {**plain_settings(self.job), "inter": to_dict(self.p_frame.config),
+                "processes": self.accelerator.num_processes, "counts": self.counts}
 
     # ---- the loop
 
     def run(self) -> Outcome:
         folder = self.job.folder
-        if self.accelerator.is_main_process:
-            store_config(folder, self.settings)
-        self.log = RunLog(self.accelerator, folder, self.total_steps, self.step, self.stage.label, self.job.quiet)
+        with only_run(folder) if self.accelerator.is_main_process else nullcontext():
+            if self.accelerator.is_main_process:
+                clear_leftovers(folder)
+                store_config(folder, self.settings)
+            self.log = RunLog(
+                self.accelerator, folder, self.total_steps, self.step, self.stage.label, self.job.quiet,
+                frames_per_step=self.sampler.frames_per_step(self.stage.gop_size), outlook=self._outlook())
+            self._announce()
+            handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+            try:
+                self._train_steps()
+                self.accelerator.wait_for_everyone()
+            except OSError as error:
+                if isinstance(error, ReadError) or error.errno is None:
+                    raise
+                raise TrainingError(f"{error.filename or folder}: cannot be written ({error.strerror}) after step "
+                                    f"{self.step}; the last checkpoint is untouched: make room, then "
+                                    f"{self.job.again}") from None
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+                self.log.close()
+        return Outcome(self.step, self.best, folder, self.evaluation, self.skipped, self._stop_signal is not None)
+
+    def _outlook(self) -> Outlook | None:
+        if self.job.position is None:
+            return None
+        per_step = self.sampler.frames_per_step(1) * self.stage.work
+        return Outlook(*self.job.position, per_step, self.job.work_after)
+
+    def _announce(self) -> None:
+        for notice in self.notices:
+            self.log.warn(notice)
         self.log.say(schedule_table((self.stage,), {self.stage.label: self.total_steps}))
         self.log.say(f"{self.start} · {len(self.dataset)} samples · {self.accelerator.num_processes} process(es) on "
+<<<<<<< HEAD
                      f"{self.device.type} · run folder {folder}")
         try:
             with StopSignal() as stop:
@@ -205,155 +285,164 @@ class Trainer:
         self.sampler.first_step, self.sampler.last_step = self.step, self.total_steps
         batches = iter(step_loader(self.dataset, self.sampler, self.job.data.num_workers, self.device.type == "cuda"))
         saved_at = time.monotonic()
+=======
+                     f"{self.device.type} · run folder {self.job.folder}")
+
+    def _train_steps(self) -> None:
+        batches, saved_at = self._batches(), time.monotonic()
+>>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
         per_epoch = self.sampler.steps_per_epoch
+        if self.start.kind != "resume":
+            self._save_latest()                              # to go back to, should the first steps diverge
         while self.step < self.total_steps:
             # Noise depends on the step alone, so a resumed run draws what the whole run would have drawn.
             torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1009 + self.accelerator.process_index)
-            clips = [next(batches).to(self.device, non_blocking=True) for _ in range(self.sampler.accumulation)]
-            shown = self._one_step(clips)
+            clips = [as_clip(next(batches), self.device) for _ in range(self.sampler.accumulation)]
+            shown = self.updates.step(clips)
             self.step += 1
+            bad, stop = self._agree(shown["skipped"])
+            if bad and self._guard(shown):
+                batches = self._batches()
+                continue
+            self.streak = self.streak if bad else 0
             last = self.step == self.total_steps
-            log_now = self.step % self.config.log_every == 0 or last
-            values = {name: float(value) for name, value in shown.items()} if log_now else None
-            self.log.step({key: values[key] for key in ("loss", "psnr", "bpp")} if values else None)
-            if values:
-                values["lr"] = self.optimizer.param_groups[0]["lr"]
-                self.log.scalars("train", values, self.step)
-            if self.step % (per_epoch * self.config.eval_freq) == 0 or last:
-                self._validate(values)
-                self._save("latest.pt")
+            judged = self.step % (per_epoch * self.config.eval_freq) == 0 or last
+            values = self._log(shown) if self.step % self.config.log_every == 0 or judged else self.log.step()
+            if judged:
+                self._judge(values)
+            late = time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes
+            if judged or stop or (late and not self.streak):
+                self._save_latest()
                 saved_at = time.monotonic()
+<<<<<<< HEAD
             elif time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes or stop.name:
                 self._save("latest.pt")
                 saved_at = time.monotonic()
             if stop.name and not last:
                 raise TrainingError(f"stopped by {stop.name} after step {self.step} of {self.total_steps}; saved, "
                                     "--resume continues")
+=======
+            if stop and not last:
+                name = signal.Signals(self._stop_signal or signal.SIGTERM).name
+                raise TrainingError(f"stopped by {name} after step {self.step} of {self.total_steps} of "
+                                    f"{self.stage.label}; saved, {self.job.again}")
+>>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
 
-    def _one_step(self, clips: list[Tensor]) -> dict[str, Tensor]:
-        """All updates of one step; returns means over its frames as 0-dim tensors, nothing waited for."""
-        with torch.no_grad(), self.accelerator.autocast():
-            references = [self.intra.forward(clip[:, 0]).x_hat.float().clamp(0, 1) for clip in clips]
-        count = clips[0].shape[1] - 1
-        parts = [slice(1, count + 1)] if self.stage.cascaded else [slice(t, t + 1) for t in range(1, count + 1)]
-        outputs = []
-        for part in parts:
-            done = self._update([(reference, clip[:, part]) for reference, clip in zip(references, clips, strict=True)])
-            references = [output["x_hat"].detach() for output in done]
-            outputs += done
-        mean = {key: torch.stack([output[key].detach() for output in outputs]).mean() for key in ("loss", "mse")}
-        rates = {f"bpp_{term}": torch.stack([output["bpp"][term].detach() for output in outputs]).mean()
-                 for term in outputs[0]["bpp"]}
-        return {**mean, "psnr": -10 * torch.log10(mean["mse"]), "bpp": sum(rates.values()), **rates}
+    def _batches(self) -> Iterator[Tensor]:
+        self.sampler.first_step, self.sampler.last_step = self.step, self.total_steps
+        return iter(step_loader(self.dataset, self.sampler, self.job.data.num_workers, self.device.type == "cuda"))
 
-    def _update(self, micro_batches: list[tuple[Tensor, Tensor]]) -> list[dict[str, Any]]:
-        """One optimizer update on the mean gradient of the micro-batches; processes synchronise once, at the last."""
-        outputs = []
-        for number, (reference, frames) in enumerate(micro_batches):
-            waits = number + 1 < len(micro_batches)
-            with self.accelerator.no_sync(self.loss) if waits else nullcontext(), self.accelerator.autocast():
-                output = self.loss(reference, frames)
-                self._check_finite(output["loss"], "loss")
-                self.accelerator.backward(output["loss"] / len(micro_batches))
-            outputs.append(output)
-        if self.config.grad_clip_max_norm > 0:
-            norm = self.accelerator.clip_grad_norm_(self.trained, self.config.grad_clip_max_norm)
-            # fp16's loss scaling meets overflow by itself: it skips that update and lowers the scale.
-            if norm is not None and self.accelerator.scaler is None:
-                self._check_finite(norm, "gradient")
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema:
-            self.ema.update(self.p_frame)
-        return outputs
+    def _agree(self, skipped: Tensor) -> tuple[bool, bool]:
+        """Whether any process left out an update, and whether any was told to stop: the same answer on all."""
+        flags = torch.stack([skipped, torch.full_like(skipped, float(self._stop_signal is not None))])
+        if self.accelerator.num_processes > 1:
+            flags = self.accelerator.reduce(flags, "sum")
+        bad, stop = flags.tolist()
+        return bad > 0, stop > 0
 
-    def _check_finite(self, value: Tensor, what: str) -> None:
-        if torch.isfinite(value).all():
-            return
-        keys = [key for batch in self.sampler.step_keys(self.step) for key in batch]
+    def _log(self, shown: dict[str, Tensor]) -> dict[str, float]:
+        values = {name: float(value) for name, value in shown.items() if name != "skipped"}
+        self.log.step({key: value for key, value in values.items() if key in ("loss", "psnr") or "bpp_" in key})
+        values.update(lr=self.optimizer.param_groups[0]["lr"], skipped=self.skipped / self.step)
+        self.log.scalars("train", values, self.step)
+        return values
+
+    # ---- divergence
+
+    def _guard(self, shown: dict[str, Tensor]) -> bool:
+        """A step with an update left out: go on, or back to the last good checkpoint (True), or stop.
+
+        Raises TrainingError naming the step and its files when the limits are used up.
+        """
+        self.skipped, self.streak = self.skipped + 1, self.streak + 1
+        what = "gradient" if torch.isfinite(shown["loss"]) else "loss"
+        value = float(shown["grad_norm" if what == "gradient" else "loss"])
+        message = f"{what} is {value:g} at step {self.step} of {self.stage.label}; the batch's files: {self._files()}"
+        self.log.row("skipped", self.step, {"what": what, "value": f"{value:g}", "in_a_row": self.streak})
+        if self.streak <= self.config.max_skips:
+            self.log.warn(f"{message}. Update left out ({self.streak} in a row, {self.skipped} in all)")
+            return False
+        if self.rollbacks >= self.config.max_rollbacks:
+            raise TrainingError(f"{message}. Checkpoints before it are untouched; try a lower --learning_rate, "
+                                f"then {self.job.again}")
+        self._roll_back(message)
+        return True
+
+    def _roll_back(self, message: str) -> None:
+        rate, skipped, rollbacks = self.optimizer.param_groups[0]["lr"], self.skipped, self.rollbacks + 1
+        saved, file = read_newest(self.job.folder / "latest.pt", self.log.warn, skip=self.rollbacks)
+        self._restore(saved)
+        self.skipped, self.streak, self.rollbacks = skipped, 0, rollbacks
+        self._set_learning_rate(rate * self.config.rollback_factor)
+        self.log.rewind(self.step)
+        self.log.row("rollback", self.step, {"lr": rate * self.config.rollback_factor, "number": rollbacks})
+        self.log.warn(f"{message}. Going back to step {self.step} ({file.name}) with learning rate "
+                      f"{rate * self.config.rollback_factor:g} instead of {rate:g} "
+                      f"({rollbacks} of {self.config.max_rollbacks} times)")
+        self.accelerator.wait_for_everyone()                 # nobody writes before all have read
+        self._save_latest()
+
+    def _files(self) -> str:
+        keys = [key for batch in self.sampler.step_keys(self.step - 1) for key in batch]
         self.dataset.set_epoch(keys[0][0])
-        files = "; ".join(self.dataset.describe(index) for _, index in keys)
-        raise TrainingError(
-            f"{what} is {float(value.detach()):g} at step {self.step + 1} of {self.stage.label}; "
-            f"the batch's files: {files}. "
-            "Checkpoints before it are untouched; try a lower --learning_rate, then --resume")
+        return "; ".join(self.dataset.describe(index) for _, index in keys)
 
     # ---- judging and keeping
 
-    def _validate(self, train_values: dict[str, float] | None) -> None:
+    def _judge(self, train_values: dict[str, float] | None) -> None:
         """Judge the weights that would be shipped (the EMA's where there is one); keep them when best."""
-        if self.sequences is None:
-            objective = train_values["loss"] if train_values else None
-        else:
-            with self._shipped_weights():
-                objective = self._evaluate()
+        objective = (train_values or {}).get("loss")
+        if self.sequences is not None:
+            validation = Validation(self.accelerator, self.intra, self.sequences, self.stage, self.config)
+            with self.ema.swapped_into(self.p_frame) if self.ema else nullcontext():
+                self.evaluation = validation.run(self.p_frame, self.step, self.log)
+                objective = self.evaluation["objective"]
+                better = self.best is None or objective < self.best
+                if better:
+                    self.best = objective
+                    self._write("best.pt", self._content())
+            if self.accelerator.is_main_process:
+                write_text(self.job.folder / "evaluation.json", to_json(self.evaluation))
         if self.scheduler is not None and objective is not None:
             self.scheduler.step(objective)
-        if self.sequences is not None and (self.best is None or objective < self.best):
-            self.best = objective
-            self._save("best.pt", weights_only=True)
 
-    def _evaluate(self) -> float:
-        results = evaluate(
-            self.intra, self.p_frame, self.sequences, intra_period=self.config.eval_intra_period,
-            distortion=self.stage.distortion, device=self.device, process=self.accelerator.process_index,
-            processes=self.accelerator.num_processes, gather=gather_object,
-            progress=lambda name: self.log.doing(f"validating {name}"))
-        self.log.doing("")
-        self.p_frame.train()
-        p_frames = results["mean"]["P"]
-        objective = stage_objective(self.stage, self.config.lambda_value, p_frames["mse"], p_frames["bpp_terms"])
-        results.update(step=self.step, objective=objective)
-        self.evaluation = results
-        self.log.say(results_table(results))
-        mean = results["mean"]
-        self.log.scalars("val", {"loss": objective, "psnr_i": mean["I"]["psnr"], "psnr_p": mean["P"]["psnr"],
-                                 "bpp_i": mean["I"]["bpp"], "bpp_p": mean["P"]["bpp"], "psnr_copy": mean["copy_psnr"],
-                                 **{f"bpp_{term}": value for term, value in mean["P"]["bpp_terms"].items()}}, self.step)
-        if self.accelerator.is_main_process:
-            write_text(self.job.folder / "evaluation.json", to_json(results))
-            self._show_frames()
-        return objective
-
-    @torch.no_grad()
-    def _show_frames(self) -> None:
-        """The first sequence's first P-frame in TensorBoard: original, reference, reconstruction."""
-        frames = islice(self.sequences.stream(0), 2)
-        self.p_frame.eval()
-        for kind, frame, reference, output in code_sequence(
-                self.intra, self.p_frame, frames, intra_period=2, distortion=self.stage.distortion, device=self.device):
-            if kind == "P":
-                self.log.picture("original | reference | reconstruction", [frame[0], reference[0], output.x_hat[0]],
-                                 self.step)
-        self.p_frame.train()
-
-    def _shipped_weights(self):
-        return self.ema.swapped_into(self.p_frame) if self.ema else nullcontext()
-
-    def _save(self, name: str, weights_only: bool = False) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        content = {
+    def _content(self) -> dict[str, Any]:
+        return {
             "model": self.p_frame.state_dict(), "inter": to_dict(self.p_frame.config),
             "intra": intra_entry(self.job.intra, self.job.folder), "settings": self.settings,
             "progress": {"stage": self.stage.number, "gop": self.stage.gop_size, "step": self.step,
                          "steps": self.total_steps, "best": self.best, "finished": self.step >= self.total_steps},
         }
-        if not weights_only:
-            scaler = self.accelerator.scaler
-            content["training"] = {
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-                "ema": self.ema.state_dict() if self.ema else None,
-                "scaler": scaler.state_dict() if scaler is not None else None,
-            }
-            if self.ema:
-                with self.ema.swapped_into(self.p_frame):
-                    shipped = {key: value.clone() for key, value in self.p_frame.state_dict().items()}
-                checkpoint.write_checkpoint(self.job.folder / "ema.pt", {
-                    **{key: value for key, value in content.items() if key != "training"}, "model": shipped})
-        checkpoint.write_checkpoint(self.job.folder / name, content)
 
+    def _save_latest(self) -> None:
+        """ema.pt, then latest.pt with all it takes to go on from here; its predecessors move up."""
+        if self.ema:
+            with self.ema.swapped_into(self.p_frame):
+                self._write("ema.pt", self._content())
+        scaler = self.accelerator.scaler
+        training = {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "ema": self.ema.state_dict() if self.ema else None,
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "guard": (self.skipped, self.streak, self.rollbacks),
+        }
+        if self.accelerator.is_main_process:
+            keep_latest(self.job.folder, self.config.keep_checkpoints)
+        self._write("latest.pt", {**self._content(), "training": training})
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            checkpoint.write_checkpoint(self.job.folder / name, content)
+
+<<<<<<< HEAD
+=======
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        if self._stop_signal is not None:
+            raise KeyboardInterrupt                          # told twice: do not wait for the step's end
+        self._stop_signal = number
+
+>>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
 
 def train_stage(job: Job) -> Outcome:
     """Train one stage; see Job and Trainer."""

@@ -40,6 +40,10 @@ class StepSampler(Sampler[list[SampleKey]]):
             batches.append([(epoch, order[(start + k) % self.samples]) for k in range(self.batch_size)])
         return batches
 
+    def frames_per_step(self, gop_size: int) -> int:
+        """Of all processes together."""
+        return self.batch_size * self.accumulation * self.processes * gop_size
+
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in range(self.first_step, self.last_step):
             yield from self.step_keys(step)
@@ -49,16 +53,20 @@ class StepSampler(Sampler[list[SampleKey]]):
 
 
 class KeyedDataset(Dataset):
-    """Reads a training set by (epoch, index): workers may prefetch across an epoch's end without being told."""
+    """Reads a training set by (epoch, index): workers may prefetch across an epoch's end without being told.
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+    keep_bytes: frames stay uint8 where no transform is given, a quarter of what has to travel to the device.
+    """
+
+    def __init__(self, dataset: Dataset, keep_bytes: bool = False) -> None:
+        self.dataset, self.keep_bytes = dataset, keep_bytes
 
     def __getitem__(self, key: SampleKey) -> Tensor:
+        self.dataset.keep_bytes = self.keep_bytes
         return self.dataset.sample(*key)
 
 
 def step_loader(dataset: Dataset, sampler: StepSampler, num_workers: int, pin_memory: bool) -> DataLoader:
-    """Micro-batches `(B, T, 3, H, W)` in the sampler's order."""
-    return DataLoader(KeyedDataset(dataset), batch_sampler=sampler, num_workers=num_workers, pin_memory=pin_memory,
+    """Micro-batches `(B, T, 3, H, W)` in the sampler's order, uint8 where the data set allows it."""
+    return DataLoader(KeyedDataset(dataset, keep_bytes=True), batch_sampler=sampler, num_workers=num_workers, pin_memory=pin_memory,
                       prefetch_factor=2 if num_workers else None)

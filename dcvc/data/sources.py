@@ -1,5 +1,8 @@
 """Which data set serves a stage: videos when asked for, else the community's image sequences."""
 
+import hashlib
+from typing import Any
+
 from torch.utils.data import Dataset
 
 from dcvc.config import DataConfig
@@ -37,3 +40,17 @@ def validation_set(data: DataConfig, max_frames: int | None) -> Dataset:
     if data.hevc_b_dir:
         return HEVCB_Dataset(data.hevc_b_dir, max_frames=max_frames)
     raise InputError("--val_video_dir or --hevc_b_dir: missing, needed for validation; --skip_eval trains without it")
+
+
+def data_counts(dataset: Any) -> dict[str, Any] | None:
+    """What a data set holds, to see whether it changed: {"videos", "frames", "fingerprint"}, {"items"} of images."""
+    table = getattr(dataset, "table", None)
+    if table is not None:
+        digest = hashlib.sha256()
+        for column in (table.frames, table.height, table.width):
+            digest.update(bytes(memoryview(column.copy())))
+        return {"videos": len(table), "frames": int(table.frames.sum()), "fingerprint": digest.hexdigest()[:16]}
+    files = getattr(dataset, "files", None)
+    if files is not None:
+        return {"videos": len(files), "frames": sum(len(file.pts) for file in files)}
+    return None if dataset is None else {"items": len(dataset)}

@@ -33,6 +33,7 @@ class TrainingSet(Dataset):
             raise InputError(f"crop_size: found {crop_size}, needed at least 1 (None keeps whole frames)")
         self.gop_size, self.crop_size, self.transform = gop_size, crop_size, transform
         self.random_shuffle = random_shuffle
+        self.keep_bytes = False                              # see batches.KeyedDataset
         self.seed = fresh_seed() if seed is None else int(seed)
         if self.seed < 0:
             raise InputError(f"seed: found {seed}, needed 0 or more")
@@ -75,6 +76,8 @@ class TrainingSet(Dataset):
         return top, left, self.crop_size, self.crop_size
 
     def finish(self, frames: Tensor) -> Tensor:
+        if self.keep_bytes and self.transform is None:
+            return frames
         return finish_frames(frames, self.transform)
 
 

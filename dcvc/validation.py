@@ -1,0 +1,55 @@
+"""Judging a stage while it trains: the weights that would be shipped, on whole validation sequences."""
+
+from itertools import islice
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+
+from dcvc.config import TrainConfig
+from dcvc.evaluate import code_sequence, evaluate, results_table
+from dcvc.frame import FrameCodec
+from dcvc.losses import stage_objective
+from dcvc.recipes import Stage
+from dcvc.run_log import RunLog
+
+
+class Validation:
+    """`run(p_frame, step)` evaluates every sequence, each process its share, and gathers the numbers exactly."""
+
+    def __init__(self, accelerator: Accelerator, intra: FrameCodec, sequences: Any, stage: Stage,
+                 config: TrainConfig) -> None:
+        self.accelerator, self.intra, self.sequences = accelerator, intra, sequences
+        self.stage, self.config = stage, config
+
+    def run(self, p_frame: nn.Module, step: int, log: RunLog) -> dict[str, Any]:
+        """Results as `evaluate` gives them, with "objective", the stage's loss on the P-frames, and "step"."""
+        results = evaluate(
+            self.intra, p_frame, self.sequences, intra_period=self.config.eval_intra_period,
+            distortion=self.stage.distortion, device=self.accelerator.device, process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes, gather=gather_object,
+            progress=lambda name: log.doing(f"validating {name}"))
+        log.doing("")
+        mean = results["mean"]
+        objective = stage_objective(self.stage, self.config.lambda_value, mean["P"]["mse"], mean["P"]["bpp_terms"])
+        results.update(step=step, objective=objective)
+        log.say(results_table(results))
+        log.scalars("val", {"loss": objective, "psnr_i": mean["I"]["psnr"], "psnr_p": mean["P"]["psnr"],
+                            "bpp_i": mean["I"]["bpp"], "bpp_p": mean["P"]["bpp"], "psnr_copy": mean["copy_psnr"],
+                            **{f"bpp_{term}": value for term, value in mean["P"]["bpp_terms"].items()}}, step)
+        if self.accelerator.is_main_process:
+            self._show_frames(p_frame, step, log)
+        p_frame.train()
+        return results
+
+    @torch.no_grad()
+    def _show_frames(self, p_frame: nn.Module, step: int, log: RunLog) -> None:
+        """The first sequence's first P-frame in TensorBoard: original, reference, reconstruction."""
+        p_frame.eval()
+        for kind, frame, reference, output in code_sequence(
+                self.intra, p_frame, islice(self.sequences.stream(0), 2), intra_period=2,
+                distortion=self.stage.distortion, device=self.accelerator.device):
+            if kind == "P":
+                log.picture("original | reference | reconstruction", [frame[0], reference[0], output.x_hat[0]], step)
