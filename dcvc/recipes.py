@@ -188,7 +188,8 @@ def _complete(values: Any, where: str) -> Stage:
     if not isinstance(values, dict):
         raise InputError(f"{where}: found {values!r}, needed a table of a stage's fields")
     if values.get("number") not in STAGES:
-        raise InputError(f"{where}: number: found {values.get('number')!r}, needed one of {', '.join(map(str, STAGES))}")
+        raise InputError(f"{where}: number: found {values.get('number')!r}, needed one of "
+                         f"{', '.join(map(str, STAGES))}")
     implied = {f.name: getattr(STAGES[values["number"]], f.name) for f in fields(Stage)}
     if "max_steps" in values:
         implied["epochs"] = None

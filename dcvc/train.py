@@ -23,89 +23,28 @@ from dcvc.config import DCVCConfig, differences, from_dict, to_dict
 from dcvc.data.batches import StepSampler, step_loader
 from dcvc.data.sources import data_counts, training_set, validation_set
 from dcvc.ema import EMA
-<<<<<<< HEAD
-from dcvc.errors import InputError, TrainingError
-from dcvc.evaluate import code_sequence, evaluate, results_table, to_json
-from dcvc.files import write_text
-from dcvc.inter import DCVC
-from dcvc.intra import build_intra_codec
-from dcvc.losses import GOPLoss, stage_objective
-from dcvc.recipes import Stage, schedule_table
-from dcvc.run_folder import choose_start, intra_entry, store_config
-from dcvc.run_log import RunLog
-from dcvc.stop_signal import StopSignal
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything one stage of training needs to be told.
-
-    inter: dimensions of a model that starts from random weights; one that starts from a file keeps the file's.
-    resume: None, "auto" or a path. load_pretrained: weights of any layout that `load_p_frame_model` reads.
-    """
-
-    stage: Stage
-    data: DataConfig
-    intra: IntraConfig
-    train: TrainConfig
-    checkpoint_dir: Path
-    inter: DCVCConfig = MODEL_SIZES["dcvc2021"]
-    resume: str | None = None
-    load_pretrained: str | None = None
-    force_learning_rate: bool = False
-    device: str = "auto"
-    quiet: bool = False
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.checkpoint_dir) / self.stage.label
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """steps: done in all. best: the lowest validation loss of this stage, None without validation."""
-
-    steps: int
-    best: float | None
-    folder: Path
-    evaluation: dict[str, Any] | None
-
-
-def make_accelerator(job: Job) -> Accelerator:
-    """Accelerate's device, precision and processes. Raises InputError for a precision the device lacks."""
-    cpu = job.device == "cpu" or (job.device == "auto" and not _has_accelerator())
-    if job.device in ("cuda", "mps") and not getattr(torch, "cuda" if job.device == "cuda" else "mps").is_available():
-        raise InputError(f"--device: found {job.device}, but this torch sees no such device; use --device cpu")
-    if cpu and job.train.mixed_precision == "fp16":
-        raise InputError("--mixed_precision: found fp16 on a CPU, needed no or bf16")
-    torch.set_float32_matmul_precision("high")
-    return Accelerator(
-        cpu=cpu, mixed_precision=job.train.mixed_precision, log_with="tensorboard",
-        project_config=ProjectConfiguration(project_dir=str(job.folder), logging_dir=str(job.folder)),
-        # Stage 2 counts no rates: the entropy models then get no gradient, which DDP must expect.
-        kwargs_handlers=[DistributedDataParallelKwargs(
-            find_unused_parameters=not job.stage.rate_terms, broadcast_buffers=False)],
-    )
-
-
-def _has_accelerator() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
-
-=======
 from dcvc.errors import InputError, ReadError, TrainingError
 from dcvc.evaluate import to_json
+from dcvc.files import write_text
 from dcvc.inter import DCVC
 from dcvc.intra import build_intra_codec
 from dcvc.job import RUNTIME, Job, Outcome, make_accelerator, plain_settings
 from dcvc.losses import GOPLoss
 from dcvc.recipes import schedule_table
 from dcvc.run_folder import (
-    choose_start, clear_leftovers, intra_entry, keep_latest, only_run, read_newest, store_config, write_text,
+    choose_start,
+    clear_leftovers,
+    intra_entry,
+    keep_latest,
+    only_run,
+    read_newest,
+    store_config,
 )
 from dcvc.run_log import Outlook, RunLog
+from dcvc.stop_signal import StopSignal
 from dcvc.updates import Updates, as_clip, make_optimizer
 from dcvc.validation import Validation
->>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
+
 
 class Trainer:
     """Runs one Job. `run()` returns when the stage's steps are done; raises TrainingError when it cannot go on."""
@@ -123,6 +62,7 @@ class Trainer:
         p_frame = self._initial_model(saved)
         self.accelerator = make_accelerator(job)
         self.device = self.accelerator.device
+        torch.manual_seed(self.config.seed)                  # of a codec with random weights, in tests
         self.intra = build_intra_codec(job.intra, self.device)
         self.sampler = StepSampler(
             len(self.dataset), job.data.batch_size, self.config.seed,
@@ -131,16 +71,14 @@ class Trainer:
         self.total_steps = self.stage.steps(self.sampler.steps_per_epoch)
         self.step, self.best, self.evaluation = 0, None, None
         self.skipped, self.streak, self.rollbacks = 0, 0, 0
+        self.to_judge: dict[str, float] | None = None        # the logged values of a step that awaits validation
         self._prepare(p_frame)
         self._note_changes(saved)
         if saved is not None:
             self._restore(saved)
-<<<<<<< HEAD
-=======
             if job.force_learning_rate:
                 self._set_learning_rate(self.stage.learning_rate)
-        self._stop_signal: int | None = None
->>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
+        self.stop = StopSignal()
 
     # ---- set-up
 
@@ -200,6 +138,7 @@ class Trainer:
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.skipped, self.streak, self.rollbacks = state.get("guard", (0, 0, 0))
+        self.to_judge = state.get("to_judge")
         progress = saved["progress"]
         self.step, self.best = progress["step"], progress["best"]
         then = saved["settings"].get("processes", 1)
@@ -245,9 +184,9 @@ class Trainer:
                 self.accelerator, folder, self.total_steps, self.step, self.stage.label, self.job.quiet,
                 frames_per_step=self.sampler.frames_per_step(self.stage.gop_size), outlook=self._outlook())
             self._announce()
-            handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
             try:
-                self._train_steps()
+                with self.stop:
+                    self._train_steps()
                 self.accelerator.wait_for_everyone()
             except OSError as error:
                 if isinstance(error, ReadError) or error.errno is None:
@@ -256,10 +195,8 @@ class Trainer:
                                     f"{self.step}; the last checkpoint is untouched: make room, then "
                                     f"{self.job.again}") from None
             finally:
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
                 self.log.close()
-        return Outcome(self.step, self.best, folder, self.evaluation, self.skipped, self._stop_signal is not None)
+        return Outcome(self.step, self.best, folder, self.evaluation, self.skipped, self.stop.name is not None)
 
     def _outlook(self) -> Outlook | None:
         if self.job.position is None:
@@ -270,30 +207,18 @@ class Trainer:
     def _announce(self) -> None:
         for notice in self.notices:
             self.log.warn(notice)
-        self.log.say(schedule_table((self.stage,), {self.stage.label: self.total_steps}))
+        if self.job.position is None:
+            self.log.say(schedule_table((self.stage,), {self.stage.label: self.total_steps}))
         self.log.say(f"{self.start} · {len(self.dataset)} samples · {self.accelerator.num_processes} process(es) on "
-<<<<<<< HEAD
-                     f"{self.device.type} · run folder {folder}")
-        try:
-            with StopSignal() as stop:
-                self._train_steps(stop)
-        finally:
-            self.log.close()
-        return Outcome(self.step, self.best, folder, self.evaluation)
-
-    def _train_steps(self, stop: StopSignal) -> None:
-        self.sampler.first_step, self.sampler.last_step = self.step, self.total_steps
-        batches = iter(step_loader(self.dataset, self.sampler, self.job.data.num_workers, self.device.type == "cuda"))
-        saved_at = time.monotonic()
-=======
                      f"{self.device.type} · run folder {self.job.folder}")
 
     def _train_steps(self) -> None:
         batches, saved_at = self._batches(), time.monotonic()
->>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
         per_epoch = self.sampler.steps_per_epoch
         if self.start.kind != "resume":
             self._save_latest()                              # to go back to, should the first steps diverge
+        if self.to_judge is not None:                        # stopped in the middle of a validation
+            self._judge()
         while self.step < self.total_steps:
             # Noise depends on the step alone, so a resumed run draws what the whole run would have drawn.
             torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1009 + self.accelerator.process_index)
@@ -308,33 +233,27 @@ class Trainer:
             last = self.step == self.total_steps
             judged = self.step % (per_epoch * self.config.eval_freq) == 0 or last
             values = self._log(shown) if self.step % self.config.log_every == 0 or judged else self.log.step()
-            if judged:
-                self._judge(values)
             late = time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes
-            if judged or stop or (late and not self.streak):
+            if judged:
+                self.to_judge = values
+                self._judge()
+            elif stop or (late and not self.streak):
                 self._save_latest()
-                saved_at = time.monotonic()
-<<<<<<< HEAD
-            elif time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes or stop.name:
-                self._save("latest.pt")
-                saved_at = time.monotonic()
-            if stop.name and not last:
-                raise TrainingError(f"stopped by {stop.name} after step {self.step} of {self.total_steps}; saved, "
-                                    "--resume continues")
-=======
+            else:
+                continue
+            saved_at = time.monotonic()
             if stop and not last:
-                name = signal.Signals(self._stop_signal or signal.SIGTERM).name
-                raise TrainingError(f"stopped by {name} after step {self.step} of {self.total_steps} of "
-                                    f"{self.stage.label}; saved, {self.job.again}")
->>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
+                raise TrainingError(f"{self.stage.label}: stopped by {self.stop.name or 'another process'} after step "
+                                    f"{self.step} of {self.total_steps}; saved, {self.job.again}")
 
     def _batches(self) -> Iterator[Tensor]:
         self.sampler.first_step, self.sampler.last_step = self.step, self.total_steps
-        return iter(step_loader(self.dataset, self.sampler, self.job.data.num_workers, self.device.type == "cuda"))
+        return iter(step_loader(self.dataset, self.sampler, self.job.data.num_workers, self.device.type == "cuda",
+                                keep_bytes=True))
 
     def _agree(self, skipped: Tensor) -> tuple[bool, bool]:
         """Whether any process left out an update, and whether any was told to stop: the same answer on all."""
-        flags = torch.stack([skipped, torch.full_like(skipped, float(self._stop_signal is not None))])
+        flags = torch.stack([skipped, torch.full_like(skipped, float(self.stop.name is not None))])
         if self.accelerator.num_processes > 1:
             flags = self.accelerator.reduce(flags, "sum")
         bad, stop = flags.tolist()
@@ -389,10 +308,14 @@ class Trainer:
 
     # ---- judging and keeping
 
-    def _judge(self, train_values: dict[str, float] | None) -> None:
-        """Judge the weights that would be shipped (the EMA's where there is one); keep them when best."""
-        objective = (train_values or {}).get("loss")
+    def _judge(self) -> None:
+        """Judge the weights that would be shipped (the EMA's where there is one), keep them when best, and save.
+
+        Saved before as well: a validation may take long, and being stopped in it must not cost the steps before it.
+        """
+        objective = self.to_judge["loss"]
         if self.sequences is not None:
+            self._save_latest()
             validation = Validation(self.accelerator, self.intra, self.sequences, self.stage, self.config)
             with self.ema.swapped_into(self.p_frame) if self.ema else nullcontext():
                 self.evaluation = validation.run(self.p_frame, self.step, self.log)
@@ -403,19 +326,23 @@ class Trainer:
                     self._write("best.pt", self._content())
             if self.accelerator.is_main_process:
                 write_text(self.job.folder / "evaluation.json", to_json(self.evaluation))
-        if self.scheduler is not None and objective is not None:
+        if self.scheduler is not None:
             self.scheduler.step(objective)
+        self.to_judge = None
+        self._save_latest()
 
     def _content(self) -> dict[str, Any]:
         return {
             "model": self.p_frame.state_dict(), "inter": to_dict(self.p_frame.config),
             "intra": intra_entry(self.job.intra, self.job.folder), "settings": self.settings,
             "progress": {"stage": self.stage.number, "gop": self.stage.gop_size, "step": self.step,
-                         "steps": self.total_steps, "best": self.best, "finished": self.step >= self.total_steps},
+                         "steps": self.total_steps, "best": self.best,
+                         "finished": self.step >= self.total_steps and self.to_judge is None},
         }
 
     def _save_latest(self) -> None:
         """ema.pt, then latest.pt with all it takes to go on from here; its predecessors move up."""
+        begin = time.monotonic()
         if self.ema:
             with self.ema.swapped_into(self.p_frame):
                 self._write("ema.pt", self._content())
@@ -425,24 +352,17 @@ class Trainer:
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "ema": self.ema.state_dict() if self.ema else None,
             "scaler": scaler.state_dict() if scaler is not None else None,
-            "guard": (self.skipped, self.streak, self.rollbacks),
+            "guard": (self.skipped, self.streak, self.rollbacks), "to_judge": self.to_judge,
         }
         if self.accelerator.is_main_process:
             keep_latest(self.job.folder, self.config.keep_checkpoints)
         self._write("latest.pt", {**self._content(), "training": training})
+        self.log.row("checkpoint", self.step, {"seconds": round(time.monotonic() - begin, 3)})
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
             checkpoint.write_checkpoint(self.job.folder / name, content)
 
-<<<<<<< HEAD
-=======
-    def _on_signal(self, number: int, _frame: Any) -> None:
-        if self._stop_signal is not None:
-            raise KeyboardInterrupt                          # told twice: do not wait for the step's end
-        self._stop_signal = number
-
->>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
 
 def train_stage(job: Job) -> Outcome:
     """Train one stage; see Job and Trainer."""

@@ -12,7 +12,10 @@ from dcvc.errors import DcvcError
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse that takes dashes for underscores in option names and suggests the nearest option."""
+    """argparse that takes dashes for underscores in option names and suggests the nearest option.
+
+    The result's `given` names the options that stood on the command line, whatever their value.
+    """
 
     def __init__(self, *args, **kwargs) -> None:
         kwargs.setdefault("allow_abbrev", False)
@@ -27,7 +30,11 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         args = list(sys.argv[1:] if args is None else args)
-        return super().parse_known_args([self._canonical(argument) for argument in args], namespace)
+        args = [self._canonical(argument) for argument in args]
+        found, unknown = super().parse_known_args(args, namespace)
+        named = {argument.split("=")[0] for argument in args}
+        found.given = frozenset(action.dest for name, action in self._option_string_actions.items() if name in named)
+        return found, unknown
 
     def _canonical(self, argument: str) -> str:
         if not argument.startswith("--") or argument == "--":

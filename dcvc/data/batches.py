@@ -66,7 +66,8 @@ class KeyedDataset(Dataset):
         return self.dataset.sample(*key)
 
 
-def step_loader(dataset: Dataset, sampler: StepSampler, num_workers: int, pin_memory: bool) -> DataLoader:
-    """Micro-batches `(B, T, 3, H, W)` in the sampler's order, uint8 where the data set allows it."""
-    return DataLoader(KeyedDataset(dataset, keep_bytes=True), batch_sampler=sampler, num_workers=num_workers, pin_memory=pin_memory,
-                      prefetch_factor=2 if num_workers else None)
+def step_loader(dataset: Dataset, sampler: StepSampler, num_workers: int, pin_memory: bool,
+                keep_bytes: bool = False) -> DataLoader:
+    """Micro-batches `(B, T, 3, H, W)` in the sampler's order; see KeyedDataset."""
+    return DataLoader(KeyedDataset(dataset, keep_bytes), batch_sampler=sampler, num_workers=num_workers,
+                      pin_memory=pin_memory, prefetch_factor=2 if num_workers else None)

@@ -27,7 +27,10 @@ FLAGS = """--use_video_dataset --no-use_video_dataset --train_video_dir --val_vi
 --stage4_gop_opt --no-stage4_gop_opt --model_size --checkpoint_dir --resume --load_pretrained --seed --mixed_precision
 --gradient_accumulation_steps --grad_clip_max_norm --use_ema --no-use_ema --ema_decay --compile --no-compile
 --checkpoint_minutes --device --quiet --no-quiet --eval_freq --eval_max_frames --eval_intra_period --skip_eval
---no-skip_eval --use_scheduler --no-use_scheduler --scheduler_factor --scheduler_patience --scheduler_min_lr""".split()
+--no-skip_eval --recipe --set --lambdas --dry_run --no-dry_run --accept_changes --no-accept_changes --keep_checkpoints
+--max_skips --max_rollbacks --rollback_factor --log_every --wandb --no-wandb --activation_checkpointing
+--no-activation_checkpointing --use_scheduler --no-use_scheduler --scheduler_factor --scheduler_patience
+--scheduler_min_lr""".split()
 
 
 def parser() -> ArgumentParser:
@@ -125,14 +128,10 @@ def test_accumulated_gradients_are_those_of_the_bigger_batch(videos, tmp_path, m
         monkeypatch.setattr(trainer.optimizer, "step", lambda: None)
         monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **_: None)
         trainer.p_frame.eval()
-<<<<<<< HEAD
         # An untrained I-frame codec shows black: every activation would sit on the kink of its LeakyReLU.
         monkeypatch.setattr(trainer.intra, "forward",
                             lambda x: FrameOutput(torch.nn.functional.avg_pool2d(x, 3, 1, 1), {}))
-        trainer._one_step(clips)
-=======
         trainer.updates.step(clips)
->>>>>>> 3f43153 (Split the trainer; keep the last checkpoints, skip and roll back steps that are not finite, refuse changed settings)
         gradients.append([p.grad.clone() for p in trainer.trained])
     for one, two in zip(*gradients, strict=True):
         assert float((one - two).norm()) <= 1e-5 * float(one.norm()) + 1e-7

@@ -246,6 +246,8 @@ def train_vqgan(config: VQGANTrainingConfig, videos: VideoGOPDataset | str | Pat
     trainer = VQGANTrainer(config, accelerator.device)
     if latest:
         trainer.restore(latest)
+        if trainer.done == config.steps:                     # stopped between its last files
+            trainer.save(out_dir)
     write_text(out_dir / "config.json", json.dumps(to_dict(config), indent=1) + "\n")
     sampler = StepSampler(len(dataset), config.batch_size, config.seed, first_step=trainer.done, last_step=config.steps)
     loader = step_loader(dataset, sampler, config.num_workers, pin_memory=trainer.device.type == "cuda")
