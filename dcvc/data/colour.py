@@ -62,59 +62,159 @@ def to_rgb(
     y: `(T, H, W)`; u, v: `(T, h, w)` integer samples of colour.depth bits (uint8, or int16/int32 above 8 bits).
     origin: row and column of y's first sample in the picture; chroma_origin: the same of u and v in their own grid,
     so that a crop gives exactly the pixels that the whole picture would (chroma at the crop's border included).
-    Returns `(T, 3, H, W)` uint8, rounded to nearest.
+    Returns `(T, 3, H, W)` uint8: at most 0.8 level from the exact value (0.5 is the rounding's), without bias.
     """
-    rgb = torch.empty(y.shape[0], 3, *y.shape[1:], dtype=torch.uint8, device=y.device)
-    for t in range(y.shape[0]):  # one frame at a time stays in the processor's cache
-        rgb[t] = _one_frame(y[t], u[t], v[t], colour, origin, chroma_origin)
+    count, height, width = y.shape
+    if colour.matrix == "rgb":
+        return _scaled(torch.stack((v, y, u), 1), 255 / ((1 << colour.depth) - 1), 0.5)
+    if colour.monochrome:
+        gain, _, _, black, _ = colour.coefficients()
+        return _scaled(y[:, None], gain, 0.5 - gain * black).expand(-1, 3, -1, -1).contiguous()
+    if width % (1 << colour.subsampling[1]):  # whole blocks are quicker
+        more = -width % (1 << colour.subsampling[1])
+        wide = torch.cat((y, y[:, :, -1:].expand(-1, -1, more)), 2)
+        return to_rgb(wide, u, v, colour, origin, chroma_origin)[..., :width].contiguous()
+    rgb = torch.empty(count, 3, height, width, dtype=torch.uint8, device=y.device)
+    # As many frames at a time as the processor's cache holds (on other devices: all).
+    chunk = max(1, 500_000 // (height * width)) if y.device.type == "cpu" else max(1, count)
+    work = None
+    for t in range(0, count, chunk):
+        part = slice(t, t + chunk)
+        if work is None or work.frames != len(y[part]):
+            work = _Conversion(y[part], u[part], colour, origin, chroma_origin)
+        work.run(y[part].contiguous(), u[part], v[part], rgb[part])
     return rgb
 
 
-def _one_frame(y, u, v, colour: Colour, origin, chroma_origin) -> Tensor:
-    if colour.matrix == "rgb":
-        planes = torch.stack((v, y, u)).float()
-        return planes.mul_(255 / ((1 << colour.depth) - 1)).add_(0.5).to(torch.uint8)
-    luma_gain, cb, cr, black, neutral = colour.coefficients()
-    shift = 0.5 - luma_gain * black  # 0.5: truncation below rounds to nearest
-    luma = y.to(torch.float32)
-    if colour.monochrome:
-        return luma.mul_(luma_gain).add_(shift).clamp_(0, 255.5).to(torch.uint8).expand(3, -1, -1)
-    u, v = u.to(torch.float32), v.to(torch.float32)
-    chroma = torch.empty(3, *u.shape, device=y.device)
-    for channel in range(3):
-        constant = shift - neutral * (cb[channel] + cr[channel])
-        torch.mul(u, cb[channel], out=chroma[channel]).add_(v, alpha=cr[channel]).add_(constant)
-    for axis in (1, 0):  # columns first: the strided writes touch fewer samples
-        chroma = _upsample(chroma, axis + 1, y.shape[axis], origin[axis], chroma_origin[axis],
-                           colour.subsampling[axis], SITINGS[colour.siting][axis])
-    return chroma.add_(luma, alpha=luma_gain).clamp_(0, 255.5).to(torch.uint8)
+def _scaled(samples: Tensor, gain: float, offset: float) -> Tensor:
+    return samples.float().mul_(gain).add_(offset).clamp_(0, 255.5).to(torch.uint8)
 
 
-def _upsample(x: Tensor, axis: int, size: int, first: int, chroma_first: int, shift: int, siting: float) -> Tensor:
-    """Linear interpolation of chroma along `axis` at the luma positions first ... first+size-1; edges repeat."""
-    if shift == 0:
-        return x.narrow(axis, first - chroma_first, size)
+_UNIT = 32  # what one level counts in the sum of luma and chroma; the sum fits into 16 bits, illegal colours included
+
+
+class _Conversion:
+    """Conversion of a fixed number of frames in integers of 16 bits: half the memory traffic of floats.
+
+    Chroma is turned into its part of R, G and B, rounded once at `unit` per level, and interpolated without rounding
+    by integer weights whose products add up to _UNIT / unit. All buffers are made once: fresh memory costs more than
+    the arithmetic.
+    """
+
+    def __init__(self, y: Tensor, u: Tensor, colour: Colour, origin, chroma_origin) -> None:
+        self.frames, height, width = y.shape
+        self.colour, device = colour, y.device
+        vertical, horizontal = SITINGS[colour.siting]
+        down, across = colour.subsampling
+        rows_total, self.rows = _taps(origin[0], chroma_origin[0], down, vertical)
+        columns_total, self.columns = _taps(origin[1], chroma_origin[1], across, horizontal)
+        luma_gain, cb, cr, black, neutral = colour.coefficients()
+        whole = max(_UNIT, 4 * rows_total * columns_total)
+        self.unit_bits, kind = whole.bit_length() - 1, torch.int16 if whole == _UNIT else torch.int32
+        unit = whole // (rows_total * columns_total)
+        self.middle = 1 << (colour.depth - 1)
+        # Products (sample - middle) * gain within 16 bits at 8 bits per sample, within 32 above.
+        self.gain_bits = 2 if kind == torch.int16 and colour.depth == 8 else 8
+        self.gain = round(luma_gain * whole * (1 << self.gain_bits))
+        shift = unit * (luma_gain * (self.middle - black) + 0.5)  # 0.5: the last shift rounds to nearest
+        self.matrix = torch.tensor([cb, cr], device=device).T * unit
+        self.constant = (shift - neutral * self.matrix.sum(1, keepdim=True)).expand(3, 1)
+        size = u.shape[-2:]
+        before, after = zip(*(_padding(taps, total, found) for taps, total, found in zip(
+            (self.rows, self.columns), (height, width), size, strict=True)), strict=True)
+        self.before, self.after = before, after
+
+        def buffer(*shape: int, dtype=kind) -> Tensor:
+            return torch.empty(self.frames, *shape, dtype=dtype, device=device)
+
+        self.samples = torch.empty(2, self.frames * size[0] * size[1], device=device)
+        self.shares = torch.empty(3, self.samples.shape[1], device=device)
+        padded = [b + s + a for b, s, a in zip(before, size, after, strict=True)]
+        self.chroma = buffer(3, *padded)
+        self.tall = buffer(3, height, padded[1]) if down else self.chroma[:, :, self.rows[0][0]:][:, :, :height]
+        self.luma = [buffer(1, height, width // len(self.columns),
+                            dtype=kind if colour.depth == 8 else torch.int32) for _ in self.columns]
+        self.sums = [buffer(3, height, width // len(self.columns)) for _ in self.columns]
+
+    def run(self, y: Tensor, u: Tensor, v: Tensor, rgb: Tensor) -> None:
+        self._spread_luma(y)
+        self._spread_chroma(u, v)
+        height, columns = rgb.shape[2], len(self.columns)
+        if self.tall.data_ptr() != self.chroma.data_ptr() and len(self.rows) > 1:
+            for phase, taps in enumerate(self.rows):
+                target = self.tall[:, :, phase::len(self.rows)]
+                _mix(self.chroma, 2, taps, self.before[0], target)
+        for luma, total, taps in zip(self.luma, self.sums, self.columns, strict=True):
+            _mix(self.tall, 3, taps, self.before[1], total)
+            total.add_(luma).bitwise_right_shift_(self.unit_bits).clamp_(0, 255)
+        if columns == 2 and self.sums[0].dtype == torch.int16:
+            torch.add(self.sums[0], self.sums[1], alpha=256, out=rgb.view(torch.int16))  # two bytes at a time
+        else:
+            for phase, total in enumerate(self.sums):
+                rgb[..., phase::columns] = total
+        assert rgb.shape[2] == height
+
+    def _spread_luma(self, y: Tensor) -> None:
+        """Luma of each column phase, in units of the sum, counted from the middle of its range."""
+        if len(self.columns) == 2 and y.dtype == torch.uint8 and self.luma[0].dtype == torch.int16:
+            pairs = y[:, None].view(torch.int16)
+            torch.bitwise_and(pairs, 255, out=self.luma[0])
+            torch.bitwise_right_shift(pairs, 8, out=self.luma[1]).bitwise_and_(255)
+        else:
+            for phase, luma in enumerate(self.luma):
+                luma.copy_(y[:, None, :, phase::len(self.luma)])
+        for luma in self.luma:
+            luma.sub_(self.middle).mul_(self.gain).bitwise_right_shift_(self.gain_bits)
+
+    def _spread_chroma(self, u: Tensor, v: Tensor) -> None:
+        """Chroma's part of R, G and B at chroma's resolution, the borders repeated outwards where taps reach there."""
+        for samples, plane in zip(self.samples, (u, v), strict=True):
+            samples.view(plane.shape).copy_(plane)
+        torch.addmm(self.constant, self.matrix, self.samples, out=self.shares).round_()
+        (top, left), (rows, columns) = self.before, u.shape[-2:]
+        bottom, right = top + rows, left + columns
+        shares = self.shares.view(3, self.frames, rows, columns).transpose(0, 1)
+        self.chroma[:, :, top:bottom, left:right].copy_(shares)
+        for axis, first, last in ((2, top, bottom), (3, left, right)):
+            if first:
+                self.chroma.narrow(axis, 0, first).copy_(self.chroma.narrow(axis, first, 1))
+            if last < self.chroma.shape[axis]:
+                rest = self.chroma.narrow(axis, last, self.chroma.shape[axis] - last)
+                rest.copy_(self.chroma.narrow(axis, last - 1, 1))
+
+
+Tap = tuple[int, int, int]  # chroma sample of the first luma sample of a phase, its weight, the next one's weight
+
+
+def _taps(first: int, chroma_first: int, shift: int, siting: float) -> tuple[int, list[Tap]]:
+    """Linear interpolation of chroma at luma samples first, first+1 ... of one axis: the sum of the integer weights,
+    and for each phase (luma sample i belongs to phase i modulo 2^shift) its taps, counted from u's first sample."""
     step = 1 << shift
     offset = siting * (step - 1)
-    # Position of luma sample i on the chroma grid, counted from x's first sample.
-    positions = [(first + i - offset) / step - chroma_first for i in range(min(step, size))]
-    counts = [(size - phase + step - 1) // step for phase in range(len(positions))]
-    lowest = min(int(p // 1) for p in positions)
-    highest = max(int(p // 1) + count for p, count in zip(positions, counts, strict=True))
-    before, after = max(0, -lowest), max(0, highest - x.shape[axis] + 1)
-    if before or after:
-        parts = [x.narrow(axis, 0, 1)] * before + [x] + [x.narrow(axis, x.shape[axis] - 1, 1)] * after
-        x = torch.cat(parts, axis)
-    shape = list(x.shape)
-    shape[axis] = size
-    out = torch.empty(shape, dtype=x.dtype, device=x.device)
-    for phase, (position, count) in enumerate(zip(positions, counts, strict=True)):
-        whole = int(position // 1)
-        fraction = position - whole
-        target = out[(slice(None),) * axis + (slice(phase, None, step),)]
-        left = x.narrow(axis, whole + before, count)
-        if fraction == 0:
-            target.copy_(left)
-        else:
-            torch.lerp(left, x.narrow(axis, whole + before + 1, count), fraction, out=target)
-    return out
+    positions = [(first + i - offset) / step - chroma_first for i in range(step)]
+    total = 1
+    while any((position * total) % 1 for position in positions):
+        total *= 2
+    return total, [(int(p // 1), int((1 - p % 1) * total), int(p % 1 * total)) for p in positions]
+
+
+def _padding(taps: list[Tap], size: int, found: int) -> tuple[int, int]:
+    """Samples missing before and after the `found` ones when `size` luma samples are interpolated."""
+    last = max(where + (size - phase - 1) // len(taps) + bool(right)
+               for phase, (where, _, right) in enumerate(taps) if phase < size)
+    return max(0, -min(where for where, _, _ in taps)), max(0, last + 1 - found)
+
+
+def _mix(x: Tensor, axis: int, taps: Tap, before: int, out: Tensor) -> None:
+    where, left, right = taps
+    a = x.narrow(axis, where + before, out.shape[axis])
+    if not right:
+        torch.mul(a, left, out=out) if left > 1 else out.copy_(a)
+        return
+    b = x.narrow(axis, where + before + 1, out.shape[axis])
+    if left == 1:
+        torch.add(a, b, alpha=right, out=out)
+    elif right == 1:
+        torch.add(b, a, alpha=left, out=out)
+    else:
+        torch.mul(a, left, out=out).add_(b, alpha=right)

@@ -48,6 +48,7 @@ class _Packets:
     usable: bool
     cut_short: bool
     last_dts: int | None
+    reason: str = "no usable timestamps"
 
 
 def index_file(path: str | os.PathLike) -> FileIndex:
@@ -70,7 +71,7 @@ def index_file(path: str | os.PathLike) -> FileIndex:
     cut_short = packets.cut_short or _ends_early(path, status.st_size)
     pts, keys = np.sort(np.array(packets.pts, np.int64)), np.sort(np.array(packets.keys, np.int64))
     if not packets.usable:
-        notes.append("no usable timestamps (slow random access)")
+        notes.append(f"{packets.reason} (slow random access)")
         pts, keys = np.arange(decoded, dtype=np.int64), np.zeros(1, np.int64)
     elif cut_short:
         # A packet that is missing at the end would show after the last decoding time: only what shows before is whole.
@@ -102,6 +103,8 @@ def _demux(container, stream) -> _Packets:
     """Presentation times of all packets that show a frame."""
     found = _Packets([], [], True, False, None)
     codec, total = stream.codec_context.name, 0
+    listed = _listed(stream) if stream.container.format.name == "avi" else None
+    places = []
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
@@ -111,6 +114,8 @@ def _demux(container, stream) -> _Packets:
             continue
         if packet.dts is not None:
             found.last_dts = packet.dts
+        if listed is not None:
+            places.append((packet.dts, packet.pos))
         if codec.startswith("vp8") and not bytes(packet)[0] & 0x10:
             continue  # VP8 keeps references that are never shown in packets of their own
         if packet.pts is None:
@@ -122,9 +127,18 @@ def _demux(container, stream) -> _Packets:
             found.pts.append(packet.pts)
     if len(set(found.pts)) != len(found.pts) or (found.pts and not found.keys):
         found.usable = False
+    if listed and not found.cut_short and places != listed[: len(places)]:
+        found.usable, found.reason = False, "its index disagrees with its frames"
     if stream.container.format.name.startswith(("mov", "avi")) and len(stream.index_entries) > total:
         found.cut_short = True
     return found
+
+
+def _listed(stream) -> list[tuple[int, int]]:
+    """Time and place of each packet by an AVI's own index. AVI frames carry no times, reading on counts them, and
+    after seeking the index counts: where damage makes these disagree, seeking would give other frames."""
+    header = 8  # of each chunk; the index points to it, a packet's place is behind it
+    return [(entry.timestamp, entry.pos + header) for entry in stream.index_entries]
 
 
 def _ends_early(path: str, size: int) -> bool:

@@ -158,15 +158,21 @@ class VideoReader:
             if self._try_from(int(self.index.keys[key - back]), wanted, start, stacks):
                 return
         self.close()  # seeking did not lead there: from the very start, the file opened anew
-        if not self._try_from(None, wanted, start, stacks):
-            raise self._damaged(start, "FFmpeg gave no such frame")
+        for entry in (int(self.index.keys[key]), None):
+            if self._try_from(None, wanted, start, stacks, entry):
+                return
+            self.close()
+        raise self._damaged(start, "FFmpeg gave no such frame")
 
-    def _try_from(self, key: int | None, wanted: dict[int, int], start: int, stacks: list[PlaneStack]) -> bool:
-        """Decode from keyframe time `key` (None: the start of the file) until `wanted` are in `stacks`."""
+    def _try_from(self, key: int | None, wanted: dict[int, int], start: int, stacks: list[PlaneStack],
+                  entry: int | None = None) -> bool:
+        """Decode from keyframe time `key` (None: the start of the file) until `wanted` are in `stacks`.
+
+        entry: with key=None, the keyframe from which on errors count (None: all count)."""
         container, stream = self._opened()
         context = stream.codec_context
         first, missing, waiting = min(wanted), set(wanted), set(wanted)
-        began, opening = None, []
+        began, opening = entry, []
         try:
             if key is not None:
                 container.seek(key, stream=stream, backward=True)
@@ -190,7 +196,7 @@ class VideoReader:
             if began is not None:
                 # Frames shown later may have been referred to already: their flags count, so take them out too.
                 self._take(context, None, first, began, wanted, missing, start, stacks, opening)
-            return not missing and (key is None or _is_entry(opening, context.name))
+            return not missing and (key is None and entry is None or _is_entry(opening, context.name))
         except av.error.FFmpegError as error:
             raise self._damaged(start, reason(error)) from None
 
@@ -213,15 +219,47 @@ class VideoReader:
                 missing.discard(frame.pts)
 
     def _read_counting(self, start: int, count: int, stacks: list[PlaneStack]) -> None:
+        """Decode from the start of the file, counting what comes out.
+
+        Packets are numbered in decoding order, which frames inherit: errors count from the keyframe before the wanted
+        frames up to the last packet that those can depend on."""
         container, stream = self._open()
-        try:
-            number = 0
-            for number, frame in enumerate(self._sequence(container, stream)):
-                if start <= number:
+        errors: list[int] = []
+        number, entry, last = 0, 0, -1
+
+        def take(frames) -> None:
+            nonlocal number, entry, last
+            for frame in frames:
+                place = frame.pts if frame.pts is not None else sent
+                if frame.is_corrupt:
+                    errors.append(place)
+                if frame.key_frame and number <= start:
+                    entry = place
+                if start <= number < start + count:
                     self._put(stacks, number - start, frame, number)
-                if number == start + count - 1:
-                    return
-            raise self._damaged(number, "FFmpeg gave no such frame")
+                    last = max(last, place)
+                number += 1
+
+        try:
+            sent = -1
+            for sent, packet in enumerate(_whole_packets(container, stream)):
+                if packet.is_corrupt:
+                    errors.append(sent)
+                packet.pts = packet.dts = sent
+                try:
+                    take(stream.codec_context.decode(packet))
+                except av.error.FFmpegError:
+                    errors.append(sent)
+                if number >= start + count:
+                    break
+            try:
+                take(stream.codec_context.decode(None))
+            except av.error.FFmpegError:
+                errors.append(sent)
+            if number < start + count:
+                raise self._damaged(number, "FFmpeg gave no such frame")
+            if any(entry <= place <= last for place in errors):
+                raise self._damaged(start, "FFmpeg found errors since the keyframe before")
         finally:
             container.close()
 
@@ -259,6 +297,16 @@ def _is_entry(opening: list[bool], codec: str) -> bool:
     """Whether the frame decoding began at is a keyframe to the decoder too: damage can make the container lie.
     (An H.264 intra refresh shows nothing until it is complete.)"""
     return all(opening) and (bool(opening) or codec == "h264")
+
+
+def _whole_packets(container, stream) -> Iterator[av.Packet]:
+    """Packets with something in them, up to the end or to where the file cannot be read further."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except av.error.FFmpegError:
+        return
 
 
 def _rebuild(path: str, index: FileIndex, options: dict) -> VideoReader:

