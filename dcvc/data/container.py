@@ -59,5 +59,6 @@ def reason(error: Exception) -> str:
 
 
 def decoder_options(codec: str) -> dict[str, str]:
-    """FFmpeg's HEVC decoder hides errors inside a slice unless told to report them; the others flag their frames."""
-    return {"err_detect": "explode"} if codec == "hevc" else {}
+    """FFmpeg's HEVC decoder hides errors inside a slice, its MPEG-4 decoders conceal some unflagged, unless told to
+    report them; the others flag their frames."""
+    return {"err_detect": "explode"} if codec == "hevc" or codec.startswith(("mpeg4", "msmpeg4", "h263")) else {}

@@ -38,6 +38,7 @@ class VideoReader:
         self._threads, self._skip = threads, skip_unreferenced
         self._format, self.colour = frame_format(self.index, matrix, full_range)
         self._container = self._stream = None
+        self._met_errors = False
         self._process = 0
         self._lock = threading.Lock()
 
@@ -66,6 +67,7 @@ class VideoReader:
         if self._container is not None:
             self._container.close()
         self._container = self._stream = None
+        self._met_errors = False
 
     def read(self, start: int, count: int, crop: tuple[int, int, int, int] | None = None,
              out: str = "rgb") -> Tensor | Planes:
@@ -95,7 +97,11 @@ class VideoReader:
             if self.index.counted:
                 self._read_counting(start, count, stacks)
             else:
-                self._read_seeking(start, count, stacks)
+                try:
+                    self._read_seeking(start, count, stacks)
+                finally:
+                    if self._met_errors:
+                        self.close()  # FFmpeg's MPEG-4 decoder remembers errors beyond a seek
         return [stack.planes(self.index.orientation) for stack in stacks]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -204,10 +210,12 @@ class VideoReader:
         try:
             frames = context.decode(packet)
         except av.error.FFmpegError as error:
+            self._met_errors = True
             if time < began:
                 return  # a leading picture: its references lie before the keyframe we began at
             raise self._damaged(self._number(time), reason(error)) from None
         for frame in frames:
+            self._met_errors = self._met_errors or frame.is_corrupt
             if frame.pts is None or frame.pts < began:
                 continue
             if frame.is_corrupt:
