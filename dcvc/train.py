@@ -67,7 +67,7 @@ class Trainer:
         self.sampler = StepSampler(
             len(self.dataset), job.data.batch_size, self.config.seed,
             accumulation=self.config.gradient_accumulation_steps, process=self.accelerator.process_index,
-            processes=self.accelerator.num_processes)
+            processes=self.accelerator.num_processes, crops_per_read=getattr(self.dataset, "crops_per_read", 1))
         self.total_steps = self.stage.steps(self.sampler.steps_per_epoch)
         self.step, self.best, self.evaluation = 0, None, None
         self.skipped, self.streak, self.rollbacks = 0, 0, 0

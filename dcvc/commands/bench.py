@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from dcvc.bench.data import as_table, bench_data, versions
+from dcvc.bench.data import as_table, bench_data, bench_workers, versions
 from dcvc.bench.index import bench_index
 from dcvc.data.video_table import build_table
 from dcvc.errors import InputError
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=40, help="samples per reader")
     parser.add_argument("--seed", type=int, default=0, help="which samples")
     parser.add_argument("--png", action="store_true", help="also write the samples as PNG files and read these")
+    parser.add_argument("--workers", action="store_true", help="data: also samples/s with one and two loader workers")
     parser.add_argument("--files", type=int, default=1_000_000, help="index: simulated files")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -47,4 +48,6 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("video_dir: missing, needed a folder of videos after `dcvc bench data`")
     result = bench_data(build_table(options.video_dir), gop=options.gop_size, crop=options.crop_size,
                         samples=options.samples, seed=options.seed, png=options.png)
+    if options.workers:
+        result["workers"] = bench_workers(options.video_dir, gop=options.gop_size, crop=options.crop_size)
     print(json.dumps({**result, "versions": versions()}, indent=2) if options.json else as_table(result))

@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", help="where to keep the index (default: the user's cache folder); "
                         "a name ending in .dcvcindex can be given as --train_video_dir")
     parser.add_argument("--extensions", nargs="+", default=VIDEO_EXTENSIONS, help="which files are videos")
-    parser.add_argument("--verify", action="store_true", help="decode every frame once")
+    parser.add_argument("--verify", action="store_true", help="decode every frame once; "
+                        "files found whole are read faster from then on")
     parser.add_argument("--jobs", type=int, help="files at a time (default: one per core)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -30,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
     summary = survey(table)
     if options.verify:
         summary["damaged"] = verify(table, progress)
+        table.mark_verified(summary["damaged"])
     print(json.dumps(summary, indent=2) if options.json else as_text(summary))
     return 1 if summary["excluded"] or summary.get("damaged") else 0
 

@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+# Batches between samples of one decoded GOP. DataLoader deals batches out in turn, so that with 1, 2, 3, 4, 6 or 12
+# workers all of them fall to the worker that has the GOP in memory; the order is the same with any number.
+APART = 12
+
 SampleKey = tuple[int, int]  # (epoch, index)
 
 
@@ -15,10 +19,13 @@ class StepSampler(Sampler[list[SampleKey]]):
 
     A step takes `accumulation` micro-batches of `batch_size` on each of `processes`; an epoch is one random
     permutation of the data set, its incomplete last step filled up from the permutation's beginning.
+    crops_per_read: with k > 1, samples k·g ... k·g+k-1 come from one decoded GOP: GOPs are permuted, and the samples
+    of each come APART batches from another (a shuffle buffer whose order depends on nothing but the seed).
     """
 
     def __init__(self, samples: int, batch_size: int, seed: int, *, accumulation: int = 1, process: int = 0,
-                 processes: int = 1, first_step: int = 0, last_step: int = 0) -> None:
+                 processes: int = 1, first_step: int = 0, last_step: int = 0, crops_per_read: int = 1) -> None:
+        self.crops_per_read = crops_per_read
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.accumulation, self.process, self.processes = accumulation, process, processes
         self.first_step, self.last_step = first_step, last_step
@@ -27,11 +34,13 @@ class StepSampler(Sampler[list[SampleKey]]):
 
     def _permutation(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
-        return torch.randperm(self.samples, generator=generator).tolist()
+        return torch.randperm(-(-self.samples // self.crops_per_read), generator=generator).tolist()
 
     def step_keys(self, step: int) -> list[list[SampleKey]]:
         """The `accumulation` micro-batches of one step on this process."""
         epoch, within = divmod(step, self.steps_per_epoch)
+        if self.crops_per_read > 1:
+            return [self._spread(epoch, within * self.accumulation + micro) for micro in range(self.accumulation)]
         order = self._order(epoch)
         batches = []
         for micro in range(self.accumulation):
@@ -43,6 +52,16 @@ class StepSampler(Sampler[list[SampleKey]]):
     def frames_per_step(self, gop_size: int) -> int:
         """Of all processes together."""
         return self.batch_size * self.accumulation * self.processes * gop_size
+
+    def _spread(self, epoch: int, batch: int) -> list[SampleKey]:
+        """Micro-batch number `batch` of this process within the epoch: slots change their GOPs at different times."""
+        order, crops, keys = self._order(epoch), self.crops_per_read, []
+        for slot in range(self.batch_size):
+            round_, within = divmod(batch + slot % crops * APART, crops * APART)
+            crop, place = divmod(within, APART)
+            number = ((round_ * APART + place) * self.batch_size + slot) * self.processes + self.process
+            keys.append((epoch, min(order[number % len(order)] * crops + crop, self.samples - 1)))
+        return keys
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in range(self.first_step, self.last_step):

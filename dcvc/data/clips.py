@@ -4,7 +4,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from dcvc.config import from_dict
 from dcvc.data.file_index import index_file
+from dcvc.data.gop_cache import GOPCache
 from dcvc.data.sampling import SamplingOptions, augment, has_cut
 from dcvc.data.training_set import Crop, TrainingSet, apply_transform, check_length, check_size
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, as_list, list_videos
@@ -85,6 +86,9 @@ class VideoGOPDataset(TrainingSet):
         self.options = from_dict(SamplingOptions, sampling, "VideoGOPDataset")
         sources = as_list(video_dir)
         self.table = build_table(sources, extensions=extensions, index=index)
+        self.crops_per_read = self.options.crops_per_read
+        megabytes = self.options.cache_mb or (512 if self.crops_per_read > 1 else 0)
+        self._cache = GOPCache(megabytes << 20) if megabytes else None
         self._span = (gop_size - 1) * self.options.stride + 1
         self._rows = self._usable_rows()
         self._total = max(1, len(self.table) + len(self.table.excluded))
@@ -160,28 +164,52 @@ class VideoGOPDataset(TrainingSet):
         top, left = (int(rng.integers(room - side + 1)) for room in size)
         return top, left, side, side
 
-    def _read(self, choice: Choice) -> Tensor:
-        reader = self._readers.get(self.table, choice.row)
-        frames = reader.read(choice.start, self._span, choice.crop)[:: self.options.stride]
+    def _read(self, choice: Choice, siblings: Sequence[Crop] = ()) -> Tensor:
+        """The frames of a choice; the `siblings`, other crops of the same decoding, are kept for their samples."""
+        key = choice.row, choice.start
+        frames = None
+        if self._cache is not None:
+            frames = self._cache.take((*key, choice.crop)) if siblings else self._cache.get((*key, choice.crop))
+        if frames is None:
+            crops = [choice.crop, *(crop for crop in siblings if crop != choice.crop)]
+            reader = self._readers.get(self.table, choice.row)
+            read = [found[:: self.options.stride] for found in reader.read_crops(choice.start, self._span, crops)]
+            frames = read[0]
+            if self._cache is not None:
+                for crop, found in list(zip(crops, read, strict=True))[1 if siblings else 0:]:
+                    self._cache.put((*key, crop), found.clone() if self.options.stride > 1 else found)
         return frames.flip(0) if choice.backwards else frames
 
     def _draw(self, epoch: int, index: int) -> tuple[Choice, Tensor, np.random.Generator]:
         """The choice and its frames; drawn again from the seed where the file is bad or the scene changes."""
-        rng, redraw = self.rng(epoch, index), False
+        group = index - index % self.crops_per_read  # its first sample draws file and frames for all of the group
+        rng, redraw = self.rng(epoch, group), False
         for attempt in range(50):
-            choice = self._choose(index, rng, redraw)
+            choice, siblings, own = self._choose(group, rng, redraw), [], rng
+            if self.crops_per_read > 1:
+                size = int(self.table.height[choice.row]), int(self.table.width[choice.row])
+                draws = [np.random.default_rng((self.seed, epoch, group + k, attempt)) for k in
+                         range(self.crops_per_read)]
+                siblings, own = [self._crop(size, draw) for draw in draws], draws[index - group]
+                choice = replace(choice, crop=siblings[index - group])
             try:
-                frames = self._read(choice)
+                frames = self._read(choice, siblings)
             except ReadError as error:
                 if self.options.on_bad_video == "raise":
                     raise
                 self._note_bad(choice.row, error)
                 redraw = True
                 continue
-            if self.options.avoid_cuts and attempt < 8 and has_cut(frames):
+            if self.options.avoid_cuts and attempt < 8 and has_cut(self._judged(choice, siblings, frames)):
                 continue
-            return choice, frames, rng
+            return choice, frames, own
         raise ReadError(f"no readable GOP in 50 draws; the last file: {self.table.path(choice.row)}")
+
+    def _judged(self, choice: Choice, siblings: Sequence[Crop], frames: Tensor) -> Tensor:
+        """The frames that decide about a cut: the same for all samples of a group."""
+        if not siblings or choice.crop == siblings[0]:
+            return frames
+        return self._readers.get(self.table, choice.row).read(choice.start, self._span, siblings[0])
 
     def _note_bad(self, row: int, error: ReadError) -> None:
         if row not in self._bad:
@@ -198,7 +226,7 @@ class VideoGOPDataset(TrainingSet):
     def describe(self, index: int) -> str:
         """The file and frames that this epoch's sample `index` is made of."""
         index = self._checked(index)
-        if self.options.avoid_cuts or self.options.on_bad_video == "skip":
+        if self.options.avoid_cuts or self.options.on_bad_video == "skip" or self.crops_per_read > 1:
             choice = self._draw(self.epoch, index)[0]
         else:
             choice = self._choose(index, self.rng(self.epoch, index), False)

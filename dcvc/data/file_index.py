@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from dcvc.data.colour import MATRIX_OF_TAG
-from dcvc.data.container import open_container, reason, video_stream
+from dcvc.data.container import decoder_options, open_container, reason, video_stream
 from dcvc.errors import ReadError
 
 
@@ -36,6 +36,7 @@ class FileIndex:
     notes: tuple[str, ...]                    # what is suspicious about the file
     file_size: int
     mtime_ns: int
+    verified: bool = False                    # every frame was decoded once without an error (`dcvc index --verify`)
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -163,6 +164,7 @@ def _decode(path: str, count: bool):
     with open_container(path) as container:
         stream = video_stream(container, path)
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = decoder_options(stream.codec_context.name)
         try:
             packets = container.demux(stream)
             for packet in packets:

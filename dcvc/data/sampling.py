@@ -17,6 +17,8 @@ class SamplingOptions:
     samples_per_video: int = 1
     sampling: str = "videos"          # "videos": every video equally often; "frames": every possible GOP equally likely
     weights: tuple[float, ...] | None = None   # one per entry of video_dir: how often it is drawn from
+    crops_per_read: int = 1           # samples made of one decoded GOP, different crops, spread by the step sampler
+    cache_mb: int = 0                 # decoded GOPs kept in memory, per worker (0: none; 512 with crops_per_read)
     stride: int = 1                   # distance of the GOP's frames in the video
     reverse: bool = False             # play half of the GOPs backwards
     avoid_cuts: bool = False          # draw again where the scene changes within the GOP
@@ -24,14 +26,14 @@ class SamplingOptions:
     flip: bool = False                # half of the GOPs mirrored left-right
     rotate: bool = False              # quarter turns, all four equally often (square crops)
     jitter: float = 0.0               # brightness, contrast and saturation within 1 ± jitter
-    skip_unreferenced: bool = False   # faster reading of sets that `dcvc index --verify` found whole (VideoReader)
+    skip_unreferenced: bool = False   # faster reading; on by itself for files an index calls verified
     on_bad_video: str = "raise"       # or "skip"
     max_bad_share: float = 0.1        # with "skip": a larger share of bad files is an error
 
     def __post_init__(self) -> None:
-        if self.samples_per_video < 1 or self.stride < 1:
-            raise InputError(f"samples_per_video and stride: found {self.samples_per_video} and {self.stride}, "
-                             "needed at least 1")
+        for name, least in (("samples_per_video", 1), ("stride", 1), ("crops_per_read", 1), ("cache_mb", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: found {getattr(self, name)}, needed at least {least}")
         for name, choices in (("sampling", ("videos", "frames")), ("on_bad_video", ("raise", "skip"))):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name}: found {getattr(self, name)!r}, needed one of {', '.join(choices)}")

@@ -25,6 +25,8 @@ class TrainingSet(Dataset):
     of workers or processes. `seed=None` draws a seed once. `set_epoch` reaches workers that already run.
     """
 
+    crops_per_read = 1  # samples that are made of one decoded GOP: the step sampler keeps them within one worker
+
     def __init__(self, gop_size: int, transform: Callable | None, crop_size: int | None, random_shuffle: bool,
                  seed: int | None) -> None:
         if gop_size < 1:

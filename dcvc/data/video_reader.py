@@ -22,7 +22,7 @@ class VideoReader:
     path: the file. index: its FileIndex, made now if not given. matrix ("bt601", "bt709", "bt2020"), full_range: used
     instead of the file's colour tags. threads: decoder threads (1 suits loader workers). skip_unreferenced: leave out
     frames before the wanted ones that no other refers to: the same samples, faster, but damage in those goes unseen
-    (for sets that `dcvc index --verify` found whole).
+    (on by itself for files that `dcvc index --verify` found whole).
     Raises MissingError, ReadError (cannot open, cannot decode, damaged).
 
     `len(reader)`: number of frames. `reader.fps`: average frames per second. `reader.size`: (height, width) of the
@@ -35,7 +35,7 @@ class VideoReader:
         self.index = index if index is not None else index_file(self.path)
         self._options = {"matrix": matrix, "full_range": full_range, "threads": threads,
                          "skip_unreferenced": skip_unreferenced}
-        self._threads, self._skip = threads, skip_unreferenced
+        self._threads, self._skip = threads, skip_unreferenced or self.index.verified
         self._format, self.colour = frame_format(self.index, matrix, full_range)
         self._container = self._stream = None
         self._met_errors = False

@@ -9,8 +9,9 @@ import json
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -81,6 +82,13 @@ class VideoTable:
         size = np.dtype(dtype).itemsize
         return np.frombuffer(os.pread(self._file, count * size, offset + first * size), dtype)
 
+    def mark_verified(self, damaged: Container[str]) -> None:
+        """Write into the index's own file which files a full decode found whole."""
+        rows = [(replace(row, verified=row.path not in damaged), int(self.source[i]))
+                for i, row in enumerate(map(self.row, range(len(self))))]
+        if self._path is not None:
+            write_bytes(self._path, pack_table(rows, self.excluded))
+
     def path(self, i: int) -> str:
         start, end = (int(place) for place in self._cells("path", i, 2))
         return self._cells("text", start, end - start).tobytes().decode("utf-8", "surrogateescape")
@@ -100,6 +108,7 @@ class VideoTable:
             codec=header["codec"][c["codec"]], pix_fmt=header["pix_fmt"][c["pix_fmt"]],
             matrix=header["matrix"][c["matrix"]], full_range=bool(flags & 8), counted=bool(flags & 16),
             notes=tuple(header["notes"][c["notes"]]), file_size=int(c["file_size"]), mtime_ns=int(c["mtime_ns"]),
+            verified=bool(flags & 32),
         )
 
 
@@ -118,7 +127,8 @@ def pack_table(rows: Iterable[tuple[FileIndex, int]], excluded: Sequence[Sequenc
             "file_size": row.file_size, "mtime_ns": row.mtime_ns, "numbers": number_end, "first": int(row.pts[0]),
             "step": step if regular else 0, "keys": len(row.keys), "base": row.time_base.numerator,
             "unit": row.time_base.denominator, "fps": row.fps,
-            "flags": sum(bit << k for k, bit in enumerate((*row.orientation, row.full_range, row.counted))),
+            "flags": sum(bit << k for k, bit in enumerate(
+                (*row.orientation, row.full_range, row.counted, row.verified))),
         }
         for name in words:
             entry[name] = words[name].setdefault(getattr(row, name), len(words[name]))

@@ -116,7 +116,7 @@ def checksum(planes, position: int) -> int:
     return check
 
 
-NAMES = ("good", "refused", "unopened", "wrong", "concealed", "needless", "repaired", "undefined", "slow")
+NAMES = ("good", "refused", "unopened", "wrong", "concealed", "tainted", "needless", "repaired", "undefined", "slow")
 
 
 def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
@@ -124,7 +124,8 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
 
     good: returned and equal. repaired: returned, equal to the undamaged video where the sequential decode is not
     (what it carried over from before the keyframe is damaged). wrong: returned and equal to neither. concealed:
-    returned though flagged, or predicted from flagged frames and not equal to the undamaged one. needless: refused
+    returned though flagged. tainted: returned though a frame since its keyframe is flagged, and not equal to the
+    undamaged one. needless: refused
     though nothing since its keyframe is flagged. undefined: returned, but two sequential decodes differ, FFmpeg having
     left what the buffer held, without a flag. slow: more than 10 s for the file.
     """
@@ -155,8 +156,10 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
             counts["undefined"] += 1
         elif got != frame.check:
             counts["repaired" if got == whole else "wrong"] += 1
-        elif frame.flagged or (tainted and got != whole and not sound_from_key(path, expected, shown)):
+        elif frame.flagged:
             counts["concealed"] += 1
+        elif tainted and got != whole and not sound_from_key(path, expected, shown):
+            counts["tainted"] += 1
         else:
             counts["good"] += 1
     reader.close()
@@ -180,7 +183,7 @@ def main(source: str, kind: str, first: str, last: str, folder: str, *options: s
         path = Path(folder) / f"{Path(source).stem}_{kind}_{number}{Path(source).suffix}"
         path.write_bytes(damaged_copy(data, kind, number))
         counts = judge(path, original, **dict.fromkeys(options, True))
-        if counts["wrong"] or counts["concealed"] or counts["slow"] or counts["needless"] or counts["repaired"] or counts["undefined"]:
+        if any(counts[k] for k in NAMES if k not in ("good", "refused", "unopened")):
             worst.append({"number": number, **{k: n for k, n in counts.items() if n}})
         path.unlink()
         total = {key: total[key] + value for key, value in counts.items()}

@@ -24,13 +24,15 @@ def run_judge(path: Path, kind: str, first: int, last: int, folder: Path) -> dic
 
 
 def assert_sound(result: dict) -> None:
-    assert result["wrong"] == result["concealed"] == result["slow"] == 0, result
+    assert result["wrong"] == result["concealed"] == result["repaired"] == result["slow"] == 0, result
     assert result["good"] + result["refused"] + result["unopened"] > 0
 
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_random_damage(videos, tmp_path, name):
-    assert_sound(run_judge(videos[name][0], "flip", 0, 25, tmp_path))
+    result = run_judge(videos[name][0], "flip", 0, 25, tmp_path)
+    assert_sound(result)
+    assert result["tainted"] == 0 or name.endswith(".ts"), result  # times that repeat are ambiguous there
 
 
 @pytest.mark.parametrize("name", [*DAMAGED, "h264_header_first.mp4", "fragmented.mp4", "mpeg4_b.avi"])
