@@ -2,7 +2,8 @@
 
 `python benchmarks/data_speed.py make FOLDER --clips ../shared/clips/train` writes the three sets and the prepared one;
 `python benchmarks/data_speed.py run FOLDER --out benchmarks/data_speed.json` measures (OpenCV and torchcodec where
-installed); `... workers FOLDER --out benchmarks/data_workers.json` the loader with one and two workers (needs both cores).
+installed); `... workers FOLDER --out benchmarks/data_workers.json` the loader with one and two workers
+(needs both cores).
 """
 
 import argparse

@@ -71,11 +71,13 @@ def _ratios(times: dict[str, list[float]]) -> dict[str, float]:
     pairs = [(slow, fast) for slow in ("opencv opened", "torchcodec kept open", "bound (decode only)")
              for fast in ("dcvc", "dcvc verified", "dcvc planes", "dcvc verified planes", f"dcvc {CROPS} crops",
                           "dcvc prepared")]
-    return {f"{slow} / {fast}": round(statistics.median(a / b for a, b in zip(times[slow], times[fast], strict=True)), 3)
-            for slow, fast in pairs if slow in times and fast in times}
+    shares = {(slow, fast): [a / b for a, b in zip(times[slow], times[fast], strict=True)]
+              for slow, fast in pairs if slow in times and fast in times}
+    return {f"{slow} / {fast}": round(statistics.median(found), 3) for (slow, fast), found in shares.items()}
 
 
-def bench_workers(video_dir: str | list[str], *, gop: int = 7, crop: int = 256, samples: int = 160, rounds: int = 3) -> dict:
+def bench_workers(video_dir: str | list[str], *, gop: int = 7, crop: int = 256, samples: int = 160,
+                  rounds: int = 3) -> dict:
     """Samples per second (wall clock) of a DataLoader with one worker and with two, in turns; medians."""
     rates: dict[int, list[float]] = {1: [], 2: []}
     data = VideoGOPDataset(video_dir, gop, None, crop, seed=0, samples_per_video=1 << 20)

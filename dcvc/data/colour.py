@@ -4,6 +4,8 @@ Formulas: ITU-R BT.601-7 s. 2.5, BT.709-6 s. 3, BT.2020-2 table 4 (non-constant 
 The chroma part of the matrix is applied before upsampling (both are linear), so that one upsampling serves R, G and B.
 """
 
+import math
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -75,8 +77,7 @@ def to_rgb(
         wide = torch.cat((y, y[:, :, -1:].expand(-1, -1, more)), 2)
         return to_rgb(wide, u, v, colour, origin, chroma_origin)[..., :width].contiguous()
     rgb = torch.empty(count, 3, height, width, dtype=torch.uint8, device=y.device)
-    # As many frames at a time as the processor's cache holds (on other devices: all).
-    chunk = max(1, 500_000 // (height * width)) if y.device.type == "cpu" else max(1, count)
+    chunk = max(1, CHUNK // (height * width)) if y.device.type == "cpu" else max(1, count)
     work = None
     for t in range(0, count, chunk):
         part = slice(t, t + chunk)
@@ -84,6 +85,34 @@ def to_rgb(
             work = _Conversion(y[part], u[part], colour, origin, chroma_origin)
         work.run(y[part].contiguous(), u[part], v[part], rgb[part])
     return rgb
+
+
+CHUNK = 150_000  # pixels converted at a time: their intermediate values stay in the processor's cache
+
+
+class _Scratch(threading.local):
+    """Memory for intermediate values, kept between calls (one piece per thread): fresh memory from the system costs
+    more than the arithmetic."""
+
+    LIMIT = 64 << 20
+
+    def __init__(self) -> None:
+        self._memory, self._used = torch.empty(0, dtype=torch.uint8), 0
+
+    def reset(self, needed: int) -> None:
+        self._used = 0
+        if len(self._memory) < needed:
+            self._memory = torch.empty(needed, dtype=torch.uint8)
+
+    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        size = math.prod(shape) * dtype.itemsize
+        first, self._used = self._used, self._used + size + -size % 64
+        if self._used > min(len(self._memory), self.LIMIT):
+            return torch.empty(shape, dtype=dtype)
+        return self._memory[first: first + size].view(dtype).view(shape)
+
+
+_scratch = _Scratch()
 
 
 def _scaled(samples: Tensor, gain: float, offset: float) -> Tensor:
@@ -97,8 +126,7 @@ class _Conversion:
     """Conversion of a fixed number of frames in integers of 16 bits: half the memory traffic of floats.
 
     Chroma is turned into its part of R, G and B, rounded once at `unit` per level, and interpolated without rounding
-    by integer weights whose products add up to _UNIT / unit. All buffers are made once: fresh memory costs more than
-    the arithmetic.
+    by integer weights whose products add up to _UNIT / unit.
     """
 
     def __init__(self, y: Tensor, u: Tensor, colour: Colour, origin, chroma_origin) -> None:
@@ -124,11 +152,16 @@ class _Conversion:
             (self.rows, self.columns), (height, width), size, strict=True)), strict=True)
         self.before, self.after = before, after
 
-        def buffer(*shape: int, dtype=kind) -> Tensor:
-            return torch.empty(self.frames, *shape, dtype=dtype, device=device)
+        if device.type == "cpu":
+            _scratch.reset(min(_Scratch.LIMIT, 64 * self.frames * (height + 8) * (width + 8)))
 
-        self.samples = torch.empty(2, self.frames * size[0] * size[1], device=device)
-        self.shares = torch.empty(3, self.samples.shape[1], device=device)
+        def buffer(*shape: int, dtype=kind, frames=self.frames) -> Tensor:
+            shape = (frames, *shape) if frames else shape
+            return _scratch.take(shape, dtype) if device.type == "cpu" else torch.empty(shape, dtype=dtype,
+                                                                                       device=device)
+
+        self.samples = buffer(2, self.frames * size[0] * size[1], dtype=torch.float32, frames=0)
+        self.shares = buffer(3, self.samples.shape[1], dtype=torch.float32, frames=0)
         padded = [b + s + a for b, s, a in zip(before, size, after, strict=True)]
         self.chroma = buffer(3, *padded)
         self.tall = buffer(3, height, padded[1]) if down else self.chroma[:, :, self.rows[0][0]:][:, :, :height]
@@ -139,20 +172,25 @@ class _Conversion:
     def run(self, y: Tensor, u: Tensor, v: Tensor, rgb: Tensor) -> None:
         self._spread_luma(y)
         self._spread_chroma(u, v)
-        height, columns = rgb.shape[2], len(self.columns)
-        if self.tall.data_ptr() != self.chroma.data_ptr() and len(self.rows) > 1:
+        columns = len(self.columns)
+        if len(self.rows) > 1:
             for phase, taps in enumerate(self.rows):
                 target = self.tall[:, :, phase::len(self.rows)]
                 _mix(self.chroma, 2, taps, self.before[0], target)
         for luma, total, taps in zip(self.luma, self.sums, self.columns, strict=True):
-            _mix(self.tall, 3, taps, self.before[1], total)
-            total.add_(luma).bitwise_right_shift_(self.unit_bits).clamp_(0, 255)
+            where, left, right = taps
+            if right:
+                _mix(self.tall, 3, taps, self.before[1], total)
+                total.add_(luma)
+            else:
+                chroma = self.tall.narrow(3, where + self.before[1], total.shape[3])
+                torch.add(luma, chroma, alpha=left, out=total)
+            total.bitwise_right_shift_(self.unit_bits).clamp_(0, 255)
         if columns == 2 and self.sums[0].dtype == torch.int16:
             torch.add(self.sums[0], self.sums[1], alpha=256, out=rgb.view(torch.int16))  # two bytes at a time
         else:
             for phase, total in enumerate(self.sums):
                 rgb[..., phase::columns] = total
-        assert rgb.shape[2] == height
 
     def _spread_luma(self, y: Tensor) -> None:
         """Luma of each column phase, in units of the sum, counted from the middle of its range."""
