@@ -116,7 +116,8 @@ def checksum(planes, position: int) -> int:
     return check
 
 
-NAMES = ("good", "refused", "unopened", "wrong", "concealed", "tainted", "needless", "repaired", "undefined", "slow")
+NAMES = ("good", "refused", "unopened", "wrong", "concealed", "tainted", "needless", "repaired", "undefined", "silent",
+         "slow")
 
 
 def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
@@ -126,8 +127,9 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     (what it carried over from before the keyframe is damaged). wrong: returned and equal to neither. concealed:
     returned though flagged. tainted: returned though a frame since its keyframe is flagged, and not equal to the
     undamaged one. needless: refused
-    though nothing since its keyframe is flagged. undefined: returned, but two sequential decodes differ, FFmpeg having
-    left what the buffer held, without a flag. slow: more than 10 s for the file.
+    though nothing since its keyframe is flagged. silent: of all returned, those where sequential decodes with one and
+    with three threads differ: FFmpeg left what its buffers held, without a flag. undefined: such a frame, and not equal
+    to either; or one that the sequential decode does not show at all. slow: more than 10 s for the file.
     """
     counts, began = dict.fromkeys(NAMES, 0), time.monotonic()
     try:
@@ -151,11 +153,11 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
             counts["undefined"] += 1
             continue
         again = shown if reader.index.counted else others.get(frame.time)
+        defined = again is not None and again < len(other.frames) and other.frames[again].check == frame.check
         whole = original.frames[wholes[frame.time]].check if frame.time in wholes else None
-        if again is None or again >= len(other.frames) or other.frames[again].check != frame.check:
-            counts["undefined"] += 1
-        elif got != frame.check:
-            counts["repaired" if got == whole else "wrong"] += 1
+        counts["silent"] += not defined
+        if got != frame.check:
+            counts["undefined" if not defined else "repaired" if got == whole else "wrong"] += 1
         elif frame.flagged:
             counts["concealed"] += 1
         elif tainted and got != whole and not sound_from_key(path, expected, shown):
@@ -183,7 +185,7 @@ def main(source: str, kind: str, first: str, last: str, folder: str, *options: s
         path = Path(folder) / f"{Path(source).stem}_{kind}_{number}{Path(source).suffix}"
         path.write_bytes(damaged_copy(data, kind, number))
         counts = judge(path, original, **dict.fromkeys(options, True))
-        if any(counts[k] for k in NAMES if k not in ("good", "refused", "unopened")):
+        if any(counts[k] for k in NAMES if k not in ("good", "refused", "unopened", "silent")):
             worst.append({"number": number, **{k: n for k, n in counts.items() if n}})
         path.unlink()
         total = {key: total[key] + value for key, value in counts.items()}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import damage
 import numpy as np
 import pytest
 
@@ -38,6 +39,15 @@ def test_random_damage(videos, tmp_path, name):
 @pytest.mark.parametrize("name", [*DAMAGED, "h264_header_first.mp4", "fragmented.mp4", "mpeg4_b.avi"])
 def test_cut_short_at_twenty_points(videos, tmp_path, name):
     assert_sound(run_judge(videos[name][0], "cut", 0, 20, tmp_path))
+
+
+@pytest.mark.parametrize("number", [4, 9])
+def test_an_avi_whose_index_disagrees_with_its_frames(videos, tmp_path, number):
+    """A damaged chunk header makes seeking count other frames than reading on: such files are read in order."""
+    path = tmp_path / "damaged.avi"
+    path.write_bytes(damage.damaged_copy(videos["mpeg4_b.avi"][0].read_bytes(), "flip", number))
+    assert "its index disagrees with its frames (slow random access)" in VideoReader(path).index.notes
+    assert_sound(run_judge(videos["mpeg4_b.avi"][0], "flip", number, number + 1, tmp_path))
 
 
 @pytest.mark.slow
