@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", help="where to keep the index (default: the user's cache folder); "
                         "a name ending in .dcvcindex can be given as --train_video_dir")
     parser.add_argument("--extensions", nargs="+", default=VIDEO_EXTENSIONS, help="which files are videos")
-    parser.add_argument("--verify", action="store_true", help="decode every frame once; "
+    parser.add_argument("--verify", action="store_true", help="decode every frame; "
                         "files found whole are read faster from then on")
     parser.add_argument("--jobs", type=int, help="files at a time (default: one per core)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
