@@ -173,15 +173,11 @@ class Page:
                 found.append(said["entry"]["text"])
         return found
 
-    def screenshot(self, path: Path, whole: bool = True) -> Path:
-        """PNG of the whole page, or of the window."""
-        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"] if not whole \
-            else self._whole()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(data))
-        return path
-
-    def _whole(self) -> str:
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        return self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)["data"]
+    def shot(self, whole: bool = False) -> bytes:
+        """PNG of what the window shows, or of the whole page."""
+        clip = {}
+        if whole:
+            size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+            clip = {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole,
+                                          **clip)["data"])

@@ -27,6 +27,11 @@ def write_report(results: Sequence[dict | str | os.PathLike], out: str | os.Path
     anchor: the codec that BD rates are counted against; by default the first anchor in the results.
     Raises InputError (no results, another schema, unknown anchor, files about different frames), MissingError,
     ReadError. Pictures that are gone are left out, and the page says so."""
+    return write_page(report_data(results, anchor), out, title)
+
+
+def report_data(results: Sequence[dict | str | os.PathLike], anchor: str | None = None) -> dict[str, Any]:
+    """What the page shows, as JSON values; see `write_report`. "bd": {metric: rows}."""
     tables, folders = [], []
     for item in results:
         if isinstance(item, dict):
@@ -36,8 +41,12 @@ def write_report(results: Sequence[dict | str | os.PathLike], out: str | os.Path
         else:
             tables.append(read_results(item))
             folders.append(Path(item).parent)
-    data = page_data(tables, folders, anchor)
-    data["title"] = title
+    return page_data(tables, folders, anchor)
+
+
+def write_page(data: dict[str, Any], out: str | os.PathLike, title: str) -> Path:
+    """`report_data` -> the page."""
+    data = {**data, "title": title}
     page = files("dcvc.report")
     text = page.joinpath("page.html").read_text(encoding="utf-8")
     # "<" could end or nest the script element, wherever a name brought it in.

@@ -6,12 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dcvc.bench.vqgan import TINY
+from dcvc.bench.vqgan import make_rated_vqgan
 from dcvc.cli import main
 from dcvc.data.sequences import open_sequences
 from dcvc.data.synthetic import write_synthetic_clips
 from dcvc.intra import VQGANIFrameModel
-from dcvc.intra.vqgan.config import config_to_values
 from dcvc.intra.vqgan.model import VQGAN
 from dcvc.results import read_results
 
@@ -20,21 +19,14 @@ SIZE = (80, 48)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with clips/, vqgan.json, bare.pt (uniform only) and rated.pt (a histogram and a prior learned here)."""
+    """A folder with clips/, vqgan.json, bare.pt (uniform only) and rated.pt (a histogram and a prior that fit)."""
     folder = tmp_path_factory.mktemp("intra")
     write_synthetic_clips(folder / "clips", 2, 3, SIZE, seed=8)
-    torch.manual_seed(0)
-    model = VQGAN(TINY)
-    state = {key: torch.randn(value.shape) if key.endswith(("embedding.weight", "embed.weight", "_avg")) else
-             value + 0.05 * torch.randn(value.shape) if "norm" in key else value
-             for key, value in model.state_dict().items()}
-    torch.save({"model": state}, folder / "bare.pt")
-    (folder / "vqgan.json").write_text(json.dumps(config_to_values(TINY)))
-    assert main(["train-prior", "--vqgan_config", str(folder / "vqgan.json"), "--vqgan_checkpoint",
-                 str(folder / "bare.pt"), "--videos", str(folder / "clips"), "--output", str(folder / "rated.pt"),
-                 "--steps", "60", "--learning_rate", "0.03", "--batch_size", "4", "--window", "3", "--hidden", "16",
-                 "--channels", "8",
-                 "--device", "cpu", "--quiet"]) == 0
+    config, rated = make_rated_vqgan(folder)
+    config.rename(folder / "vqgan.json")
+    content = torch.load(rated, weights_only=True)
+    torch.save({"model": content["model"]}, folder / "bare.pt")
+    rated.rename(folder / "rated.pt")
     return folder
 
 

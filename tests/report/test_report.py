@@ -1,6 +1,7 @@
 """The page: self-contained, refuses what does not belong together. In a browser: test_browser.py."""
 
 import copy
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dcvc.bench.report_page import invented_picture, invented_results
+from dcvc.cli import main
 from dcvc.errors import InputError, ReadError
 from dcvc.report import write_report
 from dcvc.report.page import page_data
@@ -103,3 +105,17 @@ def test_a_codec_with_too_few_points_gets_one_row_that_says_so(tmp_path):
     row, = page_data([table], [tmp_path], None)["bd"]["psnr"]
     assert (row["sequence"], row["codec"], row["bd_rate"]) == ("all", "dcvc", None)
     assert row["problem"] == "the test curve has 1 point, needed 4"
+
+
+def test_the_command_tells_the_deltas_with_interpolation_and_overlap(tmp_path, capsys):
+    write_results(tmp_path / "results.json", invented_results(tmp_path / "frames"))
+    out = str(tmp_path / "report.html")
+    assert main(["report", str(tmp_path / "results.json"), "-o", out]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"dcvc against x264 by psnr: -9\.09 % rate, \+0\.\d{3} dB, akima interpolation, 100% overlap",
+                        lines[0])
+    assert lines[-1] == out
+    assert main(["report", str(tmp_path / "results.json"), "-o", out, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["interpolation"] for row in found["bd"]} == {"akima"}
+    assert {row["metric"] for row in found["bd"]} == {"psnr", "psnr_yuv", "ms_ssim"}
