@@ -8,6 +8,7 @@ tables cost does not depend on either. Encoding counts the decoding that checks 
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ def main() -> None:
                for case, indices, models in cases for model in models]
     record = {"command": "python benchmarks/vqgan_speed.py --vqgan RUN --video ../shared/clips/val/sam2_02_cups.mp4 "
                          "--out benchmarks/vqgan_speed.json", "threads": torch.get_num_threads(),
+              "load_average": os.getloadavg()[0],
               "repeats": given.repeats, "results": results}
     write_text(given.out, json.dumps(record, indent=1) + "\n")
     for row in results:

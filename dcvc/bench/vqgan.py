@@ -44,13 +44,13 @@ def measure_rates(config: str | Path, checkpoint: str | Path, videos: str | Path
         sizes, errors = Counter(), []
         for frame in frames_of(sequences, index, frames_per_video):
             x, pixels = frame[None], frame.shape[-1] * frame.shape[-2]
+            codes = codec.codes_of(x)
             for name in codec.rate_models:
-                codec.rate_name = name
-                estimate = float(codec(x).total_bits) / 8
-                payload, x_hat = codec.compress(x)
+                estimate = float(codec.bits_of(codes.cpu().numpy(), name).sum()) / 8
+                payload = codec.payload_of(codes, *x.shape[-2:], name)
                 sizes[name] += len(payload)
                 gap = max(gap, abs(len(payload) - estimate) / (0.005 * estimate + HEAD))
-            errors.append(float((x_hat - x).square().mean()))
+            errors.append(float((codec.decompress(payload) - x).square().mean()))
         rows.append({"video": Path(sequences.files[index].path).name, "width": x.shape[-1], "height": x.shape[-2],
                      "frames": len(errors), "psnr": psnr_from_mse(float(np.mean(errors))), "bytes": dict(sizes),
                      "bpp": {name: 8 * size / (pixels * len(errors)) for name, size in sizes.items()}})
