@@ -24,13 +24,16 @@ LARGEST_SIDE = 1 << 16
 LARGEST_PAYLOAD = 1 << 28
 LARGEST_THREADS = 256
 HASH_BYTES = 8
+SOURCE_BYTES = 4
 
 
 @dataclass(frozen=True)
 class StreamHeader:
     """width, height in pixels, unpadded; fps as a fraction; frames in all; gop: an I-frame every `gop` frames;
     codec names; 8 bytes of each codec's weight hash; CRC-32 of the integer tables; the number of CPU
-    threads that the encoder computed with; whether each frame carries the CRC-32 of its 8-bit reconstruction."""
+    threads that the encoder computed with; whether each frame carries the CRC-32 of its 8-bit reconstruction;
+    source: 4 bytes that differ from one clip to another, so that frames of a stream with else the same header do
+    not fit."""
 
     width: int
     height: int
@@ -44,6 +47,7 @@ class StreamHeader:
     tables_crc: int
     threads: int = 1
     reconstruction_crc: bool = True
+    source: bytes = bytes(SOURCE_BYTES)
 
     def __post_init__(self) -> None:
         for name, largest in (("width", LARGEST_SIDE), ("height", LARGEST_SIDE), ("frames", 2**40), ("gop", 2**40),
@@ -55,13 +59,15 @@ class StreamHeader:
         if len(self.intra_hash) != HASH_BYTES or len(self.inter_hash) != HASH_BYTES:
             raise InputError(f"stream header hashes: found {len(self.intra_hash)} and {len(self.inter_hash)} bytes, "
                              f"needed {HASH_BYTES}")
+        if len(self.source) != SOURCE_BYTES:
+            raise InputError(f"stream header source: found {len(self.source)} bytes, needed {SOURCE_BYTES}")
 
     def to_bytes(self) -> bytes:
         numbers = (self.width, self.height, self.fps.numerator, self.fps.denominator, self.frames, self.gop,
                    INTRA_CODECS[self.intra], INTER_CODECS[self.inter], self.threads,
                    FLAG_RECONSTRUCTION_CRC if self.reconstruction_crc else 0)
         body = MAGIC + bytes((VERSION,)) + b"".join(varint(number) for number in numbers)
-        body += self.intra_hash + self.inter_hash + struct.pack("<I", self.tables_crc)
+        body += self.source + self.intra_hash + self.inter_hash + struct.pack("<I", self.tables_crc)
         return body + struct.pack("<I", zlib.crc32(body))
 
     def kind(self, number: int) -> int:
@@ -83,7 +89,8 @@ class FrameRecord:
         return "I" if self.kind == I_FRAME else "P"
 
 
-def _frame_crc(salt: int, number: int, body: bytes) -> int:
+def frame_crc(salt: int, number: int, body: bytes) -> int:
+    """CRC-32 of a record without its last field, begun from the header's CRC and the frame's number."""
     return zlib.crc32(body, zlib.crc32(varint(number), salt))
 
 
@@ -105,7 +112,7 @@ class StreamWriter:
         body = bytes((kind,)) + varint(len(payload)) + payload
         if self.header.reconstruction_crc:
             body += struct.pack("<I", reconstruction_crc)
-        body += struct.pack("<I", _frame_crc(self._salt, self.written, body))
+        body += struct.pack("<I", frame_crc(self._salt, self.written, body))
         self.bytes += self._file.write(body)
         self.written += 1
         crc = reconstruction_crc if self.header.reconstruction_crc else None
@@ -155,7 +162,7 @@ class StreamReader:
             raise self._fail(f"found version {version}, this program reads version {VERSION}")
         width, height, numerator, denominator, frames, gop, intra, inter, threads, flags = (
             self._varint() for _ in range(10))
-        intra_hash, inter_hash = self._read(HASH_BYTES), self._read(HASH_BYTES)
+        source, intra_hash, inter_hash = self._read(SOURCE_BYTES), self._read(HASH_BYTES), self._read(HASH_BYTES)
         (tables_crc,) = struct.unpack("<I", self._read(4))
         computed, found = zlib.crc32(self._taken), struct.unpack("<I", self._read(4))[0]
         if computed != found:
@@ -165,7 +172,7 @@ class StreamReader:
             raise self._fail(f"found codecs {intra}, {inter} and flags {flags}, which this program does not know")
         try:
             return StreamHeader(width, height, Fraction(numerator, denominator), frames, gop, names[0][intra],
-                                names[1][inter], intra_hash, inter_hash, tables_crc, threads, bool(flags))
+                                names[1][inter], intra_hash, inter_hash, tables_crc, threads, bool(flags), source)
         except InputError as error:
             raise self._fail(str(error)) from None
 
@@ -187,7 +194,7 @@ class StreamReader:
             raise self._fail(f"found a payload of {length} bytes, at most {LARGEST_PAYLOAD} can be; it is damaged")
         payload = self._read(length)
         reconstruction = struct.unpack("<I", self._read(4))[0] if self.header.reconstruction_crc else None
-        computed = _frame_crc(self._salt, number, bytes(self._taken))
+        computed = frame_crc(self._salt, number, bytes(self._taken))
         found = struct.unpack("<I", self._read(4))[0]
         if computed != found:
             raise self._fail(f"checksum found {found:08x}, computed {computed:08x}; the stream is damaged")

@@ -5,6 +5,7 @@ to 8 bits before it is shown, checked or referred to, so that tiny differences c
 """
 
 import contextlib
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from dcvc.bitstream import I_FRAME, LARGEST_THREADS, FrameRecord, StreamHeader, StreamReader, StreamWriter
+from dcvc.bitstream import I_FRAME, LARGEST_THREADS, SOURCE_BYTES, FrameRecord, StreamHeader, StreamReader, StreamWriter
 from dcvc.checkpoint import load_p_frame_checkpoint, weights_hash
 from dcvc.config import IntraConfig
 from dcvc.errors import BitstreamError, DcvcError, InputError
@@ -69,11 +70,12 @@ class VideoCodec:
         self.intra_hash = bytes.fromhex(weights_hash(intra.state_dict()))[:8]
 
     def header(self, size: tuple[int, int], fps: Fraction, frames: int, gop: int,
-               reconstruction_crc: bool = True) -> StreamHeader:
-        """size: (height, width)."""
+               reconstruction_crc: bool = True, source: bytes | None = None) -> StreamHeader:
+        """size: (height, width). source: 4 bytes that tell this clip from others, random ones when not given."""
         return StreamHeader(size[1], size[0], Fraction(fps), frames, gop, self.intra_type, "dcvc2021",
                             self.intra_hash, self.inter_hash, self.p_frame.tables_crc,
-                            min(torch.get_num_threads(), LARGEST_THREADS), reconstruction_crc)
+                            min(torch.get_num_threads(), LARGEST_THREADS), reconstruction_crc,
+                            os.urandom(SOURCE_BYTES) if source is None else source)
 
     def check(self, header: StreamHeader, name: str) -> None:
         """Raises BitstreamError unless the stream was made with these very codecs."""

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcvc.colour import rgb_to_ycbcr
-from dcvc.errors import InputError, ReadError
+from dcvc.errors import DcvcError, InputError, ReadError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 
@@ -52,6 +53,26 @@ def open_output(path: str, size: tuple[int, int], fps: Fraction, crf: int | None
     except OSError as error:
         raise ReadError(f"{path}: cannot be written ({error.strerror or error})") from None
     raise InputError(f"{path}: found suffix '{suffix}', needed .mp4, .mkv, .mov, .y4m, a folder, or - for stdout")
+
+
+def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = False) -> int:
+    """Write all frames and keep the output -> how many. When `frames` fails, nothing is left and the error goes on;
+    with keep_going the frames that came before a DcvcError are kept, the error then carries their number as
+    `frames_written`."""
+    written = 0
+    try:
+        for frame in frames:
+            output.write(frame)
+            written += 1
+        output.keep()
+    except BaseException as error:
+        if keep_going and written and isinstance(error, DcvcError):
+            output.keep()
+            error.frames_written = written
+        else:
+            output.discard()
+        raise
+    return written
 
 
 def _partial(target: Path) -> Path:

@@ -10,9 +10,10 @@ from dcvc.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("data", "index", "coding", "report", "eval"), help="data: OpenCV, torchcodec "
-                        "and PNG files beside our reader; index: a simulated data set of many files; coding: the codec "
-                        "itself; report: a large page in Chromium; eval: memory of dcvc eval on 1080p")
+    parser.add_argument("what", choices=("data", "index", "coding", "damage", "report", "eval"),
+                        help="data: OpenCV, torchcodec and PNG files beside our reader; index: a simulated data set of "
+                        "many files; coding: the codec itself; damage: 10,000 damaged streams; report: a large page in "
+                        "Chromium; eval: memory of dcvc eval on 1080p")
     parser.add_argument("video_dir", nargs="*", help="data: folders, video files, .txt lists of paths or an index")
     parser.add_argument("--gop_size", type=int, default=7, help="frames per sample")
     parser.add_argument("--crop_size", type=int, default=256, help="pixels")
@@ -30,6 +31,12 @@ def run(options: argparse.Namespace) -> None:
 
         result = bench_coding()
         print(json.dumps({**result, "versions": versions()}, indent=2) if options.json else as_text(result))
+        return
+    if options.what == "damage":
+        from dcvc.bench.damage import bench_damage
+
+        print(json.dumps({"command": "dcvc bench damage", **bench_damage(seed=options.seed), "versions": versions()},
+                         indent=2))
         return
     if options.what == "report":
         from dcvc.bench.report_page import bench_report

@@ -19,24 +19,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int | None:
-    from dcvc.video_output import open_output
+    from dcvc.video_output import open_output, write_frames
 
     with open_stream(options.input) as reader:
         header = reader.header
         codec = codec_from(options)
         codec.check(header, reader.name)
         output = open_output(options.output, (header.height, header.width), header.fps, options.crf)
-        written = 0
+        frames = progress(codec.decode(reader), header.frames, "decode", options.quiet)
         try:
-            for frame in progress(codec.decode(reader), header.frames, "decode", options.quiet):
-                output.write(frame)
-                written += 1
-            output.keep()
-        except BaseException as error:
-            if options.keep_going and written and isinstance(error, DcvcError):
-                output.keep()
-                print(f"{options.output}: {written} of {header.frames} frames written", file=sys.stderr)
-            else:
-                output.discard()
+            write_frames(frames, output, options.keep_going)
+        except DcvcError as error:
+            if hasattr(error, "frames_written"):
+                print(f"{options.output}: {error.frames_written} of {header.frames} frames written", file=sys.stderr)
             raise
     return 0
