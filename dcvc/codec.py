@@ -4,7 +4,6 @@ Frames are uint8 RGB (3, H, W). Encoder and decoder run one recursion: payload, 
 to 8 bits before it is shown, checked or referred to, so that tiny differences cannot build up over a GOP.
 """
 
-import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from torch import Tensor
 from dcvc.bitstream import I_FRAME, LARGEST_THREADS, SOURCE_BYTES, FrameRecord, StreamHeader, StreamReader, StreamWriter
 from dcvc.checkpoint import load_p_frame_checkpoint, weights_hash
 from dcvc.config import IntraConfig
+from dcvc.entropy.wavefront import computing_threads
 from dcvc.errors import BitstreamError, DcvcError, InputError
 from dcvc.frame import FrameCodec
 from dcvc.inter.coding import PFrameCoder
@@ -27,7 +27,8 @@ from dcvc.inter.dcvc import DCVC
 
 @dataclass(frozen=True)
 class CodedFrame:
-    """A frame as written: its record, reconstruction uint8 (3, H, W), and estimated bits per term."""
+    """A frame as written: its record, reconstruction uint8 (3, H, W), and bits per term: estimated when it
+    was encoded, by the integer tables when it was decoded and measured."""
 
     record: FrameRecord
     x_hat: Tensor
@@ -42,19 +43,6 @@ def to_bytes8(x: Tensor) -> Tensor:
 def crc_of(frame: Tensor) -> int:
     """CRC-32 of the samples of a uint8 (3, H, W) frame in C order."""
     return zlib.crc32(frame.cpu().contiguous().numpy())
-
-
-@contextlib.contextmanager
-def computing_threads(count: int) -> Iterator[None]:
-    """Compute with this many threads: torch's convolutions give other last bits with another number."""
-    before = torch.get_num_threads()
-    if before != count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        if before != count:
-            torch.set_num_threads(before)
 
 
 class VideoCodec:
@@ -102,6 +90,7 @@ class VideoCodec:
                                  f"(3, {header.height}, {header.width})")
             x = frame[None].to(self.device).float().div_(255)
             kind = header.kind(number)
+            # Torch's convolutions give other last bits with another number of threads.
             with computing_threads(header.threads):
                 payload, x_hat, bits = self._compress(kind, reference, x)
                 x_hat = to_bytes8(x_hat)
@@ -114,14 +103,19 @@ class VideoCodec:
 
     def decode(self, reader: StreamReader) -> Iterator[Tensor]:
         """The frames of a stream, uint8 (3, H, W), one by one. Raises BitstreamError naming the first bad frame."""
+        return (frame.x_hat for frame in self.decode_records(reader))
+
+    def decode_records(self, reader: StreamReader, measure: bool = False) -> Iterator[CodedFrame]:
+        """As `decode`, with the records; `measure`: also what each latent's symbols cost by their integer tables."""
         self.check(reader.header, reader.name)
         size = (3, reader.header.height, reader.header.width)
         reference = None
         for record in reader:
             where = f"{reader.name}: frame {record.number}"
+            bits = {} if measure else None
             try:
                 with computing_threads(reader.header.threads):
-                    x_hat = to_bytes8(self._decompress(record.kind, reference, record.payload))
+                    x_hat = to_bytes8(self._decompress(record.kind, reference, record.payload, bits))
             except DcvcError as error:
                 raise BitstreamError(f"{where}: {error}") from None
             if tuple(x_hat.shape) != size:
@@ -131,7 +125,7 @@ class VideoCodec:
                 raise BitstreamError(f"{where}: reconstruction {found:08x}, the encoder had "
                                      f"{record.reconstruction_crc:08x}; this machine computes other numbers than the "
                                      "encoder's (another processor, GPU or library)")
-            yield x_hat
+            yield CodedFrame(record, x_hat, bits or {})
             reference = x_hat
 
     def _compress(self, kind: int, reference: Tensor | None, x: Tensor) -> tuple[bytes, Tensor, dict[str, float]]:
@@ -141,10 +135,13 @@ class VideoCodec:
         payload, x_hat, bits = self.p_frame.compress(_as_reference(reference), x)
         return payload, x_hat, {term: float(value) for term, value in bits.items()}
 
-    def _decompress(self, kind: int, reference: Tensor | None, payload: bytes) -> Tensor:
+    def _decompress(self, kind: int, reference: Tensor | None, payload: bytes,
+                    bits: dict[str, float] | None = None) -> Tensor:
         if kind == I_FRAME:
+            if bits is not None:
+                bits["i"] = 8.0 * len(payload)
             return self.intra.decompress(payload).to(self.device)
-        return self.p_frame.decompress(_as_reference(reference), payload)
+        return self.p_frame.decompress(_as_reference(reference), payload, bits)
 
 
 def _as_reference(frame: Tensor) -> Tensor:

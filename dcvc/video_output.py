@@ -111,15 +111,17 @@ class _Video:
 
 
 class _Y4M:
-    """4:4:4, 8 bits, BT.709, limited range: any size, no chroma lost."""
+    """4:4:4, 8 bits, limited range: any size, no chroma lost. The format cannot name its matrix: readers, ours too,
+    take BT.709 from 720 rows up and BT.601 below."""
 
     def __init__(self, file: BinaryIO, paths: tuple[Path, Path] | None, size: tuple[int, int], fps: Fraction) -> None:
         self.file, self.paths = file, paths
+        self.matrix = "bt709" if size[0] >= 720 else "bt601"
         rate = f"{fps.numerator}:{fps.denominator}"
         file.write(f"YUV4MPEG2 W{size[1]} H{size[0]} F{rate} Ip A1:1 C444 XCOLORRANGE=LIMITED\n".encode())
 
     def write(self, frame: Tensor) -> None:
-        ycbcr = rgb_to_ycbcr(frame.float().div(255), "bt709")
+        ycbcr = rgb_to_ycbcr(frame.float().div(255), self.matrix)
         luma = ycbcr[:1] * 219 + 16
         chroma = ycbcr[1:] * 224 + 128
         planes = torch.cat((luma, chroma)).round().clamp(0, 255).to(torch.uint8)

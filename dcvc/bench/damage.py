@@ -36,7 +36,7 @@ KINDS = ("flip", "cut", "insert", "remove", "header", "header resealed", "swap",
 
 
 class DeflatedIntra(nn.Module):
-    """The simplest I-frame codec: samples of 4 bits, deflated. No weights, no drift."""
+    """The simplest I-frame codec: samples of 4 bits in a zlib frame, stored. No weights, no drift."""
 
     multiple = 1
 
@@ -46,7 +46,7 @@ class DeflatedIntra(nn.Module):
 
     def compress(self, x: Tensor) -> tuple[bytes, Tensor]:
         coarse = (x * 15).round().to(torch.uint8)
-        return zlib.compress(struct.pack("<HH", *x.shape[-2:]) + coarse.numpy().tobytes()), coarse.float() / 15
+        return zlib.compress(struct.pack("<HH", *x.shape[-2:]) + coarse.numpy().tobytes(), 0), coarse.float() / 15
 
     def decompress(self, payload: bytes) -> Tensor:
         try:

@@ -6,14 +6,19 @@ import json
 import os
 
 from dcvc.bitstream import MAGIC
-from dcvc.commands.codec_options import open_stream
+from dcvc.commands.arguments import add_device
+from dcvc.commands.codec_options import add_model, codec_from, open_stream
 from dcvc.errors import MissingError, ReadError
+
+TERMS = ("i", "mv_y", "mv_z", "y", "z")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="a stream (.dcvc), a checkpoint file or a run folder")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write_config", metavar="JSON", help="write the configuration that a VQGAN's file tells")
+    add_model(parser, required=False)
+    add_device(parser)
     parser.add_argument("--rvq_levels", type=int, metavar="D",
                         help="depth of a VQGAN's residual codebook where its file does not tell it (1: not residual)")
 
@@ -59,30 +64,51 @@ def _stream(options: argparse.Namespace) -> int:
         header = {key: value.hex() if isinstance(value, bytes) else value
                   for key, value in dataclasses.asdict(reader.header).items()}
         header["fps"], header["tables_crc"] = str(header["fps"]), f"{header['tables_crc']:08x}"
-        frames, sums = [], {"I": [0, 0, 0], "P": [0, 0, 0]}
-        for record in reader:
+        frames, records = [], ((record, {}) for record in reader)
+        if options.model:
+            codec = codec_from(options)
+            records = ((frame.record, frame.bits) for frame in codec.decode_records(reader, measure=True))
+        for record, bits in records:
             frames.append({"frame": record.number, "type": record.name, "payload_bits": 8 * len(record.payload),
-                           "container_bits": 8 * record.overhead, "crc": record.reconstruction_crc})
-            for place, value in enumerate((1, len(record.payload), record.overhead)):
-                sums[record.name][place] += value
+                           "container_bits": 8 * record.overhead, "crc": record.reconstruction_crc,
+                           **({"terms": bits} if options.model else {})})
     pixels = reader.header.width * reader.header.height
-    terms = {name: {"frames": count, "payload_bits": 8 * payload, "container_bits": 8 * overhead,
-                    "bpp": 8 * (payload + overhead) / (count * pixels) if count else 0.0}
-             for name, (count, payload, overhead) in sums.items()}
+    groups = {name: _sums([frame for frame in frames if frame["type"] == name], pixels) for name in ("I", "P")}
     if options.json:
-        print(json.dumps({"header": header, "terms": terms, "frames": frames}))
-        return 0
+        print(json.dumps({"header": header, "terms": groups, "frames": frames}))
+    else:
+        _print_stream(header, frames, groups)
+    return 0
+
+
+def _sums(frames: list[dict], pixels: int) -> dict:
+    """Totals of the frames of one type; `bits` by term where the model was given."""
+    payload, container = (sum(frame[name] for frame in frames) for name in ("payload_bits", "container_bits"))
+    bits: dict[str, float] = {}
+    for frame in frames:
+        for term, value in frame.get("terms", {}).items():
+            bits[term] = bits.get(term, 0.0) + value
+    return {"frames": len(frames), "payload_bits": payload, "container_bits": container,
+            "bpp": (payload + container) / (len(frames) * pixels) if frames else 0.0, "bits": bits}
+
+
+def _print_stream(header: dict, frames: list[dict], groups: dict) -> None:
     print("\n".join(f"{key:<20}{value}" for key, value in header.items()))
-    print(f"\n{'frame':>6} type {'payload':>10} {'container':>10}  crc")
+    terms = [term for term in TERMS if any(term in frame.get("terms", {}) for frame in frames)]
+    print("\nbits of each frame\n" + f"{'frame':>6} type {'payload':>10} {'container':>10} {'crc':>8}"
+          + "".join(f" {term:>10}" for term in terms))
     for frame in frames:
         crc = "" if frame["crc"] is None else f"{frame['crc']:08x}"
-        bits = f"{frame['payload_bits']:>10} {frame['container_bits']:>10}"
-        print(f"{frame['frame']:>6} {frame['type']:>4} {bits}  {crc}")
-    print("(bits)")
-    for name, term in terms.items():
-        print(f"{name}: {term['frames']} frames, {term['payload_bits']} bits of payload, "
-              f"{term['container_bits']} of the container, {term['bpp']:.4f} bpp")
-    return 0
+        parts = "".join(f" {frame['terms'].get(term, 0):>10.0f}" for term in terms)
+        print(f"{frame['frame']:>6} {frame['type']:>4} {frame['payload_bits']:>10} {frame['container_bits']:>10} "
+              f"{crc:>8}{parts}")
+    print()
+    for name, group in groups.items():
+        split = "".join(f", {term} {value:.0f}" for term, value in group["bits"].items())
+        print(f"{name}: {group['frames']} frames, {group['payload_bits']} bits of payload, {group['container_bits']} "
+              f"of the container, {group['bpp']:.4f} bpp{split}")
+    if not terms:
+        print("(give --model to see how a P-frame's payload divides into mv_y, mv_z, y and z: it is one coder's)")
 
 
 def _checkpoint(options: argparse.Namespace) -> int:

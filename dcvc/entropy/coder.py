@@ -59,6 +59,8 @@ class TableSet:
         self.first = np.array([table.first for table in self.tables], dtype=np.int32)
         self.symbols = np.array([table.symbols for table in self.tables], dtype=np.int32)
         self.escapes = np.array([table.escape for table in self.tables])
+        self._starts = np.cumsum([0, *(len(table.frequencies) for table in self.tables[:-1])])
+        self._costs = PRECISION - np.log2(np.concatenate([table.frequencies for table in self.tables]))
         # The entry that announces an escaped symbol; -1, which is no entry, where a table has none.
         self.escape_entry = np.where(self.escapes, self.symbols, -1).astype(np.int32)
 
@@ -67,6 +69,14 @@ class TableSet:
 
     def __getitem__(self, number: int) -> FrequencyTable:
         return self.tables[number]
+
+    def bits(self, symbols: np.ndarray, index: np.ndarray) -> float:
+        """What symbols of any shape cost with their tables, an escaped one 32 bits more."""
+        symbols, index = np.asarray(symbols).reshape(-1), self.check_index(index)
+        entries = symbols.astype(np.int64) - self.first[index]
+        outside = (entries < 0) | (entries >= self.symbols[index])
+        entries[outside] = self.symbols[index[outside]]
+        return float(self._costs[self._starts[index] + entries].sum() + 32 * outside.sum())
 
     def check_index(self, index: np.ndarray) -> np.ndarray:
         """(n,) table numbers in the smallest type that holds them. Raises InputError outside of 0...len - 1."""

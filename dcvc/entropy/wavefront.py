@@ -8,9 +8,10 @@ so small that no sum ever rounds: the result depends neither on the order of sum
 computed together, nor on threads or processors. Raster order and wavefront agree to the last bit.
 """
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,6 +128,19 @@ class Coded:
 Step = Callable[[slice, Tensor, Tensor], Tensor]
 
 
+@contextlib.contextmanager
+def computing_threads(count: int) -> Iterator[None]:
+    """Let torch compute with this many CPU threads inside."""
+    before = torch.get_num_threads()
+    if before != count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if before != count:
+            torch.set_num_threads(before)
+
+
 class _ExactLinear:
     """x @ weight + bias without any rounding, for integers x as `to_grid` gives them, in the same units."""
 
@@ -192,7 +206,8 @@ class ContextModel:
         ordered = prior.to(self.device).flatten(1).t().contiguous()[order.positions.to(self.device)]
         base = self.from_prior(to_grid(ordered))
         results = [base.new_empty(height * width, self.channels) for _ in range(3)]
-        with torch.inference_mode():
+        # The steps are too short to be shared out: several threads would wait for each other most of the time.
+        with torch.inference_mode(), computing_threads(1):
             self._visit(width, order, base, results, step)
         return Coded(*results, order, (self.channels, height, width))
 

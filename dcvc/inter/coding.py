@@ -43,9 +43,10 @@ class PFrameCoder:
         return latents.encoder.to_bytes(), crop(x_hat, *current.shape[-2:]).clamp(0, 1), latents.bits
 
     @torch.no_grad()
-    def decompress(self, reference: Tensor, payload: bytes) -> Tensor:
-        """-> x_hat (1, 3, H, W) in [0, 1]. Raises BitstreamError where the payload does not fit."""
-        latents = DecoderLatents(self, payload)
+    def decompress(self, reference: Tensor, payload: bytes, bits: dict[str, float] | None = None) -> Tensor:
+        """-> x_hat (1, 3, H, W) in [0, 1]; `bits`, where given, receives what each latent cost. Raises BitstreamError
+        where the payload does not fit."""
+        latents = DecoderLatents(self, payload, bits)
         x_hat, _ = self.model.code(latents, pad_to_multiple(reference, HYPER_STRIDE), None)
         latents.decoder.finish()
         return crop(x_hat, *reference.shape[-2:]).clamp(0, 1)
@@ -73,12 +74,11 @@ class EncoderLatents(StreamLatents):
 
 
 class DecoderLatents:
-    """Latents read from a payload. bits: what the symbols cost by the integer tables; an ANS payload has no borders
-    between latents, but its length is their sum but for the last word."""
+    """Latents read from a payload. bits, where given, receives what the symbols cost by the integer tables: an ANS
+    payload has no borders between latents, but its length is their sum and the rest of a word."""
 
-    def __init__(self, coder: PFrameCoder, payload: bytes) -> None:
-        self.coder, self.decoder = coder, SymbolDecoder(payload)
-        self.bits: dict[str, float] = {}
+    def __init__(self, coder: PFrameCoder, payload: bytes, bits: dict[str, float] | None = None) -> None:
+        self.coder, self.decoder, self.bits = coder, SymbolDecoder(payload), bits
 
     def factorized(self, name: str, model: nn.Module, z: None, shape: tuple[int, ...]) -> Tensor:
         symbols = self._pop(name, _channels(shape))
@@ -95,7 +95,11 @@ class DecoderLatents:
         return wavefront.run(prior[0], step).y_hat[None].to(prior.device)
 
     def _pop(self, name: str, index: np.ndarray) -> np.ndarray:
-        return self.decoder.pop(self.coder.tables[name], index)
+        tables = self.coder.tables[name]
+        symbols = self.decoder.pop(tables, index)
+        if self.bits is not None:
+            self.bits[name] = self.bits.get(name, 0.0) + tables.bits(symbols, index)
+        return symbols
 
 
 def _channels(shape: tuple[int, ...]) -> np.ndarray:
