@@ -100,7 +100,7 @@ def _model(config: DCVCConfig | None) -> DCVC:
         for network in (model.entropy_parameters, model.entropy_parameters_mv):
             network[-1].weight.mul_(10)
         for context in (model.auto_regressive, model.auto_regressive_mv):
-            context.weight.mul_(5)
+            context.weight.mul_(2)
     return model
 
 

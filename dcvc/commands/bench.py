@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--png", action="store_true", help="also write the samples as PNG files and read these")
     parser.add_argument("--workers", action="store_true", help="data: also samples/s with one and two loader workers")
     parser.add_argument("--files", type=int, default=1_000_000, help="index: simulated files")
+    parser.add_argument("--streams", type=int, default=10_000, help="damage: how many")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     if options.what == "damage":
         from dcvc.bench.damage import bench_damage
 
-        print(json.dumps({"command": "dcvc bench damage", **bench_damage(seed=options.seed), "versions": versions()},
+        print(json.dumps({"command": "dcvc bench damage", **bench_damage(options.streams, options.seed), "versions": versions()},
                          indent=2))
         return
     if options.what == "report":
