@@ -36,8 +36,8 @@ def run(options: argparse.Namespace) -> None:
     if options.what == "damage":
         from dcvc.bench.damage import bench_damage
 
-        print(json.dumps({"command": "dcvc bench damage", **bench_damage(options.streams, options.seed), "versions": versions()},
-                         indent=2))
+        result = bench_damage(options.streams, options.seed)
+        print(json.dumps({"command": "dcvc bench damage", **result, "versions": versions()}, indent=2))
         return
     if options.what == "report":
         from dcvc.bench.report_page import bench_report

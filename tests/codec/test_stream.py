@@ -157,32 +157,6 @@ def test_the_damage_check_notices_wrong_and_silent_frames(monkeypatch):
     assert faults["silent"] > 0
 
 
-MEMORY = """
-import io, os, resource, sys
-sys.path.insert(0, sys.argv[1])
-import torch, test_stream as t
-torch.set_num_threads(1)
-count = int(sys.argv[2])
-video = t.codec()
-with open(sys.argv[3], "wb") as file:
-    for _ in video.encode(t.clip(count, 32, 32), video.header((32, 32), t.Fraction(25), count, 10), file):
-        pass
-with open(sys.argv[3], "rb") as file:
-    for _ in video.decode(t.StreamReader(file)):
-        pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-
-def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
-    peaks = []
-    for count in (30, 300):
-        done = subprocess.run([sys.executable, "-c", MEMORY, str(Path(__file__).parent), str(count),
-                               str(tmp_path / "a.dcvc")], capture_output=True, text=True, check=True)
-        peaks.append(int(done.stdout))
-    assert peaks[1] <= 1.05 * peaks[0]
-
-
 def test_a_frame_of_another_size_is_refused():
     video = codec()
     with pytest.raises(InputError, match="frame 0: found"):
