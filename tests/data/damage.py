@@ -7,6 +7,8 @@ import json
 import sys
 import time
 import zlib
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,14 +65,19 @@ class Sequential:
         return frame.flagged or any(entry.place <= p <= frame.place and not leading(t) for t, p in wrong)
 
 
-def decode_all(path: Path, threads: int = 1, first: int = 0) -> Sequential:
-    """first: packets before this one (in decoding order) are not decoded."""
+def decode_all(path: Path, first: int = 0, stale: bool = False) -> Sequential:
+    """first: packets before this one (in decoding order) are not decoded. stale: FFmpeg's frame buffers hold other
+    pictures than usual: the beginning was decoded before, and the last frames shown are kept from reuse."""
     found, packets_seen = Sequential(), []
     with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
         context = stream.codec_context
-        context.thread_count, context.thread_type = threads, "FRAME" if threads > 1 else "NONE"
+        context.thread_count, context.thread_type = 1, "NONE"
         context.options = decoder_options(context.name)
+        kept = deque(maxlen=9)
+        if stale:
+            decode_some(container, stream, 30)
+            container.seek(0, backward=True)
         packets = container.demux(stream)
         while True:
             try:
@@ -90,12 +97,20 @@ def decode_all(path: Path, threads: int = 1, first: int = 0) -> Sequential:
             except av.error.FFmpegError:
                 found.failed.append((time_, place if place >= 0 else len(packets_seen)))
                 frames = []
+            kept.extend(frames if stale else ())
             for frame in frames:
                 origin = frame.pts if frame.pts in range(len(packets_seen)) else len(packets_seen) - 1
                 when, key = packets_seen[origin]
                 found.frames.append(Shown(when, frame_check(frame), frame.is_corrupt, key and frame.key_frame, origin))
             if place < 0:
                 return found
+
+
+def decode_some(container, stream, count: int) -> None:
+    """Decode `count` packets, whatever comes out."""
+    for packet, _ in zip(container.demux(stream), range(count), strict=False):
+        with suppress(av.error.FFmpegError):
+            stream.codec_context.decode(packet if packet.size else None)
 
 
 def frame_check(frame: av.VideoFrame) -> int:
@@ -127,9 +142,9 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     (what it carried over from before the keyframe is damaged). wrong: returned and equal to neither. concealed:
     returned though flagged. tainted: returned though a frame since its keyframe is flagged, and not equal to the
     undamaged one. needless: refused
-    though nothing since its keyframe is flagged. silent: of all returned, those where sequential decodes with one and
-    with three threads differ: FFmpeg left what its buffers held, without a flag. undefined: such a frame, and not equal
-    to either; or one that the sequential decode does not show at all. slow: more than 10 s for the file.
+    though nothing since its keyframe is flagged. silent: of all returned, those where two sequential decodes differ:
+    FFmpeg decoded in part, without a flag, and left what its buffers held. undefined: such a frame, and not equal to
+    the first decode; or one that this does not show at all. slow: more than 10 s for the file.
     """
     counts, began = dict.fromkeys(NAMES, 0), time.monotonic()
     try:
@@ -137,7 +152,7 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     except DcvcError:
         counts["unopened"] = 1
         return counts
-    expected, other = decode_all(path), decode_all(path, threads=3)
+    expected, other = decode_all(path), decode_all(path, stale=True)
     numbers, others, wholes = expected.by_time(), other.by_time(), original.by_time()
     for number in range(len(reader)):
         shown = number if reader.index.counted else numbers.get(int(reader.index.pts[number]))
