@@ -185,6 +185,7 @@ class TrainConfig:
     scheduler_min_lr: float = 1e-6
     eval_freq: int = 1                                       # epochs between validations
     eval_max_frames: int | None = None
+    eval_max_sequences: int | None = None                    # the first ones, in sorted order
     eval_intra_period: int = 10
     skip_eval: bool = False
     compile: bool = False
@@ -206,6 +207,8 @@ class TrainConfig:
                 raise InputError(f"--{name}: found {getattr(self, name)}, needed at least {least}")
         if self.eval_max_frames is not None and self.eval_max_frames < 2:
             raise InputError(f"--eval_max_frames: found {self.eval_max_frames}, needed at least 2")
+        if self.eval_max_sequences is not None and self.eval_max_sequences < 1:
+            raise InputError(f"--eval_max_sequences: found {self.eval_max_sequences}, needed at least 1")
         for name in ("ema_decay", "scheduler_factor", "rollback_factor"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"--{name}: found {getattr(self, name)}, needed between 0 and 1")

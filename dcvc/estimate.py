@@ -9,13 +9,13 @@ from tqdm import tqdm
 
 from dcvc.config import MODEL_SIZES
 from dcvc.data.sources import training_set
+from dcvc.frame import FrameOutput
 from dcvc.inter import DCVC
 from dcvc.intra import build_intra_codec
 from dcvc.job import make_accelerator
-from dcvc.losses import GOPLoss
 from dcvc.recipe_run import RecipeJob, count_steps, parts_of, stage_job
 from dcvc.recipes import Stage, schedule_table
-from dcvc.updates import Updates, make_optimizer
+from dcvc.updates import prepare_updates
 
 MEASURED_PIXELS = 2 * 128 * 128                              # on a CPU; the result is scaled to the batch
 
@@ -59,15 +59,8 @@ def _update_seconds(job: RecipeJob, item: Stage, codec: Any) -> float:
     batch, crop = job.data.batch_size, job.data.crop_size
     if device.type == "cpu" and batch * crop * crop > MEASURED_PIXELS:
         batch, crop = 1, min(crop, 128)
-    model = DCVC(MODEL_SIZES[job.recipe.model_size]).to(device).train()
-    names = set(model.part_parameters(one.trains))
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in names)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    loss, optimizer = accelerator.prepare(GOPLoss(model, one, job.train.lambda_value),
-                                          make_optimizer(trained, one.learning_rate, device))
-    intra = codec.to(device) if codec is not None else _Copies()
-    updates = Updates(accelerator, intra, model, loss, optimizer, trained, one, job.train, None)
+    updates = prepare_updates(accelerator, codec.to(device) if codec is not None else UncodedFrames(),
+                              DCVC(MODEL_SIZES[job.recipe.model_size]), one, replace(job.train, use_ema=False))
     clip = torch.rand(batch, 2, 3, crop, crop, device=device)
     float(updates.step([clip])["loss"])
     begin = time.perf_counter()
@@ -76,12 +69,10 @@ def _update_seconds(job: RecipeJob, item: Stage, codec: Any) -> float:
     return (time.perf_counter() - begin) * scale
 
 
-class _Copies:
+class UncodedFrames:
     """Stands for an I-frame codec that is yet to be trained: its frames cost nothing."""
 
-    def forward(self, x: torch.Tensor) -> Any:
-        from dcvc.frame import FrameOutput
-
+    def forward(self, x: torch.Tensor) -> FrameOutput:
         return FrameOutput(x, {})
 
 

@@ -205,7 +205,8 @@ def _intra(job: RecipeJob, tell: Callable[[str], None]) -> IntraConfig:
 
     folder = job.run / "vqgan"
     preset = VQGAN_PRESETS[job.recipe.vqgan]
-    config = replace(preset, steps=job.recipe.vqgan_steps or preset.steps,
+    config = replace(preset, steps=job.recipe.vqgan_steps or preset.steps, batch_size=job.data.batch_size,
+                     num_workers=job.data.num_workers,
                      quantize_from=min(preset.quantize_from, (job.recipe.vqgan_steps or preset.steps) // 2))
     done = folder / "done.json"
     if not done.is_file():

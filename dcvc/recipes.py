@@ -145,9 +145,10 @@ RECIPES: dict[str, Recipe] = {
     "tiny": Recipe("tiny", _short((150, 100, 150, 350, 150), 1e-3), "tiny", data=_SMALL, train={
         **GUARDED, "lambda_value": 1024.0, "use_ema": True, "ema_decay": 0.98, "eval_freq": 1_000_000,
         "eval_max_frames": 8}),
-    "smoke": Recipe("smoke", _short((30, 20, 20, 50, 20), 2e-3), "tiny", vqgan="demo", vqgan_steps=120, data=_SMALL,
-                    train={**GUARDED, "lambda_value": 1024.0, "use_ema": True, "ema_decay": 0.9,
-                           "eval_freq": 1_000_000, "eval_max_frames": 2}),
+    "smoke": Recipe("smoke", _short((12, 6, 6, 20, 6), 2e-3), "tiny", vqgan="demo", vqgan_steps=60,
+                    data={**_SMALL, "batch_size": 4}, train={
+                        **GUARDED, "lambda_value": 1024.0, "use_ema": True, "ema_decay": 0.9, "eval_freq": 1_000_000,
+                        "eval_max_frames": 2, "eval_max_sequences": 1}),
 }
 
 

@@ -81,6 +81,13 @@ def read_newest(path: Path, tell: Callable[[str], None], skip: int = 0) -> tuple
     raise first_error
 
 
+def set_aside_damaged(folder: Path, good: Path) -> None:
+    """Rename the kept checkpoints newer than `good`, which could not be read, so that they push no good one out."""
+    kept = kept_checkpoints(folder)
+    for path in kept[:kept.index(good)] if good in kept else []:
+        os.replace(path, path.with_suffix(".damaged"))
+
+
 def clear_leftovers(folder: Path) -> None:
     """Remove the unfinished files that a killed writer left behind."""
     for path in folder.glob(".*.tmp*"):

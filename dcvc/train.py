@@ -22,14 +22,12 @@ from dcvc import checkpoint
 from dcvc.config import DCVCConfig, differences, from_dict, to_dict
 from dcvc.data.batches import StepSampler, step_loader
 from dcvc.data.sources import data_counts, training_set, validation_set
-from dcvc.ema import EMA
 from dcvc.errors import InputError, ReadError, TrainingError
 from dcvc.evaluate import to_json
 from dcvc.files import write_text
 from dcvc.inter import DCVC
 from dcvc.intra import build_intra_codec
 from dcvc.job import RUNTIME, Job, Outcome, make_accelerator, plain_settings
-from dcvc.losses import GOPLoss
 from dcvc.recipes import schedule_table
 from dcvc.run_folder import (
     choose_start,
@@ -38,11 +36,12 @@ from dcvc.run_folder import (
     keep_latest,
     only_run,
     read_newest,
+    set_aside_damaged,
     store_config,
 )
 from dcvc.run_log import Outlook, RunLog
 from dcvc.stop_signal import StopSignal
-from dcvc.updates import Updates, as_clip, make_optimizer
+from dcvc.updates import as_clip, prepare_updates
 from dcvc.validation import Validation
 
 
@@ -55,8 +54,8 @@ class Trainer:
         self.start = choose_start(Path(job.checkpoint_dir), job.stage, job.resume, job.load_pretrained)
         saved = None
         if self.start.kind == "resume":
-            saved, file = read_newest(self.start.path, self.notices.append)
-            self._check_resumable(saved, file)
+            saved, self.resumed_from = read_newest(self.start.path, self.notices.append)
+            self._check_resumable(saved, self.resumed_from)
         self.dataset = training_set(job.data, self.stage.number, self.stage.gop_size, self.config.seed)
         self.sequences = None if self.config.skip_eval else validation_set(job.data, self.config.eval_max_frames)
         p_frame = self._initial_model(saved)
@@ -107,24 +106,14 @@ class Trainer:
         return DCVC(self.job.inter)
 
     def _prepare(self, p_frame: DCVC) -> None:
-        """Freeze before wrapping, then let Accelerate wrap: frozen parameters never enter DDP or the optimizer."""
-        trained = set(p_frame.part_parameters(self.stage.trains))
-        for name, parameter in p_frame.named_parameters():
-            parameter.requires_grad_(name in trained and parameter.requires_grad)
-        self.p_frame = p_frame.to(self.device).train()
-        loss = GOPLoss(self.p_frame, self.stage, self.config.lambda_value, compiled=self.config.compile,
-                       checkpointing=self.config.activation_checkpointing)
-        self.trained = [parameter for parameter in self.p_frame.parameters() if parameter.requires_grad]
-        optimizer = make_optimizer(self.trained, self.stage.learning_rate, self.device)
-        loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
-        self.ema = EMA(self.p_frame, self.config.ema_decay) if self.config.use_ema else None
+        self.p_frame = p_frame.to(self.device)
+        self.updates = prepare_updates(self.accelerator, self.intra, self.p_frame, self.stage, self.config)
+        self.optimizer, self.trained, self.ema = self.updates.optimizer, self.updates.trained, self.updates.ema
         self.scheduler = None
         if self.config.use_scheduler:
             self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 self.optimizer.optimizer, factor=self.config.scheduler_factor, min_lr=self.config.scheduler_min_lr,
                 patience=self.config.scheduler_patience)
-        self.updates = Updates(self.accelerator, self.intra, self.p_frame, loss, self.optimizer, self.trained,
-                               self.stage, self.config, self.ema)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         """Everything that training changes, from a checkpoint's content."""
@@ -179,6 +168,8 @@ class Trainer:
         with only_run(folder) if self.accelerator.is_main_process else nullcontext():
             if self.accelerator.is_main_process:
                 clear_leftovers(folder)
+                if self.start.kind == "resume":
+                    set_aside_damaged(folder, self.resumed_from)
                 store_config(folder, self.settings)
             self.log = RunLog(
                 self.accelerator, folder, self.total_steps, self.step, self.stage.label, self.job.quiet,

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from dcvc.config import TrainConfig
 from dcvc.ema import EMA
 from dcvc.frame import FrameCodec
+from dcvc.inter import DCVC
+from dcvc.losses import GOPLoss
 from dcvc.recipes import Stage
 
 
@@ -26,6 +28,24 @@ def as_clip(batch: Tensor, device: torch.device) -> Tensor:
     """A batch from the loader, uint8 or float, on the device as float32 in [0, 1]."""
     batch = batch.to(device, non_blocking=True)
     return batch.float().div_(255) if batch.dtype == torch.uint8 else batch
+
+
+def prepare_updates(accelerator: Accelerator, intra: FrameCodec, p_frame: DCVC, stage: Stage,
+                    config: TrainConfig) -> "Updates":
+    """Freeze what the stage does not train, wrap the loss for the device and the processes, make the optimizer.
+
+    Frozen parameters never enter DDP or the optimizer, and the frozen motion branch keeps no activations.
+    """
+    trained = set(p_frame.part_parameters(stage.trains))
+    for name, parameter in p_frame.named_parameters():
+        parameter.requires_grad_(name in trained and parameter.requires_grad)
+    p_frame.to(accelerator.device, memory_format=torch.channels_last).train()
+    loss = GOPLoss(p_frame, stage, config.lambda_value, compiled=config.compile,
+                   checkpointing=config.activation_checkpointing)
+    parameters = [parameter for parameter in p_frame.parameters() if parameter.requires_grad]
+    loss, optimizer = accelerator.prepare(loss, make_optimizer(parameters, stage.learning_rate, accelerator.device))
+    ema = EMA(p_frame, config.ema_decay) if config.use_ema else None
+    return Updates(accelerator, intra, p_frame, loss, optimizer, parameters, stage, config, ema)
 
 
 class Updates:

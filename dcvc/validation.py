@@ -16,12 +16,25 @@ from dcvc.recipes import Stage
 from dcvc.run_log import RunLog
 
 
+class FirstSequences:
+    """The first `count` of some sequences."""
+
+    def __init__(self, sequences: Any, count: int) -> None:
+        self.sequences, self.name, self.stream = sequences, sequences.name, sequences.stream
+        self.count = min(count, len(sequences))
+
+    def __len__(self) -> int:
+        return self.count
+
+
 class Validation:
     """`run(p_frame, step)` evaluates every sequence, each process its share, and gathers the numbers exactly."""
 
     def __init__(self, accelerator: Accelerator, intra: FrameCodec, sequences: Any, stage: Stage,
                  config: TrainConfig) -> None:
-        self.accelerator, self.intra, self.sequences = accelerator, intra, sequences
+        limit = config.eval_max_sequences
+        self.accelerator, self.intra = accelerator, intra
+        self.sequences = sequences if limit is None else FirstSequences(sequences, limit)
         self.stage, self.config = stage, config
 
     def run(self, p_frame: nn.Module, step: int, log: RunLog) -> dict[str, Any]:

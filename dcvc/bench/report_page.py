@@ -58,11 +58,9 @@ def invented_results(folder: Path, sequences: int = 2, codecs: tuple[str, ...] =
     return table
 
 
-def bench_report(sequences: int = 10, codecs: int = 4, rates: int = 4, size: tuple[int, int] = (960, 540),
+def bench_report(sequences: int = 10, codecs: int = 4, rates: int = 4, size: tuple[int, int] = (1920, 1080),
                  frames: int = 96, opened: int = 5) -> dict:
-    """Size of the page, and the seconds from the navigation until it is loaded and drawn, in `opened` new browsers.
-
-    size: of the pictures; the page shows none wider than 960, and these are noisier than scaled ones would be."""
+    """Size of the page, and the seconds from the navigation until it is loaded and drawn, in `opened` new browsers."""
     names = ("dcvc", "x264", "x265", *(f"x-av1 {n}" for n in range(codecs)))[:codecs]
     with tempfile.TemporaryDirectory() as folder:
         table = invented_results(Path(folder) / "frames", sequences, names, rates, size, frames)

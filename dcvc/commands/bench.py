@@ -2,18 +2,21 @@
 
 import argparse
 import json
+import sys
 
 from dcvc.bench.data import as_table, bench_data, bench_workers, versions
 from dcvc.bench.index import bench_index
+from dcvc.commands.arguments import add_device
+from dcvc.config import MODEL_SIZES
 from dcvc.data.video_table import build_table
 from dcvc.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("data", "index", "coding", "damage", "report", "eval"),
+    parser.add_argument("what", choices=("data", "index", "coding", "damage", "report", "eval", "train"),
                         help="data: OpenCV, torchcodec and PNG files beside our reader; index: a simulated data set of "
                         "many files; coding: the codec itself; damage: 10,000 damaged streams; report: a large page in "
-                        "Chromium; eval: memory of dcvc eval on 1080p")
+                        "Chromium; eval: memory of dcvc eval on 1080p; train: every stage against a plain loop")
     parser.add_argument("video_dir", nargs="*", help="data: folders, video files, .txt lists of paths or an index")
     parser.add_argument("--gop_size", type=int, default=7, help="frames per sample")
     parser.add_argument("--crop_size", type=int, default=256, help="pixels")
@@ -22,8 +25,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--png", action="store_true", help="also write the samples as PNG files and read these")
     parser.add_argument("--workers", action="store_true", help="data: also samples/s with one and two loader workers")
     parser.add_argument("--files", type=int, default=1_000_000, help="index: simulated files")
+    parser.add_argument("--model_size", choices=tuple(MODEL_SIZES), default="dcvc2021", help="train: which model")
+    parser.add_argument("--batch_size", type=int, default=2, help="train: clips")
+    parser.add_argument("--repeats", type=int, default=5, help="train: steps of each loop")
+    parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="train: of ours, on a GPU")
+    add_device(parser)
     parser.add_argument("--streams", type=int, default=10_000, help="damage: how many")
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _run_training(options: argparse.Namespace) -> None:
+    import torch
+
+    from dcvc.bench.training import as_text, bench_checkpointing, bench_training
+
+    device = "cuda" if torch.cuda.is_available() and options.device != "cpu" else "cpu"
+    crop = options.crop_size if "crop_size" in options.given else 128
+    gop = options.gop_size if "gop_size" in options.given else 2
+    result = bench_training(options.model_size, options.batch_size, crop, gop, options.repeats, device=device,
+                            mixed_precision=options.mixed_precision)
+    if device == "cpu":
+        result["checkpointing"] = bench_checkpointing(options.model_size)
+    record = {"command": "dcvc bench " + " ".join(sys.argv[2:]), **result, "versions": versions()}
+    print(json.dumps(record, indent=1) if options.json else as_text(result))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -48,6 +72,9 @@ def run(options: argparse.Namespace) -> None:
         from dcvc.bench.eval_memory import bench_eval_memory
 
         print(json.dumps({"command": "dcvc bench eval", **bench_eval_memory(), "versions": versions()}, indent=2))
+        return
+    if options.what == "train":
+        _run_training(options)
         return
     if options.what == "index":
         print(json.dumps(bench_index(options.files), indent=2))

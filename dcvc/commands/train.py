@@ -106,6 +106,7 @@ def _run_arguments(group: argparse._ArgumentGroup) -> None:
 def _validation_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--eval_freq", type=int, default=TrainConfig.eval_freq, help="epochs between validations")
     group.add_argument("--eval_max_frames", type=int, default=None, help="of each validation sequence")
+    group.add_argument("--eval_max_sequences", type=int, default=None, help="only the first validation sequences")
     group.add_argument("--eval_intra_period", type=int, default=TrainConfig.eval_intra_period)
     add_flag(group, "skip_eval", False, "no validation: no best.pt either")
     add_flag(group, "use_scheduler", False, "ReduceLROnPlateau on the validation loss")

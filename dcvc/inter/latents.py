@@ -49,6 +49,11 @@ class _Parallel:
         return split_parameters(network(torch.cat((prior, context(y).to(prior.dtype)), dim=1)), self.order)
 
 
+def _noise(x: Tensor) -> Tensor:
+    """Uniform in [-1/2, 1/2); the same for one state of the generator however x lies in memory."""
+    return torch.rand_like(x, memory_format=torch.contiguous_format) - 0.5
+
+
 class TrainingLatents(_Parallel):
     """Additive noise in the rates, straight-through rounding of y - mean in the reconstruction (mixed quantisation,
     Minnen and Singh, ICIP 2020). Without noise the rates are those of the rounded values."""
@@ -61,7 +66,7 @@ class TrainingLatents(_Parallel):
         z = z.float()
         medians = model.medians
         z_hat = round_straight_through(z - medians) + medians
-        self.bits[name] = model.bits(z + torch.rand_like(z) - 0.5 if self.noise else z_hat)
+        self.bits[name] = model.bits(z + _noise(z) if self.noise else z_hat)
         return z_hat
 
     def conditional(self, name: str, context: MaskedConv2d, network: nn.Module, y: Tensor, prior: Tensor) -> Tensor:
@@ -73,7 +78,7 @@ class TrainingLatents(_Parallel):
         mean, scale = self.parameters(context, network, y + moved, prior)
         mean = mean.float()
         y_hat = round_straight_through(y - mean) + mean
-        noisy = y - mean + (torch.rand_like(y) - 0.5) if self.noise else y_hat - mean
+        noisy = y - mean + _noise(y) if self.noise else y_hat - mean
         self.bits[name] = rate(self.distribution, noisy, scale)
         return y_hat
 
