@@ -99,8 +99,6 @@ def _model(config: DCVCConfig | None) -> DCVC:
     with torch.no_grad():
         for network in (model.entropy_parameters, model.entropy_parameters_mv):
             network[-1].weight.mul_(10)
-        for context in (model.auto_regressive, model.auto_regressive_mv):
-            context.weight.mul_(2)
     return model
 
 
