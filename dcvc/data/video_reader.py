@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import av
+import torch
 from torch import Tensor
 
 from dcvc.data.container import decoder_options, open_container, reason, video_stream
@@ -149,6 +150,8 @@ class VideoReader:
         """The open file of this process: one opened before a fork would share its position with the parent."""
         if self._container is not None and self._process != os.getpid():
             self.close()
+            # Of OpenMP's threads a fork copies none; torch would wait for them for ever. A DataLoader does the same.
+            torch.set_num_threads(1)
         if self._container is None:
             self._container, self._stream = self._open()
             self._process = os.getpid()
