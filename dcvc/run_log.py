@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import math
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, cat
 from tqdm import tqdm
 
 from dcvc.errors import MissingError
+from dcvc.files import write_text
 
 
 def trackers(wandb: bool, name: str) -> list[Any]:
@@ -65,9 +65,7 @@ class RunLog:
         if not self.main or not path.is_file():
             return
         kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-        partial = path.with_name(f".{path.name}.tmp")
-        partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, "".join(line + "\n" for line in kept))
 
     def step(self, shown: dict[str, float] | None = None) -> None:
         """One step done; `shown`, when given, refreshes the numbers in the line."""
