@@ -114,14 +114,18 @@ def kill_once(words: list[str], run: Path, chance: random.Random, longest: float
         if ended(child):
             return None
         time.sleep(0.0005 if time.monotonic() > until else 0.01)
+    killed = time.time()
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     rows = rows_since(run, began)
     steps = [(stage, row["time"]) for stage, row in rows if row["kind"] == "train"]
     gaps = [b - a for (x, a), (y, b) in zip(steps, steps[1:], strict=False) if x == y]
-    saved = [row["time"] for _, row in rows if row["kind"] == "checkpoint"]
-    # Work since the last checkpoint; before the first one, since the first step of this process.
-    lost = max(0.0, steps[-1][1] - (saved or [steps[0][1]])[-1]) if steps else 0.0
+    # A checkpoint holds what was done when its writing began.
+    saved = [row["time"] - row["seconds"] for _, row in rows if row["kind"] == "checkpoint"]
+    # Work since the last checkpoint, the step or writing that was killed included; before the first checkpoint, since
+    # the first step of this process. After a checkpoint's row comes a validation or the first step's beginning.
+    until = killed if rows and rows[-1][1]["kind"] == "train" else steps[-1][1] if steps else 0.0
+    lost = max(0.0, until - (saved or [steps[0][1]])[-1]) if steps else 0.0
     return {"at": rows[-1][0] + f" step {rows[-1][1]['step']}" if rows else "before a step",
             "during_a_write": writing(run), "lost_seconds": round(lost, 3),
             "longest_step": round(max(gaps, default=0), 3)}
@@ -178,7 +182,7 @@ def main() -> int:
     if given.out:
         write_text(given.out, json.dumps(record, indent=1) + "\n")
     print("\n" + json.dumps({key: value for key, value in record.items() if key != "each"}, indent=1))
-    return 0 if equal == rounds and max(lost) <= INTERVAL + step else 1
+    return 0 if equal == rounds and max(lost) <= max(INTERVAL, step) else 1
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def make_accelerator(job: Job) -> Accelerator:
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != job.train.mixed_precision:
         AcceleratorState._reset_state()                      # of an earlier training in this process
     return Accelerator(
-        cpu=cpu, mixed_precision=job.train.mixed_precision, log_with=trackers(job.train.wandb, job.stage.label),
+        cpu=cpu, mixed_precision=job.train.mixed_precision, log_with=trackers(job.train.wandb, job.folder),
         project_config=ProjectConfiguration(project_dir=str(job.folder), logging_dir=str(job.folder)),
         # Stage 2 counts no rates: the entropy models then get no gradient, which DDP must expect.
         kwargs_handlers=[DistributedDataParallelKwargs(

@@ -18,13 +18,14 @@ from dcvc.errors import MissingError
 from dcvc.files import write_text
 
 
-def trackers(wandb: bool, name: str) -> list[Any]:
-    """What Accelerate logs with. Raises MissingError when Weights & Biases is asked for and not installed."""
+def trackers(wandb: bool, folder: Path) -> list[Any]:
+    """What Accelerate logs with, for the stage in `folder`. Raises MissingError when Weights & Biases is asked for and not installed."""
     if not wandb:
         return ["tensorboard"]
     if importlib.util.find_spec("wandb") is None:
         raise MissingError("--wandb: the package wandb is not installed; pip install wandb, or leave the flag out")
-    return ["tensorboard", WandBTracker("dcvc", name=name)]
+    folder.mkdir(parents=True, exist_ok=True)                # else wandb writes elsewhere
+    return ["tensorboard", WandBTracker("dcvc", name=folder.name, dir=str(folder))]
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from dcvc.run_folder import (
     store_config,
 )
 from dcvc.run_log import Outlook, RunLog
+from dcvc.save_pace import SavePace
 from dcvc.stop_signal import StopSignal
 from dcvc.updates import as_clip, prepare_updates
 from dcvc.validation import Validation
@@ -77,7 +78,7 @@ class Trainer:
             self._restore(saved)
             if job.force_learning_rate:
                 self._set_learning_rate(self.stage.learning_rate)
-        self.stop = StopSignal()
+        self.stop, self.pace = StopSignal(), SavePace(60 * self.config.checkpoint_minutes)
 
     # ---- set-up
 
@@ -204,7 +205,7 @@ class Trainer:
                      f"{self.device.type} · run folder {self.job.folder}")
 
     def _train_steps(self) -> None:
-        batches, saved_at = self._batches(), time.monotonic()
+        batches = self._batches()
         per_epoch = self.sampler.steps_per_epoch
         if self.start.kind != "resume":
             self._save_latest()                              # to go back to, should the first steps diverge
@@ -213,6 +214,7 @@ class Trainer:
         while self.step < self.total_steps:
             # Noise depends on the step alone, so a resumed run draws what the whole run would have drawn.
             torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1009 + self.accelerator.process_index)
+            self.pace.begin()
             clips = [as_clip(next(batches), self.device) for _ in range(self.sampler.accumulation)]
             shown = self.updates.step(clips)
             self.step += 1
@@ -224,15 +226,12 @@ class Trainer:
             last = self.step == self.total_steps
             judged = self.step % (per_epoch * self.config.eval_freq) == 0 or last
             values = self._log(shown) if self.step % self.config.log_every == 0 or judged else self.log.step()
-            late = time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes
+            due = self.pace.end()
             if judged:
                 self.to_judge = values
                 self._judge()
-            elif stop or (late and not self.streak):
+            elif stop or (due and not self.streak):
                 self._save_latest()
-            else:
-                continue
-            saved_at = time.monotonic()
             if stop and not last:
                 raise TrainingError(f"{self.stage.label}: stopped by {self.stop.name or 'another process'} after step "
                                     f"{self.step} of {self.total_steps}; saved, {self.job.again}")
@@ -348,6 +347,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             keep_latest(self.job.folder, self.config.keep_checkpoints)
         self._write("latest.pt", {**self._content(), "training": training})
+        self.pace.saved(begin)
         self.log.row("checkpoint", self.step, {"seconds": round(time.monotonic() - begin, 3)})
 
     def _write(self, name: str, content: dict[str, Any]) -> None:

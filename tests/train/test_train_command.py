@@ -212,3 +212,36 @@ def test_errors_of_the_script_are_one_line(tmp_path):
     assert len(lines) == 1
     assert "nowhere" in lines[0]
     assert "Traceback" not in done.stderr
+
+
+WANDB = '''
+import json, pathlib
+class Settings(dict):
+    def update(self, values, allow_val_change=False): super().update(values)
+config = Settings()
+class Run:
+    def __init__(self, **given): self.file = pathlib.Path(given["dir"]) / "rows.jsonl"; self.row(given)
+    def row(self, values):
+        with self.file.open("a") as file: file.write(json.dumps(values, default=str) + "\\n")
+    def log(self, values, step=None, **kwargs): self.row({**values, "step": step})
+    def finish(self): self.row({"finished": True})
+class Image:
+    def __init__(self, pixels): self.shape = pixels.shape
+def init(**given): return Run(**given)
+'''
+
+
+def test_wandb_gets_what_tensorboard_gets(videos, tmp_path):
+    """With a stand-in for the package that writes down what it is told."""
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "__init__.py").write_text(WANDB)
+    words = flags(videos, tmp_path / "run", "--stage", "1", "--max_steps", "2", "--log_every", "1", "--wandb")
+    done = subprocess.run([sys.executable, "-m", "dcvc.cli", "train", *words], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])})
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run" / "stage1_gop2"
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    assert rows[0] == {"project": "dcvc", "name": "stage1_gop2", "dir": str(folder)}
+    assert [row["step"] for row in rows if "train/loss" in row] == [1, 2]
+    assert any("val/psnr_p" in row for row in rows)
+    assert rows[-1] == {"finished": True}
