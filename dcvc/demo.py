@@ -21,13 +21,13 @@ from dcvc.figures import draw_curves, draw_frames
 from dcvc.files import write_text
 from dcvc.recipes import Stage, schedule_table, stage
 
-LAMBDA = 2048.0
+LAMBDA = 3072.0
 INTRA_PERIOD = 8
 STAGES: tuple[Stage, ...] = tuple(
     stage(number, gop_size=gop, learning_rate=1e-3, epochs=1_000_000, max_steps=steps, cascaded=cascaded)
     for number, gop, steps, cascaded in (
-        (1, 2, 150, False), (2, 2, 100, False), (3, 2, 150, False), (4, 2, 350, False), (4, 3, 150, True),
-        (4, 5, 60, True))
+        (1, 2, 150, False), (2, 2, 100, False), (3, 2, 150, False), (4, 2, 200, False), (4, 3, 300, True),
+        (4, 5, 360, True))
 )
 
 
@@ -106,7 +106,7 @@ def _train_stages(demo: Demo, train: list[str], val: str, intra: IntraConfig) ->
 
     demo.tell("3/4 training the P-frame codec through its stages\n" + schedule_table(STAGES))
     smallest = min(min(VideoReader(file).size) for source in train for file in list_videos(source)[:1])
-    data = DataConfig(True, tuple(train), val, crop_size=min(64, smallest // 2 * 2), batch_size=4, num_workers=1)
+    data = DataConfig(True, tuple(train), val, crop_size=min(64, smallest // 2 * 2), batch_size=2, num_workers=1)
     config = TrainConfig(lambda_value=LAMBDA, seed=demo.seed, use_ema=True, ema_decay=0.98, eval_freq=1_000_000,
                          eval_max_frames=INTRA_PERIOD, eval_intra_period=INTRA_PERIOD)
     for item in STAGES:

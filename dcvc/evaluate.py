@@ -72,8 +72,11 @@ def code_sequence(intra: FrameCodec, p_frame: DCVC, frames: Iterator[Tensor], *,
 
 
 @torch.no_grad()
-def evaluate_sequence(intra: FrameCodec, p_frame: DCVC, name: str, frames: Iterator[Tensor], **options) -> dict:
+def evaluate_sequence(intra: FrameCodec, p_frame: DCVC, name: str, frames: Iterator[Tensor],
+                      watch: Callable[..., None] | None = None, **options) -> dict:
     """One sequence -> {"name", "width", "height", "I", "P", "all", "copy_psnr"}; memory constant.
+
+    watch: called with what code_sequence yields for each frame.
 
     "copy_psnr" is the mean PSNR of showing each P-frame's reference again: what a P-frame must beat.
     """
@@ -81,6 +84,8 @@ def evaluate_sequence(intra: FrameCodec, p_frame: DCVC, name: str, frames: Itera
     copies, shape = Totals(), None
     for kind, frame, reference, output in code_sequence(intra, p_frame, frames, **options):
         shape = frame.shape
+        if watch:
+            watch(kind, frame, reference, output)
         mse = frame_mse(output.x_hat, frame)
         bits = {term: float(value) for term, value in output.bits.items()}
         for group in (kind, "all"):
@@ -117,8 +122,11 @@ def _mean(values: Iterator[float]) -> float:
 def evaluate(intra: FrameCodec, p_frame: DCVC, sequences: Sequences, *, intra_period: int = 10,
              distortion: str = "reconstruction", mode: str = "stream", device: torch.device | str = "cpu",
              process: int = 0, processes: int = 1, gather: Callable[[list], list] | None = None,
-             progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+             progress: Callable[[str], None] | None = None, watch: Callable[..., None] | None = None,
+             ) -> dict[str, Any]:
     """Evaluate every sequence (each process its share) -> {"rates": "estimate", "mode", "mean", "sequences"}.
+
+    progress: called with each sequence's name. watch: called with (type, frame, reference, output) of each frame.
 
     mode: "stream" decodes what the bitstream decodes, "estimate" what the published test code shows.
     """
@@ -130,7 +138,7 @@ def evaluate(intra: FrameCodec, p_frame: DCVC, sequences: Sequences, *, intra_pe
             if progress:
                 progress(sequences.name(index))
             mine.append((index, evaluate_sequence(
-                intra, p_frame, sequences.name(index), sequences.stream(index), intra_period=intra_period,
+                intra, p_frame, sequences.name(index), sequences.stream(index), watch, intra_period=intra_period,
                 distortion=distortion, mode=mode, device=device)))
     finally:
         p_frame.train(training)

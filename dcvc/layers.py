@@ -1,5 +1,7 @@
 """Building blocks shared by the codecs: GDN, residual blocks, sub-pixel upsampling, warping, padding."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -89,6 +91,13 @@ def subpel(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(in_channels, 4 * out_channels, 3, padding=1), nn.PixelShuffle(2))
 
 
+@lru_cache(maxsize=16)
+def _positions(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pixels' columns (W) and rows (H, 1), float32: the same for every frame of a size."""
+    return (torch.arange(width, device=device, dtype=torch.float32),
+            torch.arange(height, device=device, dtype=torch.float32)[:, None])
+
+
 def warp(x: Tensor, flow: Tensor) -> Tensor:
     """Sample x (B, C, H, W) at each pixel's position + flow (B, 2, H, W; x then y, in pixels).
 
@@ -97,8 +106,9 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     with torch.autocast(x.device.type, enabled=False):
         flow = flow.float()
-        columns = torch.arange(width, device=x.device, dtype=torch.float32)
-        rows = torch.arange(height, device=x.device, dtype=torch.float32)[:, None]
+        # A compiled graph holds the positions itself.
+        positions = _positions.__wrapped__ if torch.compiler.is_compiling() else _positions
+        columns, rows = positions(height, width, x.device)
         grid = torch.stack(
             ((columns + flow[:, 0]) * (2.0 / max(width - 1, 1)) - 1.0,
              (rows + flow[:, 1]) * (2.0 / max(height - 1, 1)) - 1.0), dim=-1)

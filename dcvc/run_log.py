@@ -19,7 +19,10 @@ from dcvc.files import write_text
 
 
 def trackers(wandb: bool, folder: Path) -> list[Any]:
-    """What Accelerate logs with, for the stage in `folder`. Raises MissingError when Weights & Biases is asked for and not installed."""
+    """What Accelerate logs with, for the stage in `folder`.
+
+    Raises MissingError when Weights & Biases is asked for and not installed.
+    """
     if not wandb:
         return ["tensorboard"]
     if importlib.util.find_spec("wandb") is None:

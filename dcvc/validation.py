@@ -1,16 +1,14 @@
 """Judging a stage while it trains: the weights that would be shipped, on whole validation sequences."""
 
-from itertools import islice
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
+from torch import Tensor, nn
 
 from dcvc.config import TrainConfig
-from dcvc.evaluate import code_sequence, evaluate, results_table
-from dcvc.frame import FrameCodec
+from dcvc.evaluate import evaluate, results_table
+from dcvc.frame import FrameCodec, FrameOutput
 from dcvc.losses import stage_objective
 from dcvc.recipes import Stage
 from dcvc.run_log import RunLog
@@ -39,11 +37,12 @@ class Validation:
 
     def run(self, p_frame: nn.Module, step: int, log: RunLog) -> dict[str, Any]:
         """Results as `evaluate` gives them, with "objective", the stage's loss on the P-frames, and "step"."""
+        examples = Examples(step, log)
         results = evaluate(
             self.intra, p_frame, self.sequences, intra_period=self.config.eval_intra_period,
             distortion=self.stage.distortion, device=self.accelerator.device, process=self.accelerator.process_index,
-            processes=self.accelerator.num_processes, gather=gather_object,
-            progress=lambda name: log.doing(f"validating {name}"))
+            processes=self.accelerator.num_processes, gather=gather_object, progress=examples.begin,
+            watch=examples.watch)
         log.doing("")
         mean = results["mean"]
         objective = stage_objective(self.stage, self.config.lambda_value, mean["P"]["mse"], mean["P"]["bpp_terms"])
@@ -52,17 +51,25 @@ class Validation:
         log.scalars("val", {"loss": objective, "psnr_i": mean["I"]["psnr"], "psnr_p": mean["P"]["psnr"],
                             "bpp_i": mean["I"]["bpp"], "bpp_p": mean["P"]["bpp"], "psnr_copy": mean["copy_psnr"],
                             **{f"bpp_{term}": value for term, value in mean["P"]["bpp_terms"].items()}}, step)
-        if self.accelerator.is_main_process:
-            self._show_frames(p_frame, step, log)
         p_frame.train()
         return results
 
-    @torch.no_grad()
-    def _show_frames(self, p_frame: nn.Module, step: int, log: RunLog) -> None:
-        """The first sequence's first P-frame in TensorBoard: original, reference, reconstruction."""
-        p_frame.eval()
-        for kind, frame, reference, output in code_sequence(
-                self.intra, p_frame, islice(self.sequences.stream(0), 2), intra_period=2,
-                distortion=self.stage.distortion, device=self.accelerator.device):
-            if kind == "P":
-                log.picture("original | reference | reconstruction", [frame[0], reference[0], output.x_hat[0]], step)
+
+class Examples:
+    """The first P-frame of the first few sequences in TensorBoard: original, reference, reconstruction."""
+
+    COUNT = 3
+
+    def __init__(self, step: int, log: RunLog) -> None:
+        self.step, self.log, self.shown, self.name = step, log, 0, ""
+
+    def begin(self, name: str) -> None:
+        self.name = name
+        self.log.doing(f"validating {name}")
+
+    def watch(self, kind: str, frame: Tensor, reference: Tensor | None, output: FrameOutput) -> None:
+        if kind == "P" and self.name and self.shown < self.COUNT:
+            self.shown += 1
+            self.log.picture(f"original | reference | reconstruction/{self.name}",
+                             [frame[0], reference[0], output.x_hat[0]], self.step)
+            self.name = ""                                   # one of each sequence
