@@ -1,7 +1,9 @@
 """Writing RGB frames as a video file: BT.709, limited range, tagged, near-lossless H.264 unless told otherwise."""
 
 import os
+import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from dcvc.colour import rgb_to_yuv420
 from dcvc.errors import InputError
+from dcvc.files import replaced
 
 
 class VideoWriter:
@@ -32,12 +35,15 @@ class VideoWriter:
         self.size = width, height = size
         if width % 2 or height % 2:
             raise InputError(f"{self.path}: size {width}×{height}, needed even sides for 4:2:0 video")
-        self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.partial{self.path.suffix}")
-        self._container = av.open(str(self._partial), "w")
-        stream = self._container.add_stream(codec, rate=Fraction(fps))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        self.fps, self.codec = Fraction(fps), codec
+        self.options = dict(options if options is not None else {"crf": "10", "preset": "medium"})
+
+    def _open(self, partial: Path) -> None:
+        self._container = self._stack.enter_context(av.open(str(partial), "w"))
+        stream = self._container.add_stream(self.codec, rate=self.fps)
+        stream.width, stream.height, stream.pix_fmt = *self.size, "yuv420p"
         stream.thread_count = 1
-        stream.options = dict(options if options is not None else {"crf": "10", "preset": "medium"})
+        stream.options = self.options
         context = stream.codec_context
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
@@ -55,13 +61,18 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> "VideoWriter":
+        with ExitStack() as stack:                           # undone when opening fails
+            self._stack = stack
+            self._open(stack.enter_context(replaced(self.path)))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind, value, trace) -> None:
-        if kind is None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
-        if kind is None:
-            os.replace(self._partial, self.path)
-        else:
-            self._partial.unlink(missing_ok=True)
+        try:
+            if kind is None:
+                self._container.mux(self._stream.encode(None))
+        except BaseException:
+            kind, value, trace = sys.exc_info()
+            raise
+        finally:
+            self._stack.__exit__(kind, value, trace)
