@@ -26,8 +26,8 @@ INTRA_PERIOD = 8
 STAGES: tuple[Stage, ...] = tuple(
     stage(number, gop_size=gop, learning_rate=1e-3, epochs=1_000_000, max_steps=steps, cascaded=cascaded)
     for number, gop, steps, cascaded in (
-        (1, 2, 150, False), (2, 2, 100, False), (3, 2, 150, False), (4, 2, 200, False), (4, 3, 300, True),
-        (4, 5, 360, True))
+        (1, 2, 150, False), (2, 2, 100, False), (3, 2, 150, False), (4, 2, 100, False), (4, 3, 200, True),
+        (4, 5, 450, True))
 )
 
 

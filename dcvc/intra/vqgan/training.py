@@ -83,8 +83,8 @@ PRESETS: dict[str, VQGANConfig] = {
     "base": VQGANConfig("EMAVQ", 1024, 256),
 }
 VQGAN_PRESETS: dict[str, VQGANTrainingConfig] = {
-    "demo": VQGANTrainingConfig(model=PRESETS["demo"], steps=500, batch_size=8, crop_size=64, learning_rate=2e-3,
-                                quantize_from=200, save_every=500),
+    "demo": VQGANTrainingConfig(model=PRESETS["demo"], steps=600, batch_size=4, crop_size=64, learning_rate=2e-3,
+                                quantize_from=200, save_every=600),
     "small": VQGANTrainingConfig(model=PRESETS["small"]),
     "base": VQGANTrainingConfig(model=PRESETS["base"], learning_rate=1e-4, crop_size=256),
 }
