@@ -42,10 +42,11 @@ def draw_curves(stage_folders: list[Path], path: Path) -> Path:
         if not rows:
             continue
         steps = [done + row["step"] for row in rows]
-        top.plot(steps, [row["psnr"] for row in rows], color="#228833")
+        dots = {"marker": "." if len(rows) < 20 else ""}     # a short stage's few values would be no line
+        top.plot(steps, [row["psnr"] for row in rows], color="#228833", **dots)
         for term, colour in colours.items():
             if f"bpp_{term}" in rows[0]:
-                bottom.plot(steps, [row[f"bpp_{term}"] for row in rows], color=colour, label=term)
+                bottom.plot(steps, [row[f"bpp_{term}"] for row in rows], color=colour, label=term, **dots)
         ticks.append(((done + steps[-1]) / 2, folder.name.replace("_", "\n")))
         done = steps[-1]
         for axis in (top, bottom):
@@ -55,7 +56,8 @@ def draw_curves(stage_folders: list[Path], path: Path) -> Path:
     bottom.set_yscale("log")
     handles, labels = bottom.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    bottom.legend(unique.values(), unique.keys(), ncols=4, loc="upper right", fontsize=8)
+    bottom.legend(unique.values(), unique.keys(), ncols=4, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8,
+                  frameon=False)
     bottom.set_xticks([position for position, _ in ticks], [name for _, name in ticks], fontsize=8)
     saved = _save(figure, path)
     pyplot.close(figure)

@@ -148,7 +148,7 @@ RECIPES: dict[str, Recipe] = {
     "smoke": Recipe("smoke", _short((12, 6, 6, 20, 6), 2e-3), "tiny", vqgan="demo", vqgan_steps=60,
                     data={**_SMALL, "batch_size": 4}, train={
                         **GUARDED, "lambda_value": 1024.0, "use_ema": True, "ema_decay": 0.9, "eval_freq": 1_000_000,
-                        "eval_max_frames": 2, "eval_max_sequences": 1}),
+                        "eval_max_frames": 2, "eval_max_sequences": 1, "log_every": 2}),
 }
 
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--files", type=int, default=1_000_000, help="index: simulated files")
     parser.add_argument("--model_size", choices=tuple(MODEL_SIZES), default="dcvc2021", help="train: which model")
     parser.add_argument("--batch_size", type=int, default=2, help="train: clips")
-    parser.add_argument("--repeats", type=int, default=5, help="train: steps of each loop")
+    parser.add_argument("--repeats", type=int, default=5, help="train, coding: steps of each loop")
     parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="train: of ours, on a GPU")
     add_device(parser)
     parser.add_argument("--streams", type=int, default=10_000, help="damage: how many")
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     if options.what == "coding":
         from dcvc.bench.coding import as_text, bench_coding
 
-        result = bench_coding()
+        result = bench_coding(repeats=options.repeats if "repeats" in options.given else 3)
         print(json.dumps({**result, "versions": versions()}, indent=2) if options.json else as_text(result))
         return
     if options.what == "damage":

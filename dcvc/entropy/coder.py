@@ -174,16 +174,17 @@ class SymbolDecoder:
         shape, index = np.shape(index), tables.check_index(index)
         order, counts = _by_table(index)
         models, decode = tables.models, self._coder.decode
-        parts = [decode(models[number], count) for number, count in enumerate(counts) if count]
         symbols = np.empty(len(index), dtype=np.int32)
-        if parts:
-            symbols[order] = np.concatenate(parts)
-            outside = symbols == tables.escape_entry[index]
-            symbols += tables.first[index]
+        if len(index):
+            used = [number for number, count in enumerate(counts) if count]
+            entries = np.concatenate([decode(models[number], counts[number]) for number in used])
+            repeats = np.array(counts)[used]
+            outside = entries == tables.escape_entry[used].repeat(repeats)
+            entries += tables.first[used].repeat(repeats)
             if outside.any():
-                places = order[outside[order]]
-                halves = decode(_HALF_WORD, 2 * len(places)).astype(np.uint32).reshape(-1, 2)
-                symbols[places] = (halves[:, 0] | (halves[:, 1] << 16)).view(np.int32)
+                halves = decode(_HALF_WORD, 2 * int(outside.sum())).astype(np.uint32).reshape(-1, 2)
+                entries[outside] = (halves[:, 0] | (halves[:, 1] << 16)).view(np.int32)
+            symbols[order] = entries
         return symbols.reshape(shape)
 
     def finish(self) -> None:

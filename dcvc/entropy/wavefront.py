@@ -48,22 +48,23 @@ def scale_thresholds(distribution: str) -> np.ndarray:
 
 
 @functools.cache
-def _level_lookup(distribution: str) -> tuple[np.ndarray, int, np.ndarray]:
-    """Levels by the upper bits of a float64, which are its logarithm nearly: for each key the number of thresholds
-    below the key's first value, the lowest key, and the thresholds, an unreachable one behind them. Neighbouring
-    thresholds are more than a tenth apart and keys a sixty-fourth, so a key has one threshold at most."""
+def _level_lookup(distribution: str) -> tuple[int, np.ndarray, np.ndarray]:
+    """The lowest key, and for every key from there on the number of thresholds below its first value and the threshold
+    that comes next. A key is the upper bits of a float64, its logarithm nearly: neighbouring thresholds are more than
+    a tenth apart and keys a sixty-fourth, so a key holds one threshold at most."""
     thresholds = scale_thresholds(distribution)
     low, high = (int(np.float64(x).view(np.int64)) >> KEY_SHIFT for x in (thresholds[0], thresholds[-1] + 1))
     starts = (np.arange(low, high + 1, dtype=np.int64) << KEY_SHIFT).view(np.float64)
-    return np.searchsorted(thresholds, starts).astype(np.uint8), low, np.append(thresholds, np.inf)
+    levels = np.searchsorted(thresholds, starts).astype(np.uint8)
+    return low, levels, np.append(thresholds, np.inf)[levels]
 
 
 def scale_levels(distribution: str, scales: np.ndarray) -> np.ndarray:
     """Scales in units of 2^-18, float64 integers of any shape -> the numbers of their levels, uint8."""
-    table, lowest, thresholds = _level_lookup(distribution)
-    scales = np.clip(scales, thresholds[0], thresholds[-2] + 1)
-    level = table[(scales.view(np.int64) >> KEY_SHIFT) - lowest]
-    return level + (scales > thresholds[level])
+    lowest, levels, thresholds = _level_lookup(distribution)
+    # Keys beyond either end take the end's row. Negative scales have negative keys.
+    key = (scales.view(np.int64) >> KEY_SHIFT) - lowest
+    return levels.take(key, mode="clip") + (scales > thresholds.take(key, mode="clip"))
 
 
 def to_grid(x: Tensor) -> Tensor:
