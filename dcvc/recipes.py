@@ -208,22 +208,29 @@ def change_recipe(recipe: Recipe, settings: list[str]) -> Recipe:
     Raises InputError for an unknown key (with the nearest), stage or value.
     """
     for text in settings:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set: found '{text}', needed KEY=VALUE")
-        try:
-            recipe = _changed(recipe, key.strip(), _value(value))
-        except InputError as error:
-            raise InputError(f"--set {text}: {error}") from None
+        for key, value in key_values("--set", [text]).items():
+            try:
+                recipe = _changed(recipe, key, value)
+            except InputError as error:
+                raise InputError(f"--set {text}: {error}") from None
     return recipe
 
 
-def _value(text: str) -> Any:
-    """true, 3, 1e-4, null and JSON lists as such; anything else is a word."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def key_values(flag: str, settings: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` words -> their values: true, 3, 1e-4, null and JSON lists as such, anything else as a word.
+
+    Raises InputError naming the flag.
+    """
+    values = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"{flag}: found '{text}', needed KEY=VALUE")
+        try:
+            values[key.strip()] = json.loads(value)
+        except ValueError:
+            values[key.strip()] = value
+    return values
 
 
 def _changed(recipe: Recipe, key: str, value: Any) -> Recipe:

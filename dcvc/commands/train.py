@@ -6,9 +6,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag
-from dcvc.config import MODEL_SIZES, DataConfig, IntraConfig, TrainConfig
+from dcvc.config import MODEL_SIZES, DataConfig, IntraConfig, SamplingOptions, TrainConfig, from_dict
 from dcvc.errors import InputError
-from dcvc.recipes import LAMBDAS, RECIPES, STAGES, Recipe, change_recipe, load_recipe, stage
+from dcvc.recipes import LAMBDAS, RECIPES, STAGES, Recipe, change_recipe, key_values, load_recipe, stage
 
 INTRA_FLAGS = {"type": "i_frame_type", "model_name": "i_frame_model_name", "quality": "i_frame_quality",
                "pretrained": "i_frame_pretrained", "checkpoint": "i_frame_checkpoint",
@@ -45,6 +45,9 @@ def _data_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--crop_size", type=int, default=DataConfig.crop_size)
     group.add_argument("--batch_size", type=int, default=DataConfig.batch_size, help="clips per process and update")
     group.add_argument("--num_workers", type=int, default=min(4, os.cpu_count() or 1), help="decoding processes")
+    group.add_argument("--sampling", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                       help="how GOPs are drawn from videos: crops_per_read=4, on_bad_video=skip, stride=2, "
+                            "rescale=[256,512] … (docs/data.md)")
 
 
 def _intra_arguments(group: argparse._ArgumentGroup) -> None:
@@ -137,7 +140,9 @@ def _merged(cls: type, options: argparse.Namespace, preset: dict, given: frozens
 
 def _data_config(options: argparse.Namespace, preset: dict) -> DataConfig:
     values = _merged(DataConfig, options, preset, options.given)
-    return DataConfig(**{**values, "train_video_dir": tuple(values["train_video_dir"])})
+    sampling = {**preset.get("sampling", {}), **key_values("--sampling", options.sampling)}
+    return DataConfig(**{**values, "train_video_dir": tuple(values["train_video_dir"]),
+                         "sampling": from_dict(SamplingOptions, sampling, "--sampling")})
 
 
 def _intra_config(options: argparse.Namespace) -> IntraConfig:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dcvc.config import from_dict
+from dcvc.config import SamplingOptions, from_dict
 from dcvc.data.file_index import index_file
 from dcvc.data.gop_cache import GOPCache
-from dcvc.data.sampling import SamplingOptions, augment, has_cut
+from dcvc.data.sampling import augment, has_cut
 from dcvc.data.training_set import Crop, TrainingSet, apply_transform, check_length, check_size
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, as_list, list_videos
 from dcvc.data.video_reader import VideoReader

@@ -1,46 +1,11 @@
 """How training samples are drawn from videos, and what is done to them: options as data, and the operations."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcvc.errors import InputError
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """Options of VideoGOPDataset beyond the community's. All are the same for every frame of a GOP."""
-
-    samples_per_video: int = 1
-    sampling: str = "videos"          # "videos": every video equally often; "frames": every possible GOP equally likely
-    weights: tuple[float, ...] | None = None   # one per entry of video_dir: how often it is drawn from
-    crops_per_read: int = 1           # samples made of one decoded GOP, different crops, spread by the step sampler
-    cache_mb: int = 0                 # decoded GOPs kept in memory, per worker (0: none; 512 with crops_per_read)
-    stride: int = 1                   # distance of the GOP's frames in the video
-    reverse: bool = False             # play half of the GOPs backwards
-    avoid_cuts: bool = False          # draw again where the scene changes within the GOP
-    rescale: tuple[int, int] | None = None     # short side in pixels, uniform in [low, high]; never enlarged
-    flip: bool = False                # half of the GOPs mirrored left-right
-    rotate: bool = False              # quarter turns, all four equally often (square crops)
-    jitter: float = 0.0               # brightness, contrast and saturation within 1 ± jitter
-    skip_unreferenced: bool = False   # faster reading; on by itself for files an index calls verified
-    on_bad_video: str = "raise"       # or "skip"
-    max_bad_share: float = 0.1        # with "skip": a larger share of bad files is an error
-
-    def __post_init__(self) -> None:
-        for name, least in (("samples_per_video", 1), ("stride", 1), ("crops_per_read", 1), ("cache_mb", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}: found {getattr(self, name)}, needed at least {least}")
-        for name, choices in (("sampling", ("videos", "frames")), ("on_bad_video", ("raise", "skip"))):
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name}: found {getattr(self, name)!r}, needed one of {', '.join(choices)}")
-        if self.rescale is not None and not 0 < self.rescale[0] <= self.rescale[1]:
-            raise InputError(f"rescale: found {self.rescale}, needed a range (low, high) of pixels")
-        if not 0 <= self.jitter < 1 or not 0 <= self.max_bad_share <= 1:
-            raise InputError("jitter and max_bad_share: needed values from 0 to 1")
+from dcvc.config import SamplingOptions
 
 
 def has_cut(frames: Tensor) -> bool:

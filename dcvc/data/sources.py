@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from dcvc.config import DataConfig
+from dcvc.config import DataConfig, SamplingOptions
 from dcvc.data.clips import VideoGOPDataset, VideoValidationDataset
 from dcvc.data.image_sequences import BVI_AOM_Dataset, HEVCB_Dataset, VimeoGOPDataset
 from dcvc.data.training_set import TrainingSet
@@ -21,7 +21,9 @@ def training_set(data: DataConfig, stage_number: int, gop_size: int, seed: int) 
     if data.use_video_dataset:
         if not data.train_video_dir:
             raise InputError("--train_video_dir: missing, needed with --use_video_dataset; give a folder of videos")
-        return VideoGOPDataset(list(data.train_video_dir), **options)
+        return VideoGOPDataset(list(data.train_video_dir), **options, **vars(data.sampling))
+    if data.sampling != SamplingOptions():
+        raise InputError("--sampling: found with image sequences, needed --use_video_dataset; leave it out")
     if stage_number == 5 and data.bvi_aom_dir:
         return BVI_AOM_Dataset(data.bvi_aom_dir, **options)
     if stage_number == 5:

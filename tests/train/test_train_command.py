@@ -21,7 +21,7 @@ from dcvc.train import Trainer, train_stage
 ROOT = Path(__file__).resolve().parents[2]
 
 FLAGS = """--use_video_dataset --no-use_video_dataset --train_video_dir --val_video_dir --vimeo_dir --septuplet_list
---bvi_aom_dir --hevc_b_dir --crop_size --batch_size --num_workers --i_frame_type --i_frame_model_name --i_frame_quality
+--bvi_aom_dir --hevc_b_dir --crop_size --batch_size --num_workers --sampling --i_frame_type --i_frame_model_name --i_frame_quality
 --i_frame_pretrained --no-i_frame_pretrained --i_frame_checkpoint --vqgan_config --vqgan_checkpoint --stage --gop_size
 --epochs --max_steps --lambda_value --quality_index --learning_rate --force_learning_rate --no-force_learning_rate
 --stage4_gop_opt --no-stage4_gop_opt --model_size --checkpoint_dir --resume --load_pretrained --seed --mixed_precision
@@ -212,6 +212,21 @@ def test_errors_of_the_script_are_one_line(tmp_path):
     assert len(lines) == 1
     assert "nowhere" in lines[0]
     assert "Traceback" not in done.stderr
+
+
+def test_sampling_options_reach_the_data_set_and_are_checked(videos, tmp_path):
+    chosen = ("--stage", "1", "--max_steps", "1", "--skip_eval", "--sampling", "crops_per_read=2", "rescale=[64,64]")
+    trainer = Trainer(job(videos, tmp_path / "run", *chosen))
+    assert trainer.sampler.crops_per_read == trainer.dataset.options.crops_per_read == 2
+    assert trainer.dataset.options.rescale == (64, 64)
+    train_stage(job(videos, tmp_path / "run", *chosen))
+    with pytest.raises(InputError, match=r"data.sampling.crops_per_read: 2 there, 1 now"):
+        train_stage(job(videos, tmp_path / "run", "--stage", "1", "--resume", "--skip_eval"))
+    with pytest.raises(InputError, match=r"--sampling: unknown key 'strides'.*did you mean 'stride'"):
+        job(videos, tmp_path / "other", "--sampling", "strides=2")
+    with pytest.raises(InputError, match="--sampling: found with image sequences"):
+        train_stage(job(videos, tmp_path / "other", "--no-use_video_dataset", "--vimeo_dir", "x", "--septuplet_list",
+                        "y", "--sampling", "stride=2"))
 
 
 WANDB = '''
