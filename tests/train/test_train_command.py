@@ -229,6 +229,20 @@ def test_sampling_options_reach_the_data_set_and_are_checked(videos, tmp_path):
                         "y", "--sampling", "stride=2"))
 
 
+def test_tensorboard_holds_scalars_and_reconstructed_frames(videos, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = train_stage(job(videos, tmp_path / "run", "--stage", "4", "--max_steps", "2", "--log_every", "1")).folder
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/loss", "train/psnr", "train/bpp_y", "train/grad_norm", "val/psnr_p"} <= set(tags["scalars"])
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2]
+    assert len(tags["images"]) == len(list((videos / "val").glob("*.mp4")))      # one of each sequence, up to three
+    image = events.Images(tags["images"][0])[0]
+    assert (image.width, image.height, image.step) == (3 * 96, 64, 2)
+
+
 WANDB = '''
 import json, pathlib
 class Settings(dict):
