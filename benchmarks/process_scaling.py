@@ -7,6 +7,7 @@ steps of all rounds but the first few of each. A process has one thread, except 
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -39,7 +40,7 @@ def train(desk: Path, run: Path, stage: int, processes: int, threads: int, given
         sys.exit(done.stderr[-3000:])
     rows = [json.loads(line) for line in (run / f"stage{stage}_gop3" / "metrics.jsonl").read_text().splitlines()]
     times = [row["time"] for row in rows if row["kind"] == "train"]
-    return [b - a for a, b in zip(times, times[1:], strict=False)][WARM_UP:-1]
+    return [b - a for a, b in itertools.pairwise(times)][WARM_UP:-1]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How training samples are drawn from videos, and what is done to them: options as data, and the operations."""
+"""How training samples are drawn from videos (config.SamplingOptions): the operations on their frames."""
 
 import numpy as np
 import torch
