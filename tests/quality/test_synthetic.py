@@ -16,8 +16,9 @@ SIZE = (96, 64)
 
 
 def test_same_arguments_give_the_same_bytes_in_another_process(tmp_path):
-    here = write_synthetic_clips(tmp_path / "here", count=2, frames=3, size=SIZE, seed=5)
-    code = f"from dcvc.data.synthetic import *; write_synthetic_clips({str(tmp_path / 'there')!r}, 2, 3, {SIZE}, 5)"
+    size = (192, 128)                                   # large enough for x264's shortcuts
+    here = write_synthetic_clips(tmp_path / "here", count=2, frames=16, size=size, seed=5)
+    code = f"from dcvc.data.synthetic import *; write_synthetic_clips({str(tmp_path / 'there')!r}, 2, 16, {size}, 5)"
     subprocess.run([sys.executable, "-c", code], check=True)
     for path in here:
         other = tmp_path / "there" / path.name
