@@ -11,6 +11,7 @@ from torch import Tensor
 from dcvc.data.container import decoder_options, open_container, reason, video_stream
 from dcvc.data.file_index import FileIndex, index_file
 from dcvc.data.planes import Planes, PlaneStack, coded_crop, frame_format
+from dcvc.data.undecoded import Suspect, Undecoded
 from dcvc.errors import InputError, ReadError
 
 # Decoders that may leave out frames nobody refers to, and give the very same samples for all others.
@@ -40,6 +41,8 @@ class VideoReader:
         self._format, self.colour = frame_format(self.index, matrix, full_range)
         self._container = self._stream = None
         self._met_errors = False
+        # H.264's decoder conceals and flags what is missing, VP9's and AV1's refuse it.
+        self._undecoded = Undecoded() if self.index.codec == "hevc" else None
         self._process = 0
         self._lock = threading.Lock()
 
@@ -69,6 +72,8 @@ class VideoReader:
             self._container.close()
         self._container = self._stream = None
         self._met_errors = False
+        if self._undecoded is not None:
+            self._undecoded.forget()
 
     def read(self, start: int, count: int, crop: tuple[int, int, int, int] | None = None,
              out: str = "rgb") -> Tensor | Planes:
@@ -100,6 +105,8 @@ class VideoReader:
             else:
                 try:
                     self._read_seeking(start, count, stacks)
+                except Suspect:
+                    self._read_suspect(start, count, stacks)
                 finally:
                     if self._met_errors:
                         self.close()  # FFmpeg's MPEG-4 decoder remembers errors beyond a seek
@@ -108,10 +115,18 @@ class VideoReader:
     def __iter__(self) -> Iterator[Tensor]:
         """Every frame in order, uint8 `(3, H, W)`, holding one at a time. Raises ReadError at the first bad frame."""
         container, stream = self._open()
+        undecoded = Undecoded() if self._undecoded is not None and not self.index.counted else None
         try:
             number = 0
             for frame in self._sequence(container, stream):
+                if undecoded is not None:
+                    undecoded.hold(frame)
                 if self.index.counted or (number < len(self) and frame.pts == self.index.pts[number]):
+                    try:
+                        if undecoded is not None:
+                            undecoded.check(frame)
+                    except Suspect:
+                        self.read(number, 1)
                     stack = self._stack(1, None)
                     self._put([stack], 0, frame, number)
                     yield stack.planes(self.index.orientation).rgb()[0]
@@ -157,14 +172,13 @@ class VideoReader:
             self._process = os.getpid()
         return self._container, self._stream
 
-    def _read_seeking(self, start: int, count: int, stacks: list[PlaneStack]) -> None:
+    def _read_seeking(self, start: int, count: int, stacks: list[PlaneStack], back: int = 0) -> None:
+        """back: begin this many keyframes before the nearest one."""
         pts = self.index.pts[start: start + count]
         wanted = {int(time): position for position, time in enumerate(pts)}
-        key = int(self.index.keys.searchsorted(pts[0], "right")) - 1
-        for back in range(4):
-            if key - back < 0:
-                break
-            if self._try_from(int(self.index.keys[key - back]), wanted, start, stacks):
+        key = max(0, int(self.index.keys.searchsorted(pts[0], "right")) - 1 - back)
+        for entry in reversed(self.index.keys[max(0, key - 3): key + 1]):
+            if self._try_from(int(entry), wanted, start, stacks):
                 return
         self.close()  # seeking did not lead there: from the very start, the file opened anew
         for entry in (int(self.index.keys[key]), None):
@@ -172,6 +186,20 @@ class VideoReader:
                 return
             self.close()
         raise self._damaged(start, "FFmpeg gave no such frame")
+
+    def _read_suspect(self, start: int, count: int, stacks: list[PlaneStack]) -> None:
+        """Once more, with other marks in the decoder's buffers."""
+        try:
+            container, stream = self._opened()
+            container.seek(int(self.index.keys[0]), stream=stream, backward=True)
+            self._undecoded.change_mark(stream.codec_context, container.demux(stream))
+            for back in (0, 1):
+                self._read_seeking(start, count, stacks, back)
+        except (Suspect, av.error.FFmpegError):
+            raise self._damaged(start, "FFmpeg left a part of it, or of a frame before it, undecoded") from None
+        finally:
+            self.close()
+            self._undecoded = Undecoded()
 
     def _try_from(self, key: int | None, wanted: dict[int, int], start: int, stacks: list[PlaneStack],
                   entry: int | None = None) -> bool:
@@ -205,6 +233,8 @@ class VideoReader:
             if began is not None:
                 # Frames shown later may have been referred to already: their flags count, so take them out too.
                 self._take(context, None, first, began, wanted, missing, start, stacks, opening)
+            if self._undecoded is not None:
+                self._undecoded.release(context)
             return not missing and (key is None and entry is None or _is_entry(opening, context.name))
         except av.error.FFmpegError as error:
             raise self._damaged(start, reason(error)) from None
@@ -219,10 +249,14 @@ class VideoReader:
             raise self._damaged(self._number(time), reason(error)) from None
         for frame in frames:
             self._met_errors = self._met_errors or frame.is_corrupt
+            if self._undecoded is not None:
+                self._undecoded.hold(frame)
             if frame.pts is None or frame.pts < began:
                 continue
             if frame.is_corrupt:
                 raise self._damaged(self._number(frame.pts), "FFmpeg found errors and concealed them")
+            if self._undecoded is not None:
+                self._undecoded.check(frame)
             if frame.pts == began:
                 opening.append(frame.key_frame)
             if frame.pts in missing:

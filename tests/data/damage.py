@@ -8,6 +8,7 @@ import sys
 import time
 import zlib
 from collections import deque
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,10 +58,11 @@ class Sequential:
         """The keyframe before a frame."""
         return next((f for f in reversed(self.frames[: number + 1]) if f.key), Shown(None, 0, False, True, 0))
 
-    def tainted(self, number: int) -> bool:
-        """Whether the frame, or one decoded before it since its keyframe, is flagged or refused."""
+    def tainted(self, number: int, partial: Collection[int] = ()) -> bool:
+        """Whether the frame, or one decoded before it since its keyframe, is flagged, refused, or one of those at
+        the places `partial`."""
         frame, entry = self.frames[number], self.entry(number)
-        wrong = [(f.time, f.place) for f in self.frames if f.flagged] + self.failed
+        wrong = [(f.time, f.place) for f in self.frames if f.flagged or f.place in partial] + self.failed
         leading = lambda time: None not in (time, entry.time) and time < entry.time  # noqa: E731
         return frame.flagged or any(entry.place <= p <= frame.place and not leading(t) for t, p in wrong)
 
@@ -144,11 +146,10 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     good: returned and equal. repaired: returned, equal to the undamaged video where the sequential decode is not
     (what it carried over from before the keyframe is damaged). wrong: returned and equal to neither. concealed:
     returned though flagged. tainted: returned though a frame since its keyframe is flagged, and not equal to the
-    undamaged one. needless: refused
-    though nothing since its keyframe is flagged. silent: of all returned, those where two sequential decodes differ:
-    FFmpeg decoded in part, without a flag, and left what its buffers held. undefined: such a frame, and not equal to
-    the first decode; or equal to a plain decode from its keyframe only; or not shown by the first at all. slow: more
-    than 10 s for the file.
+    undamaged one. needless: refused though nothing since its keyframe is flagged or differs between two sequential
+    decodes. silent: of all returned, those where two sequential decodes differ: FFmpeg decoded in part, without a
+    flag, and left what its buffers held. undefined: such a frame, and not equal to the first decode; or equal to a
+    plain decode from its keyframe only; or not shown by the first at all. slow: more than 10 s for the file.
     """
     counts, began = dict.fromkeys(NAMES, 0), time.monotonic()
     try:
@@ -158,6 +159,8 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
         return counts
     expected, other = decode_all(path), decode_all(path, stale=True)
     numbers, others, wholes = expected.by_time(), other.by_time(), original.by_time()
+    seen = {(f.place, f.check) for f in other.frames}
+    partial = {f.place for f in expected.frames if (f.place, f.check) not in seen}
     for number in range(len(reader)):
         shown = number if reader.index.counted else numbers.get(int(reader.index.pts[number]))
         frame = expected.frames[shown] if shown is not None else None
@@ -166,7 +169,7 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
             got = checksum(reader.read(number, 1, out="yuv"), 0)
         except DcvcError:
             counts["refused"] += 1
-            counts["needless"] += not tainted
+            counts["needless"] += not (tainted or expected.tainted(shown, partial))
             continue
         if frame is None:
             counts["undefined"] += 1

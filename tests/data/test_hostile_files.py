@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import damage
 import numpy as np
 import pytest
 
 from dcvc.data import VideoReader
+from dcvc.data.undecoded import Undecoded
 from dcvc.errors import ReadError
 
 DAMAGED = ["h264_open.mp4", "h264_open.mkv", "h264_open.ts", "hevc_open.mp4", "vp9.webm", "av1.mp4"]
@@ -34,6 +36,60 @@ def test_random_damage(videos, tmp_path, name):
     result = run_judge(videos[name][0], "flip", 0, 25, tmp_path)
     assert_sound(result)
     assert result["tainted"] == 0 or name.endswith(".ts"), result  # times that repeat are ambiguous there
+    if name.startswith("hevc"):
+        assert result["silent"] == result["undefined"] == 0, result
+
+
+SPOILED = (10, 24, 111, 130, 143, 181, 183, 192, 208)  # copies in which slices end early, and FFmpeg says nothing
+
+
+def test_frames_that_ffmpeg_leaves_undecoded_in_part_are_refused(videos, tmp_path, monkeypatch):
+    path, original = videos["hevc_open.mp4"][0], damage.decode_all(videos["hevc_open.mp4"][0])
+
+    def judged() -> list[dict]:
+        found = []
+        for number in SPOILED:
+            copy = tmp_path / f"{number}.mp4"
+            copy.write_bytes(damage.damaged_copy(path.read_bytes(), "flip", number))
+            found.append(damage.judge(copy, original))
+        return found
+
+    result = judged()
+    assert all(counts["silent"] == counts["undefined"] == counts["wrong"] == 0 for counts in result), result
+    monkeypatch.setattr(Undecoded, "check", lambda self, frame: None)
+    assert sum(counts["silent"] for counts in judged()) > 20
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray", "gbrp"])
+def test_pictures_of_the_very_colours_of_the_marks_are_no_false_alarm(tmp_path, pix_fmt, monkeypatch):
+    """Areas where all planes are zero, grey or full, as undecoded ones are."""
+    suspected, look_again = [], VideoReader._read_suspect
+    monkeypatch.setattr(VideoReader, "_read_suspect", lambda *a: suspected.append(a[1]) or look_again(*a))
+    planes = np.random.default_rng(0).integers(0, 256, (30, 3, 96, 96), dtype=np.uint8)
+    planes[:, :, :40, :] = np.array([0, 128, 255, 0], np.uint8).repeat(24)
+    path = tmp_path / "marks.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx265", rate=25)
+        stream.height, stream.width, stream.pix_fmt, stream.thread_count = 96, 96, pix_fmt, 1
+        stream.options = {"preset": "ultrafast", "x265-params": "lossless=1:keyint=8:min-keyint=8:open-gop=1:bframes=2:"
+                          "pools=1:frame-threads=1:log-level=none"}
+        for t, samples in enumerate(planes):
+            frame = av.VideoFrame(96, 96, pix_fmt)
+            for plane, source in zip(frame.planes, samples, strict=False):
+                wide = source[: plane.height, : plane.width].astype(np.uint16 if "10" in pix_fmt else np.uint8)
+                wide = wide * 4 + wide // 64 if "10" in pix_fmt else wide
+                room = np.frombuffer(plane, wide.dtype).reshape(plane.height, -1)
+                room[:, : plane.width] = wide
+            frame.pts = t
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    expected = damage.decode_all(path)
+    reader = VideoReader(path)
+    assert len(reader) == 30
+    for number, frame in enumerate(expected.frames):
+        assert damage.checksum(reader.read(number, 1, out="yuv"), 0) == frame.check
+    assert sum(1 for _ in reader) == 30
+    assert bool(suspected) == pix_fmt.startswith("yuv")
 
 
 @pytest.mark.parametrize("name", [*DAMAGED, "h264_header_first.mp4", "fragmented.mp4", "mpeg4_b.avi"])
@@ -61,7 +117,6 @@ def test_five_hundred_damaged_copies(videos, tmp_path, name):
 def test_files_that_are_no_video(videos, tmp_path, kind):
     path = tmp_path / f"{kind}.mp4"
     if kind == "audio":
-        av = pytest.importorskip("av")
         with av.open(str(path), "w") as out:
             stream = out.add_stream("aac", rate=8000)
             sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
