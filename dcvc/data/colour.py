@@ -4,8 +4,10 @@ Formulas: ITU-R BT.601-7 s. 2.5, BT.709-6 s. 3, BT.2020-2 table 4 (non-constant 
 The chroma part of the matrix is applied before upsampling (both are linear), so that one upsampling serves R, G and B.
 """
 
+import functools
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -78,11 +80,11 @@ def to_rgb(
         return to_rgb(wide, u, v, colour, origin, chroma_origin)[..., :width].contiguous()
     rgb = torch.empty(count, 3, height, width, dtype=torch.uint8, device=y.device)
     chunk = max(1, CHUNK // (height * width)) if y.device.type == "cpu" else max(1, count)
-    work = None
+    steps = (1 << shift for shift in colour.subsampling)
+    top, left = (first - step * chroma for first, chroma, step in zip(origin, chroma_origin, steps, strict=True))
     for t in range(0, count, chunk):
         part = slice(t, t + chunk)
-        if work is None or work.frames != len(y[part]):
-            work = _Conversion(y[part], u[part], colour, origin, chroma_origin)
+        work = _scratch.conversion(y[part].shape, u.shape[-2:], colour, (top, left), y.device)
         work.run(y[part].contiguous(), u[part], v[part], rgb[part])
     return rgb
 
@@ -92,22 +94,34 @@ CHUNK = 150_000  # pixels converted at a time: their intermediate values stay in
 
 class _Scratch(threading.local):
     """Memory for intermediate values, kept between calls (one piece per thread): fresh memory from the system costs
-    more than the arithmetic."""
+    more than the arithmetic. Conversions of one kind share it, one after another."""
 
-    LIMIT = 64 << 20
+    LIMIT, KINDS = 64 << 20, 64
 
     def __init__(self) -> None:
-        self._memory, self._used = torch.empty(0, dtype=torch.uint8), 0
+        self._memory, self.used = torch.empty(0, dtype=torch.uint8), 0
+        self._conversions: dict[tuple, _Conversion] = {}
 
-    def reset(self, needed: int) -> None:
-        self._used = 0
-        if len(self._memory) < needed:
-            self._memory = torch.empty(needed, dtype=torch.uint8)
+    def conversion(self, shape: torch.Size, small: torch.Size, colour: Colour, corner: tuple[int, int],
+                   device: torch.device) -> "_Conversion":
+        """shape: of y; small: height and width of u and v; corner: of y in luma samples from the corner of u and v."""
+        if device.type != "cpu":
+            return _Conversion(shape, small, colour, corner, device, functools.partial(torch.empty, device=device))
+        key = shape, small, colour, corner
+        if key not in self._conversions:
+            needed = min(self.LIMIT, 64 * shape[0] * (shape[1] + 8) * (shape[2] + 8))
+            if len(self._memory) < needed or len(self._conversions) == self.KINDS:
+                self._conversions.clear()
+            if len(self._memory) < needed:
+                self._memory = torch.empty(needed, dtype=torch.uint8)
+            self.used = 0
+            self._conversions[key] = _Conversion(shape, small, colour, corner, device, self.take)
+        return self._conversions[key]
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         size = math.prod(shape) * dtype.itemsize
-        first, self._used = self._used, self._used + size + -size % 64
-        if self._used > min(len(self._memory), self.LIMIT):
+        first, self.used = self.used, self.used + size + -size % 64
+        if self.used > len(self._memory):
             return torch.empty(shape, dtype=dtype)
         return self._memory[first: first + size].view(dtype).view(shape)
 
@@ -129,13 +143,15 @@ class _Conversion:
     by integer weights whose products add up to _UNIT / unit.
     """
 
-    def __init__(self, y: Tensor, u: Tensor, colour: Colour, origin, chroma_origin) -> None:
-        self.frames, height, width = y.shape
-        self.colour, device = colour, y.device
+    def __init__(self, shape: torch.Size, small: torch.Size, colour: Colour, corner: tuple[int, int],
+                 device: torch.device, take: Callable[..., Tensor]) -> None:
+        """take: gives memory for (shape, dtype)."""
+        self.frames, height, width = shape
+        self.colour = colour
         vertical, horizontal = SITINGS[colour.siting]
         down, across = colour.subsampling
-        rows_total, self.rows = _taps(origin[0], chroma_origin[0], down, vertical)
-        columns_total, self.columns = _taps(origin[1], chroma_origin[1], across, horizontal)
+        rows_total, self.rows = _taps(corner[0], down, vertical)
+        columns_total, self.columns = _taps(corner[1], across, horizontal)
         luma_gain, cb, cr, black, neutral = colour.coefficients()
         whole = max(_UNIT, 4 * rows_total * columns_total)
         self.unit_bits, kind = whole.bit_length() - 1, torch.int16 if whole == _UNIT else torch.int32
@@ -145,29 +161,21 @@ class _Conversion:
         self.gain_bits = 2 if kind == torch.int16 and colour.depth == 8 else 8
         self.gain = round(luma_gain * whole * (1 << self.gain_bits))
         shift = unit * (luma_gain * (self.middle - black) + 0.5)  # 0.5: the last shift rounds to nearest
-        self.matrix = torch.tensor([cb, cr], device=device).T * unit
-        self.constant = (shift - neutral * self.matrix.sum(1, keepdim=True)).expand(3, 1)
-        size = u.shape[-2:]
+        self.cb, self.cr = ([gain * unit for gain in gains] for gains in (cb, cr))
+        self.constants = [torch.tensor(shift - neutral * (b + r), dtype=torch.float32, device=device)
+                          for b, r in zip(self.cb, self.cr, strict=True)]
         before, after = zip(*(_padding(taps, total, found) for taps, total, found in zip(
-            (self.rows, self.columns), (height, width), size, strict=True)), strict=True)
-        self.before, self.after = before, after
-
-        if device.type == "cpu":
-            _scratch.reset(min(_Scratch.LIMIT, 64 * self.frames * (height + 8) * (width + 8)))
-
-        def buffer(*shape: int, dtype=kind, frames=self.frames) -> Tensor:
-            shape = (frames, *shape) if frames else shape
-            return _scratch.take(shape, dtype) if device.type == "cpu" else torch.empty(shape, dtype=dtype,
-                                                                                       device=device)
-
-        self.samples = buffer(2, self.frames * size[0] * size[1], dtype=torch.float32, frames=0)
-        self.shares = buffer(3, self.samples.shape[1], dtype=torch.float32, frames=0)
-        padded = [b + s + a for b, s, a in zip(before, size, after, strict=True)]
-        self.chroma = buffer(3, *padded)
-        self.tall = buffer(3, height, padded[1]) if down else self.chroma[:, :, self.rows[0][0]:][:, :, :height]
-        self.luma = [buffer(1, height, width // len(self.columns),
-                            dtype=kind if colour.depth == 8 else torch.int32) for _ in self.columns]
-        self.sums = [buffer(3, height, width // len(self.columns)) for _ in self.columns]
+            (self.rows, self.columns), (height, width), small, strict=True)), strict=True)
+        self.before, padded = before, [b + s + a for b, s, a in zip(before, small, after, strict=True)]
+        frames, wide = self.frames, width // len(self.columns)
+        self.chroma = take((frames, 3, *padded), dtype=kind)
+        self.tall = take((frames, 3, height, padded[1]), dtype=kind) if down else \
+            self.chroma[:, :, self.rows[0][0]:][:, :, :height]
+        self.luma = [take((frames, 1, height, wide), dtype=kind if colour.depth == 8 else torch.int32)
+                     for _ in self.columns]
+        self.samples = [take((frames, *small), dtype=torch.float32) for _ in "uv"]
+        self.share = take((frames, *small), dtype=torch.float32)
+        self.sums = [take((frames, 3, height, wide), dtype=kind) for _ in self.columns]
 
     def run(self, y: Tensor, u: Tensor, v: Tensor, rgb: Tensor) -> None:
         self._spread_luma(y)
@@ -207,12 +215,14 @@ class _Conversion:
     def _spread_chroma(self, u: Tensor, v: Tensor) -> None:
         """Chroma's part of R, G and B at chroma's resolution, the borders repeated outwards where taps reach there."""
         for samples, plane in zip(self.samples, (u, v), strict=True):
-            samples.view(plane.shape).copy_(plane)
-        torch.addmm(self.constant, self.matrix, self.samples, out=self.shares).round_()
+            samples.copy_(plane)
         (top, left), (rows, columns) = self.before, u.shape[-2:]
         bottom, right = top + rows, left + columns
-        shares = self.shares.view(3, self.frames, rows, columns).transpose(0, 1)
-        self.chroma[:, :, top:bottom, left:right].copy_(shares)
+        for channel, (constant, cb, cr) in enumerate(zip(self.constants, self.cb, self.cr, strict=True)):
+            share, scaled = constant, [(gain, x) for gain, x in zip((cb, cr), self.samples, strict=True) if gain]
+            for gain, x in scaled:
+                share = torch.add(share, x, alpha=gain, out=self.share)
+            self.chroma[:, channel, top:bottom, left:right].copy_(share.round_())
         for axis, first, last in ((2, top, bottom), (3, left, right)):
             if first:
                 self.chroma.narrow(axis, 0, first).copy_(self.chroma.narrow(axis, first, 1))
@@ -224,12 +234,13 @@ class _Conversion:
 Tap = tuple[int, int, int]  # chroma sample of the first luma sample of a phase, its weight, the next one's weight
 
 
-def _taps(first: int, chroma_first: int, shift: int, siting: float) -> tuple[int, list[Tap]]:
-    """Linear interpolation of chroma at luma samples first, first+1 ... of one axis: the sum of the integer weights,
-    and for each phase (luma sample i belongs to phase i modulo 2^shift) its taps, counted from u's first sample."""
+def _taps(first: int, shift: int, siting: float) -> tuple[int, list[Tap]]:
+    """Linear interpolation of chroma at luma samples first, first+1 ... of one axis, counted from where u's first
+    block begins: the sum of the integer weights, and for each phase (luma sample i belongs to phase i modulo 2^shift)
+    its taps, counted from u's first sample."""
     step = 1 << shift
     offset = siting * (step - 1)
-    positions = [(first + i - offset) / step - chroma_first for i in range(step)]
+    positions = [(first + i - offset) / step for i in range(step)]
     total = 1
     while any((position * total) % 1 for position in positions):
         total *= 2
