@@ -88,6 +88,9 @@ def _temporal_prior(n: int, m: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+LATENT_GAIN = 4.0       # of y and mv_y before training, over latents of a deviation near one
+
+
 class DCVC(nn.Module):
     """The P-frame codec. Frames are float RGB (B, 3, H, W) in [0, 1] of any size; padding to 64 happens inside.
 
@@ -143,12 +146,24 @@ class DCVC(nn.Module):
             for module in decoder.modules():         # inverse GDN amplifies; four in a row would explode
                 if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                     module.weight.mul_(0.4)
+        self._raise_latents(LATENT_GAIN)
         self._pass_reference()
-        # The predicted scales begin near 1, where both likelihoods have useful gradients.
+        # The predicted scales begin near the latents' own, where both likelihoods have useful gradients.
         for network in (self.entropy_parameters, self.entropy_parameters_mv):
             half = network[-1].out_channels // 2
             scales = slice(half, None) if self.config.parameter_order == "mean_scale" else slice(half)
-            network[-1].bias[scales] = 1.0
+            network[-1].bias[scales] = LATENT_GAIN
+
+    def _raise_latents(self, gain: float) -> None:
+        """Begin with y well above the step it is rounded to, all else equal. Random latents harm the prediction, so
+        training first shrinks them; where all are rounded to zero, nothing would make them useful again."""
+        for encoder, readers in ((self.contextualEncoder, (self.contextualDecoder_part1, self.priorEncoder)),
+                                 (self.mvEncoder, (self.mvDecoder_part1, self.mvpriorEncoder))):
+            encoder[-1].weight.mul_(gain)
+            for reader in readers:
+                next(m for m in reader.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))).weight.div_(gain)
+        for context in (self.auto_regressive, self.auto_regressive_mv):
+            context.weight.div_(gain)
 
     def _pass_reference(self) -> None:
         """Let channels 0-2 of the context carry RGB from the reference to x_hat: training starts from copying it."""
