@@ -23,12 +23,26 @@ from dcvc.recipes import Stage, schedule_table, stage
 
 LAMBDA = 3072.0
 INTRA_PERIOD = 8
-STAGES: tuple[Stage, ...] = tuple(
-    stage(number, gop_size=gop, learning_rate=1e-3, epochs=1_000_000, max_steps=steps, cascaded=cascaded)
-    for number, gop, steps, cascaded in (
-        (1, 2, 150, False), (2, 2, 100, False), (3, 2, 150, False), (4, 2, 100, False), (4, 3, 200, True),
-        (4, 5, 450, True))
-)
+CLIPS = 24
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A stage, with the side of its crops in pixels and how many a step takes."""
+
+    stage: Stage
+    crop_size: int = 64
+    batch_size: int = 2
+
+
+def _lesson(number: int, gop: int, steps: int, **crops: int) -> Lesson:
+    return Lesson(stage(number, gop_size=gop, learning_rate=1e-3, epochs=1_000_000, max_steps=steps,
+                        cascaded=gop > 2), **crops)
+
+
+# The last one sees latents of more than borders: after small crops alone the context model fails on whole frames.
+LESSONS = (_lesson(1, 2, 150), _lesson(2, 2, 150), _lesson(3, 2, 100), _lesson(4, 2, 100), _lesson(4, 3, 150),
+           _lesson(4, 5, 300), _lesson(4, 7, 90, crop_size=128, batch_size=1))
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ def _clips(demo: Demo) -> tuple[list[str], str]:
     clips.mkdir(parents=True, exist_ok=True)
     if not demo.videos:
         demo.tell("1/4 writing synthetic clips: dead leaves that pan, zoom, turn and hide each other")
-        write_synthetic_clips(clips / "train", count=12, frames=24, seed=demo.seed, progress=not demo.quiet)
+        write_synthetic_clips(clips / "train", count=CLIPS, frames=24, seed=demo.seed, progress=not demo.quiet)
         write_synthetic_clips(clips / "val", count=3, frames=16, seed=demo.seed + 1, progress=not demo.quiet)
         return [str(clips / "train")], str(clips / "val")
     demo.tell("1/4 taking your videos")
@@ -104,13 +118,15 @@ def _train_intra(demo: Demo, train: list[str]) -> IntraConfig:
 def _train_stages(demo: Demo, train: list[str], val: str, intra: IntraConfig) -> None:
     from dcvc.train import Job, train_stage
 
-    demo.tell("3/4 training the P-frame codec through its stages\n" + schedule_table(STAGES))
+    table = schedule_table(tuple(lesson.stage for lesson in LESSONS))
+    demo.tell(f"3/4 training the P-frame codec through its stages\n{table}")
     smallest = min(min(VideoReader(file).size) for source in train for file in list_videos(source)[:1])
-    data = DataConfig(True, tuple(train), val, crop_size=min(64, smallest // 2 * 2), batch_size=2, num_workers=1)
     config = TrainConfig(lambda_value=LAMBDA, seed=demo.seed, use_ema=True, ema_decay=0.98, eval_freq=1_000_000,
                          eval_max_frames=INTRA_PERIOD, eval_intra_period=INTRA_PERIOD)
-    for item in STAGES:
-        train_stage(Job(item, data, intra, config, demo.folder / "run", inter=MODEL_SIZES["tiny"],
+    for lesson in LESSONS:
+        data = DataConfig(True, tuple(train), val, crop_size=min(lesson.crop_size, smallest // 2 * 2),
+                          batch_size=lesson.batch_size, num_workers=1)
+        train_stage(Job(lesson.stage, data, intra, config, demo.folder / "run", inter=MODEL_SIZES["tiny"],
                         device=demo.device, quiet=demo.quiet))
 
 

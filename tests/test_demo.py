@@ -15,7 +15,10 @@ from dcvc.intra.vqgan import training
 @pytest.fixture
 def short(monkeypatch):
     """Two steps of everything."""
-    monkeypatch.setattr(demo, "STAGES", tuple(dataclasses.replace(stage, max_steps=2) for stage in demo.STAGES[:4]))
+    monkeypatch.setattr(demo, "LESSONS", tuple(
+        dataclasses.replace(lesson, stage=dataclasses.replace(lesson.stage, max_steps=2)) for lesson in
+        demo.LESSONS[:4]))
+    monkeypatch.setattr(demo, "CLIPS", 3)
     presets = {"demo": dataclasses.replace(training.VQGAN_PRESETS["demo"], steps=3, batch_size=2)}
     monkeypatch.setattr(training, "VQGAN_PRESETS", presets)
 
