@@ -11,6 +11,7 @@ computed together, nor on threads or processors. Raster order and wavefront agre
 import contextlib
 import functools
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -138,8 +139,27 @@ def computing_threads(count: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if before != count:
+        if before != torch.get_num_threads():
             torch.set_num_threads(before)
+
+
+class _Patience:
+    """Two threads compute a diagonal faster than one, unless the machine is busy: then they wait for each other many
+    times as long. Who has waited three times goes on with one thread; the results are the same."""
+
+    WAIT, EACH = 2e-3, 5e-5         # seconds, once and per position: several times what one thread needs
+
+    def __init__(self) -> None:
+        self.left = 3
+
+    @contextlib.contextmanager
+    def watching(self, positions: int) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        if self.left and time.perf_counter() - began > self.WAIT + self.EACH * positions:
+            self.left -= 1
+            if not self.left:
+                torch.set_num_threads(1)
 
 
 class _ExactLinear:
@@ -207,8 +227,7 @@ class ContextModel:
         ordered = prior.to(self.device).flatten(1).t().contiguous()[order.positions.to(self.device)]
         base = self.from_prior(to_grid(ordered))
         results = [base.new_empty(height * width, self.channels) for _ in range(3)]
-        # The steps are too short to be shared out: several threads would wait for each other most of the time.
-        with torch.inference_mode(), computing_threads(1):
+        with torch.inference_mode(), computing_threads(min(2, torch.get_num_threads())):
             self._visit(width, order, base, results, step)
         return Coded(*results, order, (self.channels, height, width))
 
@@ -221,12 +240,13 @@ class ContextModel:
         buffers = self.buffers(max(order.lengths))
         parts = zip(order.lengths, order.corners, base.split(order.lengths),
                     *(result.split(order.lengths) for result in results), strict=True)
-        start = 0
+        start, patience = 0, _Patience()
         for n, (row, column), prior, symbols, scales, values in parts:
             place, start = slice(start, start + n), start + n
             taps = [known.as_strided((n, count * channels), (stride, 1), ((row + down) * pitch + column) * channels)
                     for down, count in TAPS]
-            mean, scale = self.parameters(taps, prior, [buffer[:n] for buffer in buffers])
+            with patience.watching(n):
+                mean, scale = self.parameters(taps, prior, [buffer[:n] for buffer in buffers])
             scales.copy_(scale)
             symbols.copy_(step(place, mean, scales))
             torch.add(mean, symbols, alpha=UNIT, out=values)
