@@ -21,7 +21,7 @@ from dcvc.figures import draw_curves, draw_frames
 from dcvc.files import write_text
 from dcvc.recipes import Stage, schedule_table, stage
 
-LAMBDA = 3072.0
+LAMBDA = 2560.0
 INTRA_PERIOD = 8
 CLIPS = 24
 

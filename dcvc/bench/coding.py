@@ -14,7 +14,6 @@ from dcvc.entropy.coder import SymbolDecoder, SymbolEncoder
 from dcvc.entropy.tables import conditional_tables
 from dcvc.entropy.wavefront import LIMIT, UNIT, ContextModel, coding_order, scale_levels, to_grid
 from dcvc.inter import DCVC
-from dcvc.inter.dcvc import LATENT_GAIN
 
 
 class _Latent:
@@ -100,7 +99,6 @@ def _model(config: DCVCConfig | None) -> DCVC:
     with torch.no_grad():
         for network in (model.entropy_parameters, model.entropy_parameters_mv):
             network[-1].weight.mul_(10)
-            network[-1].bias.div_(LATENT_GAIN)
     return model
 
 

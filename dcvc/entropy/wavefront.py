@@ -143,7 +143,7 @@ def computing_threads(count: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-class _Patience:
+class Patience:
     """Two threads compute a diagonal faster than one, unless the machine is busy: then they wait for each other many
     times as long. Who has waited three times goes on with one thread; the results are the same."""
 
@@ -240,7 +240,7 @@ class ContextModel:
         buffers = self.buffers(max(order.lengths))
         parts = zip(order.lengths, order.corners, base.split(order.lengths),
                     *(result.split(order.lengths) for result in results), strict=True)
-        start, patience = 0, _Patience()
+        start, patience = 0, Patience()
         for n, (row, column), prior, symbols, scales, values in parts:
             place, start = slice(start, start + n), start + n
             taps = [known.as_strided((n, count * channels), (stride, 1), ((row + down) * pitch + column) * channels)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dcvc.entropy import wavefront
 from dcvc.entropy.conditional import MaskedConv2d, parameter_network
 from dcvc.entropy.wavefront import ContextModel, coding_order, scale_levels, scale_thresholds
 
@@ -158,3 +159,23 @@ def test_the_same_bits_with_any_number_of_threads():
         torch.set_num_threads(before)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
+
+
+def test_waiting_threads_are_given_up_and_come_back_afterwards(monkeypatch):
+    model = ContextModel(*networks(8), "laplace", "mean_scale")
+    y, prior = 3 * torch.randn(8, 6, 7), torch.randn(16, 6, 7)
+    expected, before, used = model.quantise(y, prior), torch.get_num_threads(), []
+
+    def step(place, mean, scale):
+        used.append(torch.get_num_threads())
+        return expected.symbols[place]
+
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setattr(wavefront.Patience, "WAIT", -1.0)
+        assert torch.equal(model.run(prior, step).y_hat, expected.y_hat)
+        assert used[:2] == [2, 2]
+        assert set(used[2:]) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

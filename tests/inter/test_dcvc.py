@@ -97,6 +97,21 @@ def test_first_prediction_is_close_to_the_reference():
     assert (output.x_hat - reference).square().mean() < 0.1
 
 
+def test_training_begins_with_latents_that_survive_rounding(tiny):
+    """Rounded to zero throughout they would stay silent; the decoder must not see their gain."""
+    seen = {}
+    model = DCVC(dataclasses.replace(tiny, channels=24, latent_channels=32, motion_channels=32))
+    for name, encoder, decoder in (("y", model.contextualEncoder, model.contextualDecoder_part1),
+                                   ("mv_y", model.mvEncoder, model.mvDecoder_part1)):
+        encoder.register_forward_hook(lambda *a, name=name: seen.update({name: a[2]}))
+        decoder.register_forward_hook(lambda *a, name=name: seen.update({f"from {name}": a[2]}))
+    with torch.no_grad():
+        model(*frames(64, 96))
+    for name in ("y", "mv_y"):
+        assert (torch.round(seen[name]) != 0).float().mean() > 0.6, name
+        assert seen[f"from {name}"].std() < 3, name
+
+
 def test_bad_input(tiny):
     model = DCVC(tiny).eval()
     reference, current = frames(64, 64)
