@@ -108,15 +108,19 @@ class _Scratch(threading.local):
         if device.type != "cpu":
             return _Conversion(shape, small, colour, corner, device, functools.partial(torch.empty, device=device))
         key = shape, small, colour, corner
-        if key not in self._conversions:
-            needed = min(self.LIMIT, 64 * shape[0] * (shape[1] + 8) * (shape[2] + 8))
-            if len(self._memory) < needed or len(self._conversions) == self.KINDS:
+        found = self._conversions.get(key)
+        if found is None:
+            needed = 64 * shape[0] * (shape[1] + 8) * (shape[2] + 8)
+            if len(self._memory) < min(needed, self.LIMIT):
                 self._conversions.clear()
-            if len(self._memory) < needed:
-                self._memory = torch.empty(needed, dtype=torch.uint8)
+                self._memory = torch.empty(min(needed, self.LIMIT), dtype=torch.uint8)
             self.used = 0
-            self._conversions[key] = _Conversion(shape, small, colour, corner, device, self.take)
-        return self._conversions[key]
+            found = _Conversion(shape, small, colour, corner, device, self.take)
+            if needed <= self.LIMIT:            # larger ones have memory of their own besides
+                if len(self._conversions) == self.KINDS:
+                    self._conversions.clear()
+                self._conversions[key] = found
+        return found
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         size = math.prod(shape) * dtype.itemsize
