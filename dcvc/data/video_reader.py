@@ -213,21 +213,24 @@ class VideoReader:
         try:
             if key is not None:
                 container.seek(key, stream=stream, backward=True)
-            skipping = self._skip and context.name in _SKIPS_EXACTLY
+            can_skip, skipping = self._skip and context.name in _SKIPS_EXACTLY, None
             for packet in container.demux(stream):
-                if packet.size == 0 or packet.pts is None:
+                time = packet.pts
+                if packet.size == 0 or time is None:
                     continue
                 if began is None:
                     if not packet.is_keyframe:
                         continue
-                    if packet.pts > first:
+                    if time > first:
                         return False
-                    began = packet.pts
-                if packet.is_corrupt and packet.pts >= began:
-                    raise self._damaged(self._number(packet.pts), "its packet is cut short")
-                context.skip_frame = "NONREF" if skipping and packet.pts < first else "DEFAULT"
-                self._take(context, packet, packet.pts, began, wanted, missing, start, stacks, opening)
-                waiting.discard(packet.pts)
+                    began = time
+                if packet.is_corrupt and time >= began:
+                    raise self._damaged(self._number(time), "its packet is cut short")
+                if can_skip and skipping is not (time < first):
+                    skipping = time < first
+                    context.skip_frame = "NONREF" if skipping else "DEFAULT"
+                self._take(context, packet, time, began, wanted, missing, start, stacks, opening)
+                waiting.discard(time)
                 if not waiting:
                     break
             if began is not None:
