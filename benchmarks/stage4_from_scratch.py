@@ -17,7 +17,7 @@ from dcvc.files import write_text
 from dcvc.losses import stage_objective
 from dcvc.train import Trainer
 
-FLAGS = ("--use_video_dataset --stage 4 --gop_size 2 --model_size small --batch_size 4 --crop_size 128 --epochs 100000 "
+FLAGS = ("--use_video_dataset --stage 4 --gop_size 3 --model_size small --batch_size 2 --crop_size 128 --epochs 100000 "
          "--eval_freq 100000 --seed 0 --i_frame_model_name bmshj2018-hyperprior --i_frame_quality 3 "
          "--no-i_frame_pretrained --eval_max_frames 4 --num_workers 1").split()
 
