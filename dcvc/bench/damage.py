@@ -27,6 +27,7 @@ from dcvc.config import DCVCConfig
 from dcvc.errors import BitstreamError
 from dcvc.frame import FrameOutput
 from dcvc.inter import DCVC
+from dcvc.inter.dcvc import LATENT_GAIN
 from dcvc.video_output import open_output, write_frames
 
 LIMIT_SECONDS = 5.0
@@ -59,8 +60,13 @@ class DeflatedIntra(nn.Module):
 
 
 def tiny_codec(seed: int = 0) -> VideoCodec:
+    """Untrained, with latents within their tables as after training: few symbols, whose damage stays decodable."""
     torch.manual_seed(seed)
-    return VideoCodec(DCVC(TINY), DeflatedIntra(), "vqgan")
+    model = DCVC(TINY)
+    with torch.no_grad():
+        for encoder in (model.contextualEncoder, model.mvEncoder):
+            encoder[-1].weight.div_(LATENT_GAIN)
+    return VideoCodec(model, DeflatedIntra(), "vqgan")
 
 
 @dataclass(frozen=True)
