@@ -99,7 +99,7 @@ class _Scratch(threading.local):
     LIMIT, KINDS = 64 << 20, 64
 
     def __init__(self) -> None:
-        self._memory, self.used = torch.empty(0, dtype=torch.uint8), 0
+        self._memory, self._used = torch.empty(0, dtype=torch.uint8), 0
         self._conversions: dict[tuple, _Conversion] = {}
 
     def conversion(self, shape: torch.Size, small: torch.Size, colour: Colour, corner: tuple[int, int],
@@ -114,7 +114,7 @@ class _Scratch(threading.local):
             if len(self._memory) < min(needed, self.LIMIT):
                 self._conversions.clear()
                 self._memory = torch.empty(min(needed, self.LIMIT), dtype=torch.uint8)
-            self.used = 0
+            self._used = 0
             found = _Conversion(shape, small, colour, corner, device, self.take)
             if needed <= self.LIMIT:            # larger ones have memory of their own besides
                 if len(self._conversions) == self.KINDS:
@@ -124,8 +124,8 @@ class _Scratch(threading.local):
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         size = math.prod(shape) * dtype.itemsize
-        first, self.used = self.used, self.used + size + -size % 64
-        if self.used > len(self._memory):
+        first, self._used = self._used, self._used + size + -size % 64
+        if self._used > len(self._memory):
             return torch.empty(shape, dtype=dtype)
         return self._memory[first: first + size].view(dtype).view(shape)
 
@@ -151,7 +151,6 @@ class _Conversion:
                  device: torch.device, take: Callable[..., Tensor]) -> None:
         """take: gives memory for (shape, dtype)."""
         self.frames, height, width = shape
-        self.colour = colour
         vertical, horizontal = SITINGS[colour.siting]
         down, across = colour.subsampling
         rows_total, self.rows = _taps(corner[0], down, vertical)
