@@ -74,6 +74,8 @@ def to_rgb(
     if colour.monochrome:
         gain, _, _, black, _ = colour.coefficients()
         return _scaled(y[:, None], gain, 0.5 - gain * black).expand(-1, 3, -1, -1).contiguous()
+    if colour.subsampling == (0, 0):
+        return _by_product(y, u, v, colour)
     if width % (1 << colour.subsampling[1]):  # whole blocks are quicker
         more = -width % (1 << colour.subsampling[1])
         wide = torch.cat((y, y[:, :, -1:].expand(-1, -1, more)), 2)
@@ -135,6 +137,33 @@ _scratch = _Scratch()
 
 def _scaled(samples: Tensor, gain: float, offset: float) -> Tensor:
     return samples.float().mul_(gain).add_(offset).clamp_(0, 255.5).to(torch.uint8)
+
+
+PIECE = {"cpu": 1 << 15}  # pixels of one matrix product: fewer, and calls cost more; more, and memory does
+
+
+def _by_product(y: Tensor, u: Tensor, v: Tensor, colour: Colour) -> Tensor:
+    """Without subsampling a pixel is one product with a matrix. Its entries are multiples of a power of two, such that
+    float32 holds every partial sum exactly (up to 10 bits per sample): their order makes no difference."""
+    gain, cb, cr, black, neutral = colour.coefficients()
+    scale = 1 << max(14, colour.depth + 4)
+    matrix = torch.tensor([[gain] * 3, cb, cr, [0.5 - gain * black] * 3], dtype=torch.float64).mul_(scale).round_()
+    matrix[3] -= neutral * (matrix[1] + matrix[2])
+    matrix = (matrix.T / scale).to(y.device, torch.float32)
+    rgb = torch.empty(len(y), 3, *y.shape[1:], dtype=torch.uint8, device=y.device)
+    size = min(y[0].numel(), PIECE.get(y.device.type, 1 << 24))
+    samples = torch.ones(4, size, device=y.device)
+    sums, levels = torch.empty(3, size, device=y.device), torch.empty(3, size, dtype=torch.int16, device=y.device)
+    work = {n: (samples[:, :n].unbind(), samples[:, :n], sums[:, :n], levels[:, :n])
+            for n in (size, y[0].numel() % size)}
+    for *planes, target in zip(y.flatten(1), u.flatten(1), v.flatten(1), rgb.flatten(2), strict=True):
+        for *parts, out in zip(*(x.split(size, -1) for x in (*planes, target)), strict=True):
+            rows, samples, sums, levels = work[out.shape[1]]
+            for row, part in zip(rows, parts, strict=False):
+                row.copy_(part)
+            torch.mm(matrix, samples, out=sums)
+            out.copy_(levels.copy_(sums).clamp_(0, 255))  # from floats to int16 is quick, to bytes not
+    return rgb
 
 
 _UNIT = 32  # what one level counts in the sum of luma and chroma; the sum fits into 16 bits, illegal colours included

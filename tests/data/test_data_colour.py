@@ -67,3 +67,20 @@ def test_extremes_are_clipped_not_wrapped():
         planes = [torch.full((1, 1, 1), value, dtype=torch.uint8) for value in (u, v)]
         expected = reference(y[0].numpy(), planes[0][0].numpy(), planes[1][0].numpy(), colour)
         assert np.abs(to_rgb(y, *planes, colour)[0].numpy() - expected).max() <= 0.8
+
+
+@pytest.mark.parametrize("subsampling", [(0, 0), (1, 1), (0, 1)])
+def test_pictures_converted_in_several_pieces_equal_their_crops(subsampling):
+    rng = np.random.default_rng(6)
+    colour, (down, across) = Colour("bt709", False, 8, subsampling), subsampling
+    height, width = 212, 902                                   # two frames exceed what is converted at a time
+    y = torch.from_numpy(rng.integers(0, 256, (2, height, width), dtype=np.uint8))
+    u, v = torch.from_numpy(rng.integers(0, 256, (2, 2, height >> down, width >> across), dtype=np.uint8))
+    whole = to_rgb(y, u, v, colour)
+    assert np.abs(whole[1].numpy() - reference(y[1].numpy(), u[1].numpy(), v[1].numpy(), colour)).max() <= 0.8
+    top, left = 100, 40
+    small = [plane[:, (top >> down) - down: (top + 30 >> down) + down, left >> across: (left + 50 >> across) + across]
+             for plane in (u, v)]
+    crop = to_rgb(y[:, top: top + 30, left: left + 50], *small, colour, (top, left),
+                  ((top >> down) - down, left >> across))
+    assert torch.equal(crop, whole[:, :, top: top + 30, left: left + 50])
