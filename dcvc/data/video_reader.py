@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from dcvc.data.container import decoder_options, open_container, reason, video_stream
+from dcvc.data.decoding import Run, Sound
 from dcvc.data.file_index import FileIndex, index_file
 from dcvc.data.planes import Planes, PlaneStack, coded_crop, frame_format
 from dcvc.data.undecoded import Suspect, Undecoded
 from dcvc.errors import InputError, ReadError
 
-# Decoders that may leave out frames nobody refers to, and give the very same samples for all others.
-_SKIPS_EXACTLY = ("h264", "hevc")
+# Frames whose decoding a read must be likely to save before a decoder is kept going: about what that costs.
+_WORTH_KEEPING = 4
 
 
 class VideoReader:
@@ -24,7 +25,8 @@ class VideoReader:
     path: the file. index: its FileIndex, made now if not given. matrix ("bt601", "bt709", "bt2020"), full_range: used
     instead of the file's colour tags. threads: decoder threads (1 suits loader workers). skip_unreferenced: leave out
     frames before the wanted ones that no other refers to: the same samples, faster, but damage in those goes unseen
-    (on by itself for files that `dcvc index --verify` found whole).
+    (on by itself for files that `dcvc index --verify` found whole, and for what an earlier read decoded without error).
+    sound: where the latter is remembered, a dict that readers of the same file may share.
     Raises MissingError, ReadError (cannot open, cannot decode, damaged).
 
     `len(reader)`: number of frames. `reader.fps`: average frames per second. `reader.size`: (height, width) of the
@@ -32,15 +34,19 @@ class VideoReader:
     """
 
     def __init__(self, path: str | os.PathLike, *, index: FileIndex | None = None, matrix: str | None = None,
-                 full_range: bool | None = None, threads: int = 1, skip_unreferenced: bool = False) -> None:
+                 full_range: bool | None = None, threads: int = 1, skip_unreferenced: bool = False,
+                 sound: dict[int, int] | None = None) -> None:
         self.path = os.fspath(path)
         self.index = index if index is not None else index_file(self.path)
         self._options = {"matrix": matrix, "full_range": full_range, "threads": threads,
                          "skip_unreferenced": skip_unreferenced}
-        self._threads, self._skip = threads, skip_unreferenced or self.index.verified
+        self._threads = threads
         self._format, self.colour = frame_format(self.index, matrix, full_range)
+        self._sound = Sound(skip_unreferenced or self.index.verified, sound if sound is not None else {})
         self._container = self._stream = None
-        self._met_errors = False
+        self._run: Run | None = None        # the last read's, where a later one may go on with it
+        self._where = None, -1, 0           # its keyframe, its last frame, its packets
+        self._saved = 0.0                   # packets that going on would have saved a read, of late
         # H.264's decoder conceals and flags what is missing, VP9's and AV1's refuse it.
         self._undecoded = Undecoded() if self.index.codec == "hevc" else None
         self._process = 0
@@ -70,8 +76,7 @@ class VideoReader:
         """Close the file; a later read opens it again."""
         if self._container is not None:
             self._container.close()
-        self._container = self._stream = None
-        self._met_errors = False
+        self._container = self._stream = self._run = None
         if self._undecoded is not None:
             self._undecoded.forget()
 
@@ -107,9 +112,6 @@ class VideoReader:
                     self._read_seeking(start, count, stacks)
                 except Suspect:
                     self._read_suspect(start, count, stacks)
-                finally:
-                    if self._met_errors:
-                        self.close()  # FFmpeg's MPEG-4 decoder remembers errors beyond a seek
         return [stack.planes(self.index.orientation) for stack in stacks]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -177,6 +179,8 @@ class VideoReader:
         pts = self.index.pts[start: start + count]
         wanted = {int(time): position for position, time in enumerate(pts)}
         key = max(0, int(self.index.keys.searchsorted(pts[0], "right")) - 1 - back)
+        if self._goes_on(int(self.index.keys[key]), wanted, start, stacks):
+            return
         for entry in reversed(self.index.keys[max(0, key - 3): key + 1]):
             if self._try_from(int(entry), wanted, start, stacks):
                 return
@@ -186,6 +190,20 @@ class VideoReader:
                 return
             self.close()
         raise self._damaged(start, "FFmpeg gave no such frame")
+
+    def _goes_on(self, key: int, wanted: dict[int, int], start: int, stacks: list[PlaneStack]) -> bool:
+        """Whether the last read's run led to the wanted frames. Any trouble: False, and the usual way has to tell."""
+        run, self._run = self._run, None
+        began, last, sent = self._where
+        ahead = began == key and last < min(wanted)
+        self._saved += 0.25 * (sent * ahead - self._saved)
+        container = self._container
+        if run is None or not ahead or self._opened()[0] is not container:
+            return False
+        try:
+            return self._finish(run, wanted, start, stacks)
+        except ReadError:
+            return False
 
     def _read_suspect(self, start: int, count: int, stacks: list[PlaneStack]) -> None:
         """Once more, with other marks in the decoder's buffers."""
@@ -207,64 +225,33 @@ class VideoReader:
 
         entry: with key=None, the keyframe from which on errors count (None: all count)."""
         container, stream = self._opened()
-        context = stream.codec_context
-        first, missing, waiting = min(wanted), set(wanted), set(wanted)
-        began, opening = entry, []
         try:
             if key is not None:
                 container.seek(key, stream=stream, backward=True)
-            can_skip, skipping = self._skip and context.name in _SKIPS_EXACTLY, None
-            for packet in container.demux(stream):
-                time = packet.pts
-                if packet.size == 0 or time is None:
-                    continue
-                if began is None:
-                    if not packet.is_keyframe:
-                        continue
-                    if time > first:
-                        return False
-                    began = time
-                if packet.is_corrupt and time >= began:
-                    raise self._damaged(self._number(time), "its packet is cut short")
-                if can_skip and skipping is not (time < first):
-                    skipping = time < first
-                    context.skip_frame = "NONREF" if skipping else "DEFAULT"
-                self._take(context, packet, time, began, wanted, missing, start, stacks, opening)
-                waiting.discard(time)
-                if not waiting:
-                    break
-            if began is not None:
-                # Frames shown later may have been referred to already: their flags count, so take them out too.
-                self._take(context, None, first, began, wanted, missing, start, stacks, opening)
-            if self._undecoded is not None:
-                self._undecoded.release(context)
-            return not missing and (key is None and entry is None or _is_entry(opening, context.name))
         except av.error.FFmpegError as error:
             raise self._damaged(start, reason(error)) from None
+        run = Run(stream.codec_context, container.demux(stream), self._sound, self._undecoded,
+                  lambda time, why: self._damaged(self._number(time), why), entry)
+        return self._finish(run, wanted, start, stacks, key is not None, key is not None or entry is not None)
 
-    def _take(self, context, packet, time, began, wanted, missing, start, stacks, opening) -> None:
+    def _finish(self, run: Run, wanted: dict[int, int], start: int, stacks: list[PlaneStack], begins: bool = True,
+                check: bool = True) -> bool:
+        """begins: the run began at a keyframe, where others will. check: that the keyframe is one."""
+        go_on = begins and self._undecoded is None and self._saved > _WORTH_KEEPING
+        good = False
         try:
-            frames = context.decode(packet)
+            good = run.read(wanted, lambda place, frame: self._put(stacks, place, frame, start + place), go_on)
+            good = good and (not check or run.begins_with_keyframe())
         except av.error.FFmpegError as error:
-            self._met_errors = True
-            if time < began:
-                return  # a leading picture: its references lie before the keyframe we began at
-            raise self._damaged(self._number(time), reason(error)) from None
-        for frame in frames:
-            self._met_errors = self._met_errors or frame.is_corrupt
-            if self._undecoded is not None:
-                self._undecoded.hold(frame)
-            if frame.pts is None or frame.pts < began:
-                continue
-            if frame.is_corrupt:
-                raise self._damaged(self._number(frame.pts), "FFmpeg found errors and concealed them")
-            if self._undecoded is not None:
-                self._undecoded.check(frame)
-            if frame.pts == began:
-                opening.append(frame.key_frame)
-            if frame.pts in missing:
-                self._put(stacks, wanted[frame.pts], frame, start + wanted[frame.pts])
-                missing.discard(frame.pts)
+            raise self._damaged(start, reason(error)) from None
+        finally:
+            if run.met_errors:
+                self.close()  # FFmpeg's MPEG-4 decoder remembers errors beyond a seek
+            elif good and begins:
+                self._sound.found(run.began, run.checked)
+                self._where = run.began, run.last, run.sent
+                self._run = None if run.over else run
+        return good
 
     def _read_counting(self, start: int, count: int, stacks: list[PlaneStack]) -> None:
         """Decode from the start of the file, counting what comes out.
@@ -339,12 +326,6 @@ class VideoReader:
 
     def _damaged(self, number: int, why: str) -> ReadError:
         return ReadError(f"{self.path}: cannot decode frame {number} ({why})")
-
-
-def _is_entry(opening: list[bool], codec: str) -> bool:
-    """Whether the frame decoding began at is a keyframe to the decoder too: damage can make the container lie.
-    (An H.264 intra refresh shows nothing until it is complete.)"""
-    return all(opening) and (bool(opening) or codec == "h264")
 
 
 def _whole_packets(container, stream) -> Iterator[av.Packet]:

@@ -137,12 +137,14 @@ def checksum(planes, position: int) -> int:
 
 
 NAMES = ("good", "refused", "unopened", "wrong", "concealed", "tainted", "needless", "repaired", "undefined", "silent",
-         "slow")
+         "unsteady", "slow")
 
 
 def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     """Every frame read by itself, and judged by a sequential decode of the same damaged file.
 
+    They are read from the last to the first, which always seeks; then from the first to the last, where the reader
+    goes on from the frame before. unsteady: frames for which that made a difference.
     good: returned and equal. repaired: returned, equal to the undamaged video where the sequential decode is not
     (what it carried over from before the keyframe is damaged). wrong: returned and equal to neither. concealed:
     returned though flagged. tainted: returned though a frame since its keyframe is flagged, and not equal to the
@@ -161,13 +163,13 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     numbers, others, wholes = expected.by_time(), other.by_time(), original.by_time()
     seen = {(f.place, f.check) for f in other.frames}
     partial = {f.place for f in expected.frames if (f.place, f.check) not in seen}
-    for number in range(len(reader)):
+    found = [read_one(reader, number) for number in reversed(range(len(reader)))][::-1]
+    for number, got in enumerate(found):
+        counts["unsteady"] += read_one(reader, number) != got
         shown = number if reader.index.counted else numbers.get(int(reader.index.pts[number]))
         frame = expected.frames[shown] if shown is not None else None
         tainted = frame is None or expected.tainted(shown)
-        try:
-            got = checksum(reader.read(number, 1, out="yuv"), 0)
-        except DcvcError:
+        if got is None:
             counts["refused"] += 1
             counts["needless"] += not (tainted or expected.tainted(shown, partial))
             continue
@@ -191,6 +193,14 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     reader.close()
     counts["slow"] = int(time.monotonic() - began > 10)
     return counts
+
+
+def read_one(reader: VideoReader, number: int) -> int | None:
+    """Checksum of a frame; None where it is refused."""
+    try:
+        return checksum(reader.read(number, 1, out="yuv"), 0)
+    except DcvcError:
+        return None
 
 
 def sound_from_key(path: Path, expected: Sequential, number: int) -> bool:

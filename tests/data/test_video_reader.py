@@ -1,5 +1,6 @@
 """Every start of every kind of file gives exactly the frames of a sequential decode."""
 
+import functools
 import multiprocessing
 import os
 import pickle
@@ -8,9 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from damage import checksum
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sample_videos import luma, sequential
 
 from dcvc.data import VideoReader
+from dcvc.data.decoding import Run
 from dcvc.errors import InputError, MissingError, ReadError
 
 KINDS = [
@@ -65,6 +70,53 @@ def test_skipping_unreferenced_frames_changes_nothing(videos, name):
     plain, skipping = VideoReader(videos[name][0]), VideoReader(videos[name][0], skip_unreferenced=True)
     for start in range(0, 46, 3):
         assert torch.equal(plain.read(start, 2), skipping.read(start, 2))
+
+
+@pytest.mark.parametrize("name", [*KINDS, "h264_refresh.mp4"])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_was_read_before_makes_no_difference(videos, name, data):
+    path, count = videos[name]
+    walks = data.draw(st.lists(st.tuples(st.integers(0, count - 1), st.integers(1, 4), st.integers(0, 3),
+                                         st.integers(1, 12)), min_size=1, max_size=3))
+    with VideoReader(path) as reader:
+        for start, size, gap, steps in walks:                # chunks in sequence, mostly
+            for first in range(start, count - size + 1, size + gap)[:steps]:
+                found = reader.read(first, size, out="yuv")
+                for offset in range(size):
+                    assert checksum(found, offset) == alone(path, first + offset)
+
+
+@functools.cache
+def alone(path, number: int) -> int:
+    """Checksum of a frame, read by a reader that read nothing else."""
+    return checksum(VideoReader(path).read(number, 1, out="yuv"), 0)
+
+
+def test_reading_on_does_not_begin_at_the_keyframe_again(videos, monkeypatch):
+    begun = []
+    begin = VideoReader._try_from
+    monkeypatch.setattr(VideoReader, "_try_from", lambda self, key, *rest: begun.append(key) or begin(self, key, *rest))
+    reader = VideoReader(videos["h264_pyramid.mov"][0])
+    for start in range(0, 46, 2):
+        reader.read(start, 2)
+    assert len(begun) <= len(reader.index.keys) + 5          # the first reads have to show that it pays
+    begun.clear()
+    for start in range(44, -1, -2):
+        reader.read(start, 2)
+    assert len(begun) == 23
+
+
+def test_frames_nobody_refers_to_are_left_out_once_they_were_found_sound(videos, monkeypatch):
+    skips = []
+    skip = Run._skip
+    monkeypatch.setattr(Run, "_skip", lambda self, value: skips.append(value) or skip(self, value))
+    reader = VideoReader(videos["h264_open.mp4"][0])
+    first = reader.read(20, 2)
+    assert not any(skips)
+    again = reader.read(20, 2)
+    assert any(skips)
+    assert torch.equal(first, again)
 
 
 def test_rotation_is_applied(videos):
