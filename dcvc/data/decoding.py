@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import av
 
+from dcvc.data.complaints import Complaints
 from dcvc.data.container import reason
-from dcvc.data.undecoded import Undecoded
+from dcvc.data.undecoded import Suspect, Undecoded
 from dcvc.errors import ReadError
 
 # Decoders that may leave out frames nobody refers to, and give the very same samples for all others.
@@ -34,7 +35,7 @@ class Sound:
 
 class Run:
     """Times are presentation times in the stream's units. Errors before the keyframe do not count; any since then
-    raises what `damaged(time, why)` makes of it."""
+    raises what `damaged(time, why)` makes of it, or Suspect where decoding from further back has to tell."""
 
     def __init__(self, context: av.VideoCodecContext, packets: Iterator[av.Packet], sound: Sound,
                  undecoded: Undecoded | None, damaged: Callable[[int, str], ReadError], began: int | None) -> None:
@@ -60,6 +61,10 @@ class Run:
         go_on: leave the decoder such that a later read can go on, which costs the frames it delays.
         False: they cannot be had from here.
         """
+        with Complaints() as self._complaints:
+            return self._read(wanted, put, go_on)
+
+    def _read(self, wanted: dict[int, int], put: Callable[[int, av.VideoFrame], None], go_on: bool) -> bool:
         first, missing, waiting = min(wanted), dict(wanted), set(wanted) - self._times
         self.last = max(wanted)
         self._ahead.clear()
@@ -125,6 +130,7 @@ class Run:
             self._times.add(time)
             if not self._skipping and time >= self.began:  # what is skipped, or decoded meanwhile, is known as sound
                 self._inside.add(time)
+        self._complaints.new()  # the parser's, while packets were read: not about this one
         try:
             frames = self._context.decode(packet)
         except av.error.FFmpegError as error:
@@ -134,6 +140,11 @@ class Run:
             elif time >= self.began:  # others are leading pictures: their references lie before the keyframe
                 raise self._damaged(time, reason(error)) from None
             return
+        complaint = self._complaints.new()
+        if complaint is not None and time in self._ahead:
+            self.over = True
+        elif complaint is not None and time >= self.began:
+            raise Suspect(complaint)  # or a list of references that names some from before the keyframe, unused
         for frame in frames:
             self.met_errors = self.met_errors or frame.is_corrupt
             if self._undecoded is not None:

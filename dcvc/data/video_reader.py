@@ -202,11 +202,16 @@ class VideoReader:
             return False
         try:
             return self._finish(run, wanted, start, stacks)
-        except ReadError:
+        except (ReadError, Suspect):
             return False
 
     def _read_suspect(self, start: int, count: int, stacks: list[PlaneStack]) -> None:
-        """Once more, with other marks in the decoder's buffers."""
+        """Once more, from further back; and before, for HEVC, with other marks in the decoder's buffers."""
+        if self._undecoded is None:
+            try:
+                return self._read_seeking(start, count, stacks, back=1)
+            except Suspect as suspect:
+                raise self._damaged(start, f"FFmpeg: {suspect}") from None
         try:
             container, stream = self._opened()
             container.seek(int(self.index.keys[0]), stream=stream, backward=True)

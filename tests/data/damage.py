@@ -144,7 +144,7 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     """Every frame read by itself, and judged by a sequential decode of the same damaged file.
 
     They are read from the last to the first, which always seeks; then from the first to the last, where the reader
-    goes on from the frame before. unsteady: frames for which that made a difference.
+    goes on from the frame before. unsteady: frames for which that made a difference, beside the undefined ones.
     good: returned and equal. repaired: returned, equal to the undamaged video where the sequential decode is not
     (what it carried over from before the keyframe is damaged). wrong: returned and equal to neither. concealed:
     returned though flagged. tainted: returned though a frame since its keyframe is flagged, and not equal to the
@@ -163,19 +163,15 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     numbers, others, wholes = expected.by_time(), other.by_time(), original.by_time()
     seen = {(f.place, f.check) for f in other.frames}
     partial = {f.place for f in expected.frames if (f.place, f.check) not in seen}
-    found = [read_one(reader, number) for number in reversed(range(len(reader)))][::-1]
-    for number, got in enumerate(found):
-        counts["unsteady"] += read_one(reader, number) != got
-        shown = number if reader.index.counted else numbers.get(int(reader.index.pts[number]))
+
+    def classify(got: int | None, shown: int | None) -> str:
         frame = expected.frames[shown] if shown is not None else None
         tainted = frame is None or expected.tainted(shown)
         if got is None:
-            counts["refused"] += 1
             counts["needless"] += not (tainted or expected.tainted(shown, partial))
-            continue
+            return "refused"
         if frame is None:
-            counts["undefined"] += 1
-            continue
+            return "undefined"
         again = shown if reader.index.counted else others.get(frame.time)
         defined = again is not None and again < len(other.frames) and other.frames[again].check == frame.check
         whole = original.frames[wholes[frame.time]].check if frame.time in wholes else None
@@ -183,13 +179,19 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
         if got != frame.check:
             defined = defined and not any(f.place == frame.place and f.check == got for f in
                                           decode_all(path, first=expected.entry(shown).place).frames)
-            counts["undefined" if not defined else "repaired" if got == whole else "wrong"] += 1
-        elif frame.flagged:
-            counts["concealed"] += 1
-        elif tainted and got != whole and not sound_from_key(path, expected, shown):
-            counts["tainted"] += 1
-        else:
-            counts["good"] += 1
+            return "undefined" if not defined else "repaired" if got == whole else "wrong"
+        if frame.flagged:
+            return "concealed"
+        return "tainted" if tainted and got != whole and not sound_from_key(path, expected, shown) else "good"
+
+    first = [read_one(reader, number) for number in reversed(range(len(reader)))][::-1]
+    for number, got in enumerate(first):
+        shown = number if reader.index.counted else numbers.get(int(reader.index.pts[number]))
+        again = read_one(reader, number)
+        for value in dict.fromkeys((got, again)):
+            kind = classify(value, shown)
+            counts[kind] += 1
+        counts["unsteady"] += again != got and kind != "undefined"
     reader.close()
     counts["slow"] = int(time.monotonic() - began > 10)
     return counts

@@ -59,7 +59,8 @@ def make_all(folder: Path) -> dict[str, tuple[Path, int]]:
     """name -> (file, frames it must have)."""
     f = textures(48, 64, 96)
     odd = textures(30, 47, 63)
-    x264 = lambda params: {**X264, "x264-params": params}  # noqa: E731
+    # cpu-independent: otherwise the same pictures give other bytes from run to run.
+    x264 = lambda params: {**X264, "x264-params": f"{params}:cpu-independent=1"}  # noqa: E731
     closed = x264("keyint=12:min-keyint=12:scenecut=0:bframes=3")
     irregular = np.cumsum(np.random.default_rng(1).integers(1, 5, 48)).tolist()
     hevc = {"preset": "ultrafast", "x265-params": "keyint=12:min-keyint=12:open-gop=1:bframes=4:b-pyramid=1:"

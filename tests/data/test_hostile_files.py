@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dcvc.data import VideoReader
+from dcvc.data.complaints import Complaints
 from dcvc.data.undecoded import Undecoded
 from dcvc.errors import ReadError
 
@@ -27,7 +28,9 @@ def run_judge(path: Path, kind: str, first: int, last: int, folder: Path) -> dic
 
 
 def assert_sound(result: dict) -> None:
-    assert all(result[name] == 0 for name in ("wrong", "concealed", "repaired", "unsteady", "slow")), result
+    assert result["wrong"] == result["concealed"] == result["slow"] == 0, result
+    # H.264 alone: damaged without any sign, and prediction from what came before the keyframe.
+    assert result["repaired"] + result["unsteady"] + result["undefined"] <= result["good"] / 100, result
     assert result["good"] + result["refused"] + result["unopened"] > 0
 
 
@@ -38,6 +41,27 @@ def test_random_damage(videos, tmp_path, name):
     assert result["tainted"] == 0 or name.endswith(".ts"), result  # times that repeat are ambiguous there
     if name.startswith("hevc"):
         assert result["silent"] == result["undefined"] == 0, result
+
+
+MISLED = (14, 119)  # copies in which FFmpeg puts another picture in the place of a missing reference, and only says so
+
+
+def test_frames_predicted_from_other_references_are_refused(videos, tmp_path, monkeypatch):
+    path, original = videos["h264_open.mkv"][0], damage.decode_all(videos["h264_open.mkv"][0])
+
+    def judged() -> list[dict]:
+        found = []
+        for number in MISLED:
+            copy = tmp_path / f"{number}.mkv"
+            copy.write_bytes(damage.damaged_copy(path.read_bytes(), "flip", number))
+            found.append(damage.judge(copy, original))
+        return found
+
+    level = av.logging.get_level()
+    assert all(counts["wrong"] == counts["repaired"] == 0 for counts in judged())
+    assert av.logging.get_level() == level
+    monkeypatch.setattr(Complaints, "new", lambda self: None)
+    assert sum(counts["wrong"] + counts["repaired"] for counts in judged()) > 0
 
 
 SPOILED = (10, 24, 111, 130, 143, 181, 183, 192, 208)  # copies in which slices end early, and FFmpeg says nothing
