@@ -1,6 +1,7 @@
-"""Speed of the readers on small clips and on 1080p with a keyframe every 30 and every 250, made from real footage.
+"""Speed of the readers on small clips (256x256 4:4:4, and 448x256 4:2:0) and on 1080p with a keyframe every 30 and
+every 250, made from real footage.
 
-`python benchmarks/data_speed.py make FOLDER --clips ../shared/clips/train` writes the three sets and the prepared one;
+`python benchmarks/data_speed.py make FOLDER --clips ../shared/clips/train` writes the four sets and the prepared one;
 `python benchmarks/data_speed.py run FOLDER --out benchmarks/data_speed.json` measures (OpenCV and torchcodec where
 installed); `... workers FOLDER --out benchmarks/data_workers.json` the loader with one and two workers
 (needs both cores).
@@ -22,25 +23,27 @@ SMALL = ("udacity_solidWhiteRight.mp4", "mdn_flower.mp4", "mdn_frog.mp4", "libop
 LARGE = "sam2_01_dog.mp4"
 
 
-def encode(source: Path, target: Path, size: tuple[int, int], keyframe: int, frames: int) -> None:
+def encode(source: Path, target: Path, size: tuple[int, int], keyframe: int, frames: int,
+           pix_fmt: str = "yuv420p") -> None:
     with av.open(str(source)) as video, av.open(str(target), "w") as out:
         stream = out.add_stream("libx264", rate=30)
-        stream.width, stream.height, stream.pix_fmt, stream.thread_count = *size, "yuv420p", 1
+        stream.width, stream.height, stream.pix_fmt, stream.thread_count = *size, pix_fmt, 1
         stream.options = {"preset": "veryfast", "crf": "23", "bf": "3",
                           "x264-params": f"keyint={keyframe}:min-keyint={keyframe}:scenecut=0"}
         for t, frame in enumerate(video.decode(video=0)):
             if t == frames:
                 break
-            scaled = frame.reformat(*size, "yuv420p")
+            scaled = frame.reformat(*size, pix_fmt)
             scaled.pts, scaled.time_base = t, Fraction(1, 30)
             out.mux(stream.encode(scaled))
         out.mux(stream.encode(None))
 
 
 def make(folder: Path, clips: Path) -> None:
-    for name in ("small", "hd30", "hd250"):
+    for name in ("small444", "small", "hd30", "hd250"):
         (folder / name).mkdir(parents=True)
     for name in SMALL:
+        encode(clips / name, folder / "small444" / name, (256, 256), 30, 150, "yuv444p")
         encode(clips / name, folder / "small" / name, (448, 256), 30, 150)
     encode(clips / LARGE, folder / "hd30" / LARGE, (1920, 1080), 30, 289)
     encode(clips / LARGE, folder / "hd250" / LARGE, (1920, 1080), 250, 289)
@@ -49,13 +52,15 @@ def make(folder: Path, clips: Path) -> None:
 
 def run(folder: Path, samples: int) -> dict:
     result = {}
-    for name, count in (("small", 4 * samples), ("hd30", samples), ("hd250", samples)):
+    for name, count in (("small444", 4 * samples), ("small", 4 * samples), ("hd30", samples), ("hd250", samples)):
         prepared = None
+        print(name, flush=True)
         if name == "hd250":
             manifest = json.loads((folder / "prepared" / "manifest.json").read_text())
             prepared = {(0, k): VideoReader(folder / "prepared" / segment["file"])
                         for k, segment in enumerate(manifest["segments"])}
-        result[name] = bench_data(build_table([str(folder / name)]), samples=count, prepared=prepared)
+        result[name] = bench_data(build_table([str(folder / name)]), samples=count, png=name.startswith("small"),
+                                  prepared=prepared)
     return result
 
 
