@@ -122,7 +122,8 @@ class VideoGOPDataset(TrainingSet):
         if share > self.options.max_bad_share or not good.any():
             raise ReadError(f"{len(problems)} of {len(table) + len(table.excluded)} videos are bad, needed at most "
                             f"{self.options.max_bad_share:.0%} (max_bad_share); the first: {problems[0]}")
-        return np.flatnonzero(good) if not good.all() else np.arange(len(good))
+        table.release()
+        return np.flatnonzero(good).astype(np.int32)
 
     def _frame_weights(self, sources: int) -> np.ndarray | None:
         """Cumulated weight of each usable row, None where every video is drawn in turn."""
@@ -140,7 +141,8 @@ class VideoGOPDataset(TrainingSet):
             if min(options.weights) < 0 or not (np.array(options.weights) * sums).sum() > 0:
                 raise InputError(f"weights: found {options.weights}, needed numbers from 0 up, one of them above 0")
             mass = mass * (np.array(options.weights) / np.maximum(sums, 1e-300))[source]
-        return np.cumsum(mass)
+        self.table.release()
+        return np.cumsum(mass, out=mass)
 
     def __len__(self) -> int:
         return len(self._rows) * self.options.samples_per_video

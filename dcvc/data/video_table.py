@@ -6,6 +6,7 @@ and notes, excluded files with reasons), then the columns, each aligned to 64 by
 
 import hashlib
 import json
+import mmap
 import os
 import sys
 import weakref
@@ -70,6 +71,12 @@ class VideoTable:
     def __reduce__(self):
         # Workers map the file themselves; a table that has no file travels as bytes.
         return (VideoTable.open, (self._path,)) if self._path else (VideoTable, (np.asarray(self._data),))
+
+    def release(self) -> None:
+        """Give back the memory of whole columns that were looked through; they are read again when needed."""
+        mapped = getattr(self._data, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     def _cells(self, name: str, first: int, count: int = 1) -> np.ndarray:
         """Some entries of a column, read rather than mapped: touched pages of a big file would count as memory."""
