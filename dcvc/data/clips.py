@@ -71,6 +71,10 @@ class Choice:
     backwards: bool
 
 
+def _parts(size: int) -> Iterator[slice]:
+    return (slice(first, first + 65_536) for first in range(0, size, 65_536))
+
+
 class VideoGOPDataset(TrainingSet):
     """GOPs straight from video files: `gop_size` consecutive frames, the same crop in all. See TrainingSet.
 
@@ -107,7 +111,11 @@ class VideoGOPDataset(TrainingSet):
         """Rows long and large enough. Bad files raise, or are logged and left out with on_bad_video="skip"."""
         table, needed = self.table, max(self.crop_size or 1, *(self.options.rescale or (1,))[:1])
         problems = [ReadError(entry[3]) for entry in table.excluded]
-        good = (table.frames >= self._span) & (np.minimum(table.height, table.width) >= needed)
+        # Piece by piece: the allocator keeps what large intermediate arrays took.
+        good = np.empty(len(table), bool)
+        for part in _parts(len(good)):
+            good[part] = ((table.frames[part] >= self._span) & (table.height[part] >= needed) &
+                          (table.width[part] >= needed))
         for i in np.flatnonzero(~good):
             try:
                 check_length(table.path(i), int(table.frames[i]), self._span)
@@ -123,7 +131,11 @@ class VideoGOPDataset(TrainingSet):
             raise ReadError(f"{len(problems)} of {len(table) + len(table.excluded)} videos are bad, needed at most "
                             f"{self.options.max_bad_share:.0%} (max_bad_share); the first: {problems[0]}")
         table.release()
-        return np.flatnonzero(good).astype(np.int32)
+        rows, end = np.empty(np.count_nonzero(good), np.int32), 0
+        for part in _parts(len(good)):
+            found = np.flatnonzero(good[part]) + part.start
+            rows[end: end + len(found)], end = found, end + len(found)
+        return rows
 
     def _frame_weights(self, sources: int) -> np.ndarray | None:
         """Cumulated weight of each usable row, None where every video is drawn in turn."""
@@ -133,8 +145,8 @@ class VideoGOPDataset(TrainingSet):
         if options.sampling == "videos" and options.weights is None:
             return None
         mass = np.ones(len(self._rows))
-        if options.sampling == "frames":
-            mass = (self.table.frames[self._rows] - self._span + 1).astype(np.float64)
+        for part in _parts(len(mass)) if options.sampling == "frames" else ():
+            mass[part] = self.table.frames[self._rows[part]] - self._span + 1
         if options.weights is not None:
             source = self.table.source[self._rows]
             sums = np.bincount(source, mass, sources)

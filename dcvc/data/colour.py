@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -139,7 +140,7 @@ def _scaled(samples: Tensor, gain: float, offset: float) -> Tensor:
     return samples.float().mul_(gain).add_(offset).clamp_(0, 255.5).to(torch.uint8)
 
 
-PIECE = {"cpu": 1 << 15}  # pixels of one matrix product: fewer, and calls cost more; more, and memory does
+PIECE = 1 << 15  # pixels of one matrix product: fewer, and calls cost more; more, and memory does
 
 
 def _by_product(y: Tensor, u: Tensor, v: Tensor, colour: Colour) -> Tensor:
@@ -151,18 +152,25 @@ def _by_product(y: Tensor, u: Tensor, v: Tensor, colour: Colour) -> Tensor:
     matrix[3] -= neutral * (matrix[1] + matrix[2])
     matrix = (matrix.T / scale).to(y.device, torch.float32)
     rgb = torch.empty(len(y), 3, *y.shape[1:], dtype=torch.uint8, device=y.device)
-    size = min(y[0].numel(), PIECE.get(y.device.type, 1 << 24))
+    pixels, cpu = y[0].numel(), y.device.type == "cpu"
+    size = min(pixels, PIECE if cpu else 1 << 24)
     samples = torch.ones(4, size, device=y.device)
     sums, levels = torch.empty(3, size, device=y.device), torch.empty(3, size, dtype=torch.int16, device=y.device)
-    work = {n: (samples[:, :n].unbind(), samples[:, :n], sums[:, :n], levels[:, :n])
-            for n in (size, y[0].numel() % size)}
-    for *planes, target in zip(y.flatten(1), u.flatten(1), v.flatten(1), rgb.flatten(2), strict=True):
-        for *parts, out in zip(*(x.split(size, -1) for x in (*planes, target)), strict=True):
-            rows, samples, sums, levels = work[out.shape[1]]
-            for row, part in zip(rows, parts, strict=False):
-                row.copy_(part)
-            torch.mm(matrix, samples, out=sums)
-            out.copy_(levels.copy_(sums).clamp_(0, 255))  # from floats to int16 is quick, to bytes not
+    # NumPy's calls and slices take a fraction of the time of torch's, which counts in pieces that fit into a cache.
+    view, copy = Tensor.detach, Tensor.copy_
+    if cpu:
+        view, copy = Tensor.numpy, functools.partial(np.copyto, casting="unsafe")
+    work = {n: ([view(row) for row in samples[:3, :n]], samples[:, :n], sums[:, :n], levels[:, :n], view(levels[:, :n]))
+            for n in (size, pixels % size)}
+    for *planes, target in zip(*(view(x.flatten(1)) for x in (y, u, v)), view(rgb.flatten(2)), strict=True):
+        for first in range(0, pixels, size):
+            part = slice(first, first + size)
+            rows, inputs, outputs, rounded, found = work[min(size, pixels - first)]
+            for row, plane in zip(rows, planes, strict=True):
+                copy(row, plane[part])
+            torch.mm(matrix, inputs, out=outputs)
+            rounded.copy_(outputs).clamp_(0, 255)        # from floats to int16 is quick, to bytes not
+            copy(target[:, part], found)
     return rgb
 
 
