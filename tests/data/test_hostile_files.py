@@ -43,45 +43,37 @@ def test_random_damage(videos, tmp_path, name):
         assert result["silent"] == result["undefined"] == 0, result
 
 
+def judge_copies(path: Path, numbers: tuple[int, ...], folder: Path) -> list[dict]:
+    """The judgement of these randomly damaged copies."""
+    original, found = damage.decode_all(path), []
+    for number in numbers:
+        copy = folder / f"{number}{path.suffix}"
+        copy.write_bytes(damage.damaged_copy(path.read_bytes(), "flip", number))
+        found.append(damage.judge(copy, original))
+    return found
+
+
 MISLED = (14, 119)  # copies in which FFmpeg puts another picture in the place of a missing reference, and only says so
 
 
 def test_frames_predicted_from_other_references_are_refused(videos, tmp_path, monkeypatch):
-    path, original = videos["h264_open.mkv"][0], damage.decode_all(videos["h264_open.mkv"][0])
-
-    def judged() -> list[dict]:
-        found = []
-        for number in MISLED:
-            copy = tmp_path / f"{number}.mkv"
-            copy.write_bytes(damage.damaged_copy(path.read_bytes(), "flip", number))
-            found.append(damage.judge(copy, original))
-        return found
-
+    path = videos["h264_open.mkv"][0]
     level = av.logging.get_level()
-    assert all(counts["wrong"] == counts["repaired"] == 0 for counts in judged())
+    assert all(counts["wrong"] == counts["repaired"] == 0 for counts in judge_copies(path, MISLED, tmp_path))
     assert av.logging.get_level() == level
     monkeypatch.setattr(Complaints, "new", lambda self: None)
-    assert sum(counts["wrong"] + counts["repaired"] for counts in judged()) > 0
+    assert sum(counts["wrong"] + counts["repaired"] for counts in judge_copies(path, MISLED, tmp_path)) > 0
 
 
 SPOILED = (10, 24, 111, 130, 143, 181, 183, 192, 208)  # copies in which slices end early, and FFmpeg says nothing
 
 
 def test_frames_that_ffmpeg_leaves_undecoded_in_part_are_refused(videos, tmp_path, monkeypatch):
-    path, original = videos["hevc_open.mp4"][0], damage.decode_all(videos["hevc_open.mp4"][0])
-
-    def judged() -> list[dict]:
-        found = []
-        for number in SPOILED:
-            copy = tmp_path / f"{number}.mp4"
-            copy.write_bytes(damage.damaged_copy(path.read_bytes(), "flip", number))
-            found.append(damage.judge(copy, original))
-        return found
-
-    result = judged()
+    path = videos["hevc_open.mp4"][0]
+    result = judge_copies(path, SPOILED, tmp_path)
     assert all(counts["silent"] == counts["undefined"] == counts["wrong"] == 0 for counts in result), result
     monkeypatch.setattr(Undecoded, "check", lambda self, frame: None)
-    assert sum(counts["silent"] for counts in judged()) > 20
+    assert sum(counts["silent"] for counts in judge_copies(path, SPOILED, tmp_path)) > 20
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray", "gbrp"])
