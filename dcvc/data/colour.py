@@ -154,7 +154,7 @@ class _Scratch(threading.local):
 
     def conversion(self, *kind) -> "_Conversion":
         found = self._conversions.pop(kind, None) or _Conversion(*kind)
-        if kind[-1].type == "cpu":
+        if _by_numpy(kind[-1]):
             self._conversions[kind] = found
             if len(self._conversions) > self.KINDS:
                 self._conversions.popitem(last=False)
@@ -182,9 +182,11 @@ class _Conversion:
         """size: frames, blocks down, blocks across."""
         (down, rows), (across, columns) = (np.array(weights).shape for _, weights in taps)
         samples, count, cpu = 2 * rows * columns, math.prod(size), _by_numpy(device)
-        self.matrix = torch.from_numpy(_matrix(colour, taps)).to(device)
-        self.input = torch.ones(self.matrix.shape[1], count, device=device)
-        self.output = torch.empty(len(self.matrix), count, device=device)
+        # Training lets CUDA shorten float32 factors to 10 bits (TF32); float64 is left alone.
+        dtype = torch.float64 if device.type == "cuda" else torch.float32
+        self.matrix = torch.from_numpy(_matrix(colour, taps)).to(device, dtype)
+        self.input = torch.ones(self.matrix.shape[1], count, device=device, dtype=dtype)
+        self.output = torch.empty(len(self.matrix), count, device=device, dtype=dtype)
         self.levels = torch.empty(self.output.shape, dtype=torch.int16, device=device)
         view, self.copy = Tensor.detach, Tensor.copy_
         if cpu:
