@@ -62,11 +62,15 @@ class DeflatedIntra(nn.Module):
 def tiny_codec(seed: int = 0) -> VideoCodec:
     """Untrained, with latents within their tables as after training: few symbols, whose damage stays decodable."""
     torch.manual_seed(seed)
-    model = DCVC(TINY)
+    return VideoCodec(calmed(DCVC(TINY)), DeflatedIntra(), "vqgan")
+
+
+def calmed(model: DCVC) -> DCVC:
+    """An untrained model without the gain its latents begin with."""
     with torch.no_grad():
         for encoder in (model.contextualEncoder, model.mvEncoder):
             encoder[-1].weight.div_(LATENT_GAIN)
-    return VideoCodec(model, DeflatedIntra(), "vqgan")
+    return model
 
 
 @dataclass(frozen=True)

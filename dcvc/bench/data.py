@@ -118,16 +118,19 @@ def _draw(table: VideoTable, row: int, gop: int, crop: int, rng: np.random.Gener
 def _readers(table: VideoTable, gop: int, chosen: list[Sample], folder: Path | None) -> dict[str, Callable]:
     rows = {s[0] for s in chosen}
 
-    def ours(verified: bool = False) -> dict[int, VideoReader]:
+    def ours(verified: bool = False, sound: dict[int, int] | None = None) -> dict[int, VideoReader]:
         """Readers of their own for each comparison: what one finds sound must not speed up another."""
-        return {row: VideoReader(table.path(row), index=replace(table.row(row), verified=verified)) for row in rows}
+        return {row: VideoReader(table.path(row), index=replace(table.row(row), verified=verified), sound=sound)
+                for row in rows}
 
     def first(s: Sample) -> Tensor:
-        new[s[0]]._sound.packets.clear()
+        known.clear()
         return new[s[0]].read(s[1], gop, s[2])
 
-    new, rgb, rgb_verified, yuv, yuv_verified, four, four_verified, bare = map(
-        ours, (False, False, True, False, True, False, True, False))
+    known: dict[int, int] = {}
+    new = ours(sound=known)
+    rgb, rgb_verified, yuv, yuv_verified, four, four_verified, bare = map(
+        ours, (False, True, False, True, False, True, False))
     readers = {
         "dcvc": lambda s: rgb[s[0]].read(s[1], gop, s[2]),
         "dcvc first reads": first,

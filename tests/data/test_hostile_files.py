@@ -27,17 +27,18 @@ def run_judge(path: Path, kind: str, first: int, last: int, folder: Path) -> dic
     return json.loads(done.stdout)
 
 
-def assert_sound(result: dict) -> None:
+def assert_sound(result: dict, repaired: int = 0) -> None:
+    """repaired: so many frames may be the true ones where the sequential decode is not, and depend on the order."""
     assert result["wrong"] == result["concealed"] == result["slow"] == 0, result
-    # H.264 alone: damaged without any sign, and prediction from what came before the keyframe.
-    assert result["repaired"] + result["unsteady"] + result["undefined"] <= result["good"] / 100, result
+    assert max(result["repaired"], result["unsteady"]) <= repaired, result
     assert result["good"] + result["refused"] + result["unopened"] > 0
 
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_random_damage(videos, tmp_path, name):
     result = run_judge(videos[name][0], "flip", 0, 25, tmp_path)
-    assert_sound(result)
+    # Copy 2: damaged without any sign, and predicted from a picture before its keyframe.
+    assert_sound(result, repaired=1 if name == "h264_open.mp4" else 0)
     assert result["tainted"] == 0 or name.endswith(".ts"), result  # times that repeat are ambiguous there
     if name.startswith("hevc"):
         assert result["silent"] == result["undefined"] == 0, result
