@@ -1,4 +1,4 @@
-"""Decoded frames -> stacked planes of a crop, and these planes -> RGB."""
+"""Decoded frames -> a stack of a crop's samples, as planes or RGB."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcvc.data.colour import SITINGS, Colour, default_matrix, to_rgb
+from dcvc.data.colour import SITINGS, Colour, converter, default_matrix, to_rgb
 from dcvc.data.file_index import FileIndex
 
 _CENTRE_CODECS = ("mjpeg", "mpeg1video")
@@ -88,42 +88,44 @@ def coded_crop(crop: tuple[int, int, int, int], index: FileIndex) -> tuple[int, 
     return (left, top, width, height) if transpose else (top, left, height, width)
 
 
-class PlaneStack:
-    """Takes frames one by one, keeps only the samples of the crop."""
+class FrameStack:
+    """Takes frames one by one, keeps the samples of the crop, as RGB at once where that can be had from the frame's
+    own memory (`out="rgb"`)."""
 
     def __init__(self, count: int, crop: tuple[int, int, int, int], coded_size: tuple[int, int], name: str,
-                 colour: Colour) -> None:
-        self.name, self.colour, self.coded_size = name, colour, coded_size
-        self.top, self.left, height, width = crop
-        dtype = np.uint8 if colour.depth == 8 else np.uint16
-        self._dtype = dtype
-        bounds = [_chroma_bounds(first, size, total, shift, siting)
-                  for first, size, total, shift, siting in zip(
-                      crop[:2], crop[2:], coded_size, colour.subsampling, SITINGS[colour.siting], strict=True)]
-        (self.chroma_top, chroma_bottom), (self.chroma_left, chroma_right) = bounds
-        small = (0, 0) if colour.monochrome else (chroma_bottom - self.chroma_top, chroma_right - self.chroma_left)
-        self.y = np.empty((count, height, width), dtype)
-        self.u = np.empty((count, *small), dtype)
-        self.v = np.empty((count, *small), dtype)
+                 colour: Colour, out: str) -> None:
+        self.name, self.colour, self.coded_size, self.out = name, colour, coded_size, out
+        self.corner, size = crop[:2], crop[2:]
+        (top, bottom), (left, right) = (
+            _chroma_bounds(first, length, total, shift, siting) for first, length, total, shift, siting in zip(
+                self.corner, size, coded_size, colour.subsampling, SITINGS[colour.siting], strict=True))
+        self.window = top, left, bottom - top, right - left
+        self.dtype = np.uint8 if colour.depth == 8 else np.uint16
+        self._convert = converter(colour, self.corner, (top, left), size) if out == "rgb" else None
+        if self._convert is not None:
+            self.rgb = np.empty((count, 3, *size), np.uint8)
+            return
+        self.y = np.empty((count, *size), self.dtype)
+        self.u, self.v = np.empty((2, count, *((0, 0) if colour.monochrome else self.window[2:])), self.dtype)
 
     def put(self, position: int, frame: av.VideoFrame) -> None:
         if frame.format.name != self.name:
             frame = frame.reformat(format=self.name, threads=1)
-        planes = frame.planes
-        self._copy(self.y[position], planes[0], self.top, self.left)
-        if not self.colour.monochrome:
-            self._copy(self.u[position], planes[1], self.chroma_top, self.chroma_left)
-            self._copy(self.v[position], planes[2], self.chroma_top, self.chroma_left)
+        planes = [np.frombuffer(plane, self.dtype).reshape(plane.height, -1) for plane in frame.planes]
+        if self._convert is not None:
+            self._convert(*planes[:3], self.corner, self.window, self.rgb[position])
+            return
+        for samples, target, (top, left) in zip(planes, (self.y, self.u, self.v)[: 1 if self.colour.monochrome else 3],
+                                                (self.corner, self.window[:2], self.window[:2]), strict=False):
+            height, width = target.shape[1:]
+            np.copyto(target[position], samples[top: top + height, left: left + width])
 
-    def _copy(self, target: np.ndarray, plane, top: int, left: int) -> None:
-        samples = np.frombuffer(plane, self._dtype).reshape(plane.height, -1)
-        height, width = target.shape
-        np.copyto(target, samples[top: top + height, left: left + width])
-
-    def planes(self, orientation: tuple[bool, bool, bool]) -> Planes:
-        arrays = [a if self._dtype == np.uint8 else a.astype(np.int32) for a in (self.y, self.u, self.v)]
-        y, u, v = (torch.from_numpy(a) for a in arrays)
-        return Planes(y, u, v, self.colour, (self.top, self.left), (self.chroma_top, self.chroma_left), orientation)
+    def result(self, orientation: tuple[bool, bool, bool]) -> "Tensor | Planes":
+        if self._convert is not None:
+            return orient(torch.from_numpy(self.rgb), orientation)
+        arrays = [a if self.dtype == np.uint8 else a.astype(np.int32) for a in (self.y, self.u, self.v)]
+        planes = Planes(*(torch.from_numpy(a) for a in arrays), self.colour, self.corner, self.window[:2], orientation)
+        return planes.rgb() if self.out == "rgb" else planes
 
 
 def _chroma_bounds(first: int, size: int, total: int, shift: int, siting: float) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from dcvc.data.container import decoder_options, open_container, reason, video_stream
 from dcvc.data.decoding import Run, Sound
 from dcvc.data.file_index import FileIndex, index_file
-from dcvc.data.planes import Planes, PlaneStack, coded_crop, frame_format
+from dcvc.data.planes import FrameStack, Planes, coded_crop, frame_format
 from dcvc.data.undecoded import Suspect, Undecoded
 from dcvc.errors import InputError, ReadError
 
@@ -93,17 +93,17 @@ class VideoReader:
             raise InputError(f"out: found {out!r}, needed 'rgb' or 'yuv'")
         if count < 1 or start < 0 or start + count > len(self):
             raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, found {len(self)} frames")
-        planes = self._read(start, count, [crop])[0]
-        return planes.rgb() if out == "rgb" else planes
+        return self._read(start, count, [crop], out)[0]
 
     def read_crops(self, start: int, count: int, crops: Sequence[tuple[int, int, int, int]]) -> list[Tensor]:
         """Several crops of the same frames from one decoding; as `read` otherwise."""
         if count < 1 or start < 0 or start + count > len(self):
             raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, found {len(self)} frames")
-        return [planes.rgb() for planes in self._read(start, count, crops)]
+        return self._read(start, count, crops, "rgb")
 
-    def _read(self, start: int, count: int, crops: Sequence[tuple[int, int, int, int] | None]) -> list[Planes]:
-        stacks = [self._stack(count, crop) for crop in crops]
+    def _read(self, start: int, count: int, crops: Sequence[tuple[int, int, int, int] | None],
+              out: str) -> list[Tensor | Planes]:
+        stacks = [self._stack(count, crop, out) for crop in crops]
         with self._lock:
             if self.index.counted:
                 self._read_counting(start, count, stacks)
@@ -112,7 +112,7 @@ class VideoReader:
                     self._read_seeking(start, count, stacks)
                 except Suspect:
                     self._read_suspect(start, count, stacks)
-        return [stack.planes(self.index.orientation) for stack in stacks]
+        return [stack.result(self.index.orientation) for stack in stacks]
 
     def __iter__(self) -> Iterator[Tensor]:
         """Every frame in order, uint8 `(3, H, W)`, holding one at a time. Raises ReadError at the first bad frame."""
@@ -129,9 +129,9 @@ class VideoReader:
                             undecoded.check(frame)
                     except Suspect:
                         self.read(number, 1)
-                    stack = self._stack(1, None)
+                    stack = self._stack(1, None, "rgb")
                     self._put([stack], 0, frame, number)
-                    yield stack.planes(self.index.orientation).rgb()[0]
+                    yield stack.result(self.index.orientation)[0]
                     number += 1
                 elif number < len(self) and frame.pts is not None and frame.pts > self.index.pts[number]:
                     raise self._damaged(number, "FFmpeg gave no such frame")
@@ -141,13 +141,13 @@ class VideoReader:
         finally:
             container.close()
 
-    def _stack(self, count: int, crop: tuple[int, int, int, int] | None) -> PlaneStack:
+    def _stack(self, count: int, crop: tuple[int, int, int, int] | None, out: str) -> FrameStack:
         height, width = self.size
         top, left, rows, columns = crop = tuple(crop) if crop is not None else (0, 0, height, width)
         if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > height or left + columns > width:
             raise InputError(f"{self.path}: crop (top, left, height, width) {crop} does not fit into {height}x{width}")
         coded = (width, height) if self.index.orientation[0] else (height, width)
-        return PlaneStack(count, coded_crop(crop, self.index), coded, self._format, self.colour)
+        return FrameStack(count, coded_crop(crop, self.index), coded, self._format, self.colour, out)
 
     def _open(self):
         container = open_container(self.path)
@@ -174,7 +174,7 @@ class VideoReader:
             self._process = os.getpid()
         return self._container, self._stream
 
-    def _read_seeking(self, start: int, count: int, stacks: list[PlaneStack], back: int = 0) -> None:
+    def _read_seeking(self, start: int, count: int, stacks: list[FrameStack], back: int = 0) -> None:
         """back: begin this many keyframes before the nearest one."""
         pts = self.index.pts[start: start + count]
         wanted = {int(time): position for position, time in enumerate(pts)}
@@ -191,7 +191,7 @@ class VideoReader:
             self.close()
         raise self._damaged(start, "FFmpeg gave no such frame")
 
-    def _goes_on(self, key: int, wanted: dict[int, int], start: int, stacks: list[PlaneStack]) -> bool:
+    def _goes_on(self, key: int, wanted: dict[int, int], start: int, stacks: list[FrameStack]) -> bool:
         """Whether the last read's run led to the wanted frames. Any trouble: False, and the usual way has to tell."""
         run, self._run = self._run, None
         began, last, sent = self._where
@@ -205,7 +205,7 @@ class VideoReader:
         except (ReadError, Suspect):
             return False
 
-    def _read_suspect(self, start: int, count: int, stacks: list[PlaneStack]) -> None:
+    def _read_suspect(self, start: int, count: int, stacks: list[FrameStack]) -> None:
         """Once more, from further back; and before, for HEVC, with other marks in the decoder's buffers."""
         if self._undecoded is None:
             try:
@@ -224,7 +224,7 @@ class VideoReader:
             self.close()
             self._undecoded = Undecoded()
 
-    def _try_from(self, key: int | None, wanted: dict[int, int], start: int, stacks: list[PlaneStack],
+    def _try_from(self, key: int | None, wanted: dict[int, int], start: int, stacks: list[FrameStack],
                   entry: int | None = None) -> bool:
         """Decode from keyframe time `key` (None: the start of the file) until `wanted` are in `stacks`.
 
@@ -239,7 +239,7 @@ class VideoReader:
                   lambda time, why: self._damaged(self._number(time), why), entry)
         return self._finish(run, wanted, start, stacks, key is not None, key is not None or entry is not None)
 
-    def _finish(self, run: Run, wanted: dict[int, int], start: int, stacks: list[PlaneStack], begins: bool = True,
+    def _finish(self, run: Run, wanted: dict[int, int], start: int, stacks: list[FrameStack], begins: bool = True,
                 check: bool = True) -> bool:
         """begins: the run began at a keyframe, where others will. check: that the keyframe is one."""
         go_on = begins and self._undecoded is None and self._saved > _WORTH_KEEPING
@@ -258,7 +258,7 @@ class VideoReader:
                 self._run = None if run.over else run
         return good
 
-    def _read_counting(self, start: int, count: int, stacks: list[PlaneStack]) -> None:
+    def _read_counting(self, start: int, count: int, stacks: list[FrameStack]) -> None:
         """Decode from the start of the file, counting what comes out.
 
         Packets are numbered in decoding order, which frames inherit: errors count from the keyframe before the wanted
@@ -318,7 +318,7 @@ class VideoReader:
         except av.error.FFmpegError as error:
             raise self._damaged(number, reason(error)) from None
 
-    def _put(self, stacks: list[PlaneStack], position: int, frame: av.VideoFrame, number: int) -> None:
+    def _put(self, stacks: list[FrameStack], position: int, frame: av.VideoFrame, number: int) -> None:
         if (frame.height, frame.width) != stacks[0].coded_size or frame.format.name != self.index.pix_fmt:
             height, width = stacks[0].coded_size
             raise self._damaged(number, f"it is {frame.width}x{frame.height} {frame.format.name}, "
