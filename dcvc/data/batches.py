@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dcvc.data.training_set import TrainingSet
+
 # Batches between samples of one decoded GOP. DataLoader deals batches out in turn, so that with 1, 2, 3, 4, 6 or 12
 # workers all of them fall to the worker that has the GOP in memory; the order is the same with any number.
 APART = 12
@@ -85,8 +87,10 @@ class KeyedDataset(Dataset):
         return self.dataset.sample(*key)
 
 
-def step_loader(dataset: Dataset, sampler: StepSampler, num_workers: int, pin_memory: bool,
+def step_loader(dataset: TrainingSet, sampler: StepSampler, num_workers: int, pin_memory: bool,
                 keep_bytes: bool = False) -> DataLoader:
     """Micro-batches `(B, T, 3, H, W)` in the sampler's order; see KeyedDataset."""
+    if num_workers:
+        dataset.prepare_workers()
     return DataLoader(KeyedDataset(dataset, keep_bytes), batch_sampler=sampler, num_workers=num_workers,
                       pin_memory=pin_memory, prefetch_factor=2 if num_workers else None)

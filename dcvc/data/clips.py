@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import av
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dcvc.config import SamplingOptions, from_dict
+from dcvc.data.colour import compile_loops
 from dcvc.data.file_index import index_file
 from dcvc.data.gop_cache import GOPCache
 from dcvc.data.sampling import augment, has_cut
@@ -158,6 +160,10 @@ class VideoGOPDataset(TrainingSet):
 
     def __len__(self) -> int:
         return len(self._rows) * self.options.samples_per_video
+
+    def prepare_workers(self) -> None:
+        formats = [av.VideoFormat(name) for name in self.table.header["pix_fmt"]]
+        compile_loops({max(8, *(component.bits for component in format.components)) for format in formats})
 
     def _choose(self, index: int, rng: np.random.Generator, redraw: bool) -> Choice:
         position, turn = divmod(index, self.options.samples_per_video)

@@ -5,7 +5,7 @@ In integers, thus the same samples on every device, by every way of computing, a
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +104,14 @@ def _loops():
     except ImportError:
         return None
     return convert
+
+
+def compile_loops(depths: Iterable[int]) -> None:
+    """Compile the loops, or load them from Numba's cache, for samples of these bits: worker processes that are forked
+    afterwards share them."""
+    convert = converter(Colour("bt709", False), (0, 0), (0, 0), (2, 2))
+    for kind in {np.uint8 if depth == 8 else np.uint16 for depth in depths} if convert is not None else ():
+        convert(*np.zeros((3, 2, 2), kind), (0, 0), (0, 0, 2, 2), np.empty((3, 2, 2), np.uint8))
 
 
 def _scaled(samples: Tensor, gain: float, offset: float) -> Tensor:

@@ -25,8 +25,7 @@ class Complaints:
     Decoders with threads of their own (threads other than 1) log there: nothing is heard of them.
     """
 
-    def __init__(self) -> None:
-        self._seen = 0
+    logs: list  # all that FFmpeg has logged so far
 
     def __enter__(self) -> "Complaints":
         global _listeners, _before
@@ -38,7 +37,7 @@ class Complaints:
                 av.logging.set_skip_repeated(False)
             _listeners += 1
         self._capture = av.logging.Capture()
-        self._logs = self._capture.__enter__()
+        self.logs = self._capture.__enter__()
         return self
 
     def __exit__(self, *reason) -> None:
@@ -50,10 +49,7 @@ class Complaints:
                 av.logging.set_level(_before[0])
                 av.logging.set_skip_repeated(_before[1])
 
-    def new(self) -> str | None:
-        """The first one since the last call."""
-        if len(self._logs) == self._seen:
-            return None
-        logs, self._seen = self._logs[self._seen:], len(self._logs)
-        return next((message.strip() for _, name, message in logs
+    def since(self, count: int) -> str | None:
+        """The first one after as many messages as `logs` once held."""
+        return next((message.strip() for _, name, message in self.logs[count:]
                      if name == "h264" and any(words in message for words in REFERENCES)), None)

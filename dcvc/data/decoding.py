@@ -70,7 +70,8 @@ class Run:
         self.last = max(wanted)
         self._ahead.clear()
         held, self._held = self._held, []
-        self._sort(held, missing, put)
+        for frame in held:
+            self._give(frame, missing, put)
         for packet in self._packets if waiting else ():
             time = packet.pts
             if packet.size == 0 or time is None:
@@ -131,7 +132,8 @@ class Run:
             self._times.add(time)
             if not self._skipping and time >= self.began:  # what is skipped, or decoded meanwhile, is known as sound
                 self._inside.add(time)
-        self._complaints.new()  # the parser's, while packets were read: not about this one
+        logs = self._complaints.logs
+        before = len(logs)  # the parser's, while packets were read: not about this one
         try:
             frames = self._context.decode(packet)
         except av.error.FFmpegError as error:
@@ -141,7 +143,7 @@ class Run:
             elif time >= self.began:  # others are leading pictures: their references lie before the keyframe
                 raise self._damaged(time, reason(error)) from None
             return
-        complaint = self._complaints.new()
+        complaint = self._complaints.since(before) if len(logs) > before else None
         if complaint is not None and time in self._ahead:
             self.over = True
         elif complaint is not None and time >= self.began:
@@ -162,11 +164,10 @@ class Run:
             if frame.pts == self.began:
                 self._opening.append(frame.key_frame)
             self._inside.discard(frame.pts)
-            self._sort([frame], missing, put)
+            self._give(frame, missing, put)
 
-    def _sort(self, frames: list[av.VideoFrame], missing: dict[int, int], put: Callable) -> None:
-        for frame in frames:
-            if frame.pts in missing:
-                put(missing.pop(frame.pts), frame)
-            elif frame.pts > self.last:
-                self._held.append(frame)
+    def _give(self, frame: av.VideoFrame, missing: dict[int, int], put: Callable) -> None:
+        if frame.pts in missing:
+            put(missing.pop(frame.pts), frame)
+        elif frame.pts > self.last:
+            self._held.append(frame)

@@ -90,11 +90,11 @@ def coded_crop(crop: tuple[int, int, int, int], index: FileIndex) -> tuple[int, 
 
 class FrameStack:
     """Takes frames one by one, keeps the samples of the crop, as RGB at once where that can be had from the frame's
-    own memory (`out="rgb"`)."""
+    own memory (`out="rgb"`). reformat: the pixel format that frames are brought into first, None: they have it."""
 
-    def __init__(self, count: int, crop: tuple[int, int, int, int], coded_size: tuple[int, int], name: str,
+    def __init__(self, count: int, crop: tuple[int, int, int, int], coded_size: tuple[int, int], reformat: str | None,
                  colour: Colour, out: str) -> None:
-        self.name, self.colour, self.coded_size, self.out = name, colour, coded_size, out
+        self.reformat, self.colour, self.coded_size, self.out = reformat, colour, coded_size, out
         self.corner, size = crop[:2], crop[2:]
         (top, bottom), (left, right) = (
             _chroma_bounds(first, length, total, shift, siting) for first, length, total, shift, siting in zip(
@@ -109,8 +109,8 @@ class FrameStack:
         self.u, self.v = np.empty((2, count, *((0, 0) if colour.monochrome else self.window[2:])), self.dtype)
 
     def put(self, position: int, frame: av.VideoFrame) -> None:
-        if frame.format.name != self.name:
-            frame = frame.reformat(format=self.name, threads=1)
+        if self.reformat is not None:
+            frame = frame.reformat(format=self.reformat, threads=1)
         planes = [np.frombuffer(plane, self.dtype).reshape(plane.height, -1) for plane in frame.planes]
         if self._convert is not None:
             self._convert(*planes[:3], self.corner, self.window, self.rgb[position])

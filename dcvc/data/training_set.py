@@ -62,6 +62,9 @@ class TrainingSet(Dataset):
             raise IndexError(f"sample {index} of {size}")
         return index % size
 
+    def prepare_workers(self) -> None:
+        """Called before worker processes start: what they may share with this one, they need not each make."""
+
     def rng(self, epoch: int, index: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, int(epoch), int(index)))
 

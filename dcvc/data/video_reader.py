@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import av
 import torch
@@ -130,7 +131,7 @@ class VideoReader:
                     except Suspect:
                         self.read(number, 1)
                     stack = self._stack(1, None, "rgb")
-                    self._put([stack], 0, frame, number)
+                    self._put([stack], number, 0, frame)
                     yield stack.result(self.index.orientation)[0]
                     number += 1
                 elif number < len(self) and frame.pts is not None and frame.pts > self.index.pts[number]:
@@ -147,7 +148,8 @@ class VideoReader:
         if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > height or left + columns > width:
             raise InputError(f"{self.path}: crop (top, left, height, width) {crop} does not fit into {height}x{width}")
         coded = (width, height) if self.index.orientation[0] else (height, width)
-        return FrameStack(count, coded_crop(crop, self.index), coded, self._format, self.colour, out)
+        reformat = self._format if self._format != self.index.pix_fmt else None
+        return FrameStack(count, coded_crop(crop, self.index), coded, reformat, self.colour, out)
 
     def _open(self):
         container = open_container(self.path)
@@ -245,7 +247,7 @@ class VideoReader:
         go_on = begins and self._undecoded is None and self._saved > _WORTH_KEEPING
         good = False
         try:
-            good = run.read(wanted, lambda place, frame: self._put(stacks, place, frame, start + place), go_on)
+            good = run.read(wanted, partial(self._put, stacks, start), go_on)
             good = good and (not check or run.begins_with_keyframe())
         except av.error.FFmpegError as error:
             raise self._damaged(start, reason(error)) from None
@@ -276,7 +278,7 @@ class VideoReader:
                 if frame.key_frame and number <= start:
                     entry = place
                 if start <= number < start + count:
-                    self._put(stacks, number - start, frame, number)
+                    self._put(stacks, start, number - start, frame)
                     last = max(last, place)
                 number += 1
 
@@ -318,11 +320,11 @@ class VideoReader:
         except av.error.FFmpegError as error:
             raise self._damaged(number, reason(error)) from None
 
-    def _put(self, stacks: list[FrameStack], position: int, frame: av.VideoFrame, number: int) -> None:
+    def _put(self, stacks: list[FrameStack], start: int, position: int, frame: av.VideoFrame) -> None:
         if (frame.height, frame.width) != stacks[0].coded_size or frame.format.name != self.index.pix_fmt:
             height, width = stacks[0].coded_size
-            raise self._damaged(number, f"it is {frame.width}x{frame.height} {frame.format.name}, "
-                                        f"needed {width}x{height} {self.index.pix_fmt}")
+            raise self._damaged(start + position, f"it is {frame.width}x{frame.height} {frame.format.name}, "
+                                                  f"needed {width}x{height} {self.index.pix_fmt}")
         for stack in stacks:
             stack.put(position, frame)
 
