@@ -66,7 +66,8 @@ def to_rgb(
     y: `(T, H, W)`; u, v: `(T, h, w)` integer samples of colour.depth bits (uint8, or int16/int32 above 8 bits).
     origin: row and column of y's first sample in the picture; chroma_origin: the same of u and v in their own grid,
     so that a crop gives exactly the pixels that the whole picture would (chroma at the crop's border included).
-    Returns `(T, 3, H, W)` uint8: at most 0.51 level from the exact value (0.5 is the rounding's), without bias.
+    Returns `(T, 3, H, W)` uint8: without bias, at most 0.51 level from the exact value, 0.7 above 12 bits (0.5 is the
+    rounding's).
     """
     if colour.matrix == "rgb":
         return _scaled(torch.stack((v, y, u), 1), 255 / ((1 << colour.depth) - 1), 0.5)

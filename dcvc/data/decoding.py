@@ -13,6 +13,8 @@ from dcvc.errors import ReadError
 
 # Decoders that may leave out frames nobody refers to, and give the very same samples for all others.
 _SKIPS_EXACTLY = ("h264", "hevc")
+# Where damage to a slice's header changes which pictures are kept, their decoder tells by nothing but the frames' order.
+_TOLD_BY_ORDER = ("h264",)
 LONGEST_DELAY = 16  # frames that a decoder may hold back (H.264, annex A)
 
 
@@ -43,6 +45,7 @@ class Run:
         """began: the keyframe from which on errors count; None: the first packet that is one."""
         self._context, self._packets, self._sound = context, packets, sound
         self._undecoded, self._damaged = undecoded, damaged
+        self._in_order = context.name in _TOLD_BY_ORDER
         self.began = began
         self.sent = 0                           # packets
         self.checked = 0                        # of them, those whose frames were all seen
@@ -55,6 +58,7 @@ class Run:
         self._inside: set[int] = set()          # frames that have not come out yet
         self._held: list[av.VideoFrame] = []    # frames later than the last given
         self._skipping: bool | None = None
+        self._shown: int | None = None          # the last frame that came out, of those from `began` on
 
     def read(self, wanted: dict[int, int], put: Callable[[int, av.VideoFrame], None], go_on: bool) -> bool:
         """Give every wanted frame (time -> place), all later than those before, to `put(place, frame)`.
@@ -97,6 +101,8 @@ class Run:
         if not (go_on and self._opening and self._look_ahead(missing, put)):
             self._send(None, first, missing, put)
             self.over = True
+            if self._in_order and self._opening and not missing and self._inside - self._ahead:
+                raise Suspect("a frame before did not come out")
         if self._undecoded is not None:
             self._undecoded.release(self._context)
         self.checked = sent
@@ -152,8 +158,15 @@ class Run:
             self.met_errors = self.met_errors or frame.is_corrupt
             if self._undecoded is not None:
                 self._undecoded.hold(frame)
-            if frame.pts is None or frame.pts < self.began:
+            if frame.pts is None:
                 continue
+            if self._in_order and self._shown is not None and frame.pts < self._shown:
+                if time not in self._ahead:
+                    raise Suspect("frames came out in another order than they are shown in")
+                self.over = True
+            if frame.pts < self.began:
+                continue
+            self._shown = frame.pts
             if frame.is_corrupt and frame.pts in self._ahead:
                 self.over = True
                 continue

@@ -5,8 +5,10 @@ no usable timestamps are decoded once and counted; their frames are found by cou
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
@@ -65,6 +67,9 @@ def index_file(path: str | os.PathLike) -> FileIndex:
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         time_base, field_order = stream.time_base, int(stream.codec_context.field_order)
         codec = stream.codec_context.name
+        reorders = bool(stream.codec_context.has_b_frames)
+    if packets.usable and reorders and packets.pts == sorted(packets.pts) and not _shown_in_order(path):
+        packets.usable, packets.reason = False, "its times contradict the order of its frames"
     first, decoded = _decode(path, count=not packets.usable)
     notes = []
     if first.interlaced_frame or field_order > 1:
@@ -156,6 +161,21 @@ def _ends_early(path: str, size: int) -> bool:
         unknown = value == (1 << 7 * length) - 1
         return not unknown and position + 4 + length + value > size
     return False
+
+
+def _shown_in_order(path: str) -> bool:
+    """Whether frames come out in the order of their times, as far as a look at the first ones tells. Where B-frames
+    were written by a program that knew only times of decoding, they do not."""
+    last = None
+    with open_container(path) as container, suppress(av.error.FFmpegError):
+        stream = video_stream(container, path)
+        stream.codec_context.thread_count = 1
+        for packet in islice(container.demux(stream), 250):
+            for frame in stream.codec_context.decode(packet if packet.size else None):
+                if None not in (last, frame.pts) and frame.pts < last:
+                    return False
+                last = frame.pts if frame.pts is not None else last
+    return True
 
 
 def _decode(path: str, count: bool):

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import zlib
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection
 from contextlib import suppress
@@ -49,6 +50,7 @@ class Sequential:
 
     frames: list[Shown] = field(default_factory=list)             # in the order shown
     failed: list[tuple[int | None, int]] = field(default_factory=list)  # packets that FFmpeg refuses: time and place
+    times: list[int | None] = field(default_factory=list)         # of all packets, by place
 
     def by_time(self) -> dict[int | None, int]:
         """time -> number of the frame shown"""
@@ -58,11 +60,27 @@ class Sequential:
         """The keyframe before a frame."""
         return next((f for f in reversed(self.frames[: number + 1]) if f.key), Shown(None, 0, False, True, 0))
 
-    def tainted(self, number: int, partial: Collection[int] = ()) -> bool:
+    def misplaced(self) -> set[int]:
+        """The places of packets whose frames do not come out, or not where their times belong (as few as explain the
+        order: the rest is a longest increasing sequence)."""
+        tails, chains = [], []  # of the increasing sequences of each length: the smallest last time, and its frames
+        for frame in self.frames:
+            if frame.time is not None:
+                length = bisect_left(tails, frame.time)
+                chain = ((chains[length - 1] if length else None), frame.place)
+                tails[length: length + 1], chains[length: length + 1] = [frame.time], [chain]
+        chain, inside = (chains[-1] if chains else None), set()
+        while chain is not None:
+            chain, place = chain
+            inside.add(place)
+        return {place for place, time in enumerate(self.times) if time is not None} - inside
+
+    def tainted(self, number: int, others: Collection[int] = ()) -> bool:
         """Whether the frame, or one decoded before it since its keyframe, is flagged, refused, or one of those at
-        the places `partial`."""
+        the places `others`."""
         frame, entry = self.frames[number], self.entry(number)
-        wrong = [(f.time, f.place) for f in self.frames if f.flagged or f.place in partial] + self.failed
+        wrong = [(f.time, f.place) for f in self.frames if f.flagged] + self.failed
+        wrong += [(self.times[place], place) for place in others]
         leading = lambda time: None not in (time, entry.time) and time < entry.time  # noqa: E731
         return frame.flagged or any(entry.place <= p <= frame.place and not leading(t) for t, p in wrong)
 
@@ -108,6 +126,7 @@ def decode_all(path: Path, first: int = 0, stale: bool = False) -> Sequential:
                 when, key = packets_seen[origin]
                 found.frames.append(Shown(when, frame_check(frame), frame.is_corrupt, key and frame.key_frame, origin))
             if place < 0:
+                found.times = [time for time, _ in packets_seen]
                 return found
 
 
@@ -137,21 +156,22 @@ def checksum(planes, position: int) -> int:
 
 
 NAMES = ("good", "refused", "unopened", "wrong", "concealed", "tainted", "needless", "repaired", "undefined", "silent",
-         "unsteady", "slow")
+         "unsteady", "fickle", "slow")
 
 
 def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     """Every frame read by itself, and judged by a sequential decode of the same damaged file.
 
     They are read from the last to the first, which always seeks; then from the first to the last, where the reader
-    goes on from the frame before. unsteady: frames for which that made a difference, beside the undefined ones.
-    good: returned and equal. repaired: returned, equal to the undamaged video where the sequential decode is not
-    (what it carried over from before the keyframe is damaged). wrong: returned and equal to neither. concealed:
-    returned though flagged. tainted: returned though a frame since its keyframe is flagged, and not equal to the
-    undamaged one. needless: refused though nothing since its keyframe is flagged or differs between two sequential
-    decodes. silent: of all returned, those where two sequential decodes differ: FFmpeg decoded in part, without a
-    flag, and left what its buffers held. undefined: such a frame, and not equal to the first decode; or equal to a
-    plain decode from its keyframe only; or not shown by the first at all. slow: more than 10 s for the file.
+    goes on from the frame before. unsteady: frames that were not the same both times; fickle: refused one time only.
+    good: returned and equal. repaired: returned, equal to the undamaged video where the sequential decode is not, or
+    does not show the frame at all (what it carried over from before the keyframe is damaged). wrong: returned and
+    equal to neither. concealed: returned though flagged. tainted: returned though a frame since its keyframe is
+    flagged, and not equal to the undamaged one. needless: refused though nothing since its keyframe is flagged,
+    missing, out of its place or different in two sequential decodes. silent: of all returned, those where two
+    sequential decodes differ: FFmpeg decoded in part, without a flag, and left what its buffers held. undefined: such
+    a frame, and not equal to the first decode; or equal to a plain decode from its keyframe only; or neither shown by
+    the first nor equal to the undamaged video. slow: more than 10 s for the file.
     """
     counts, began = dict.fromkeys(NAMES, 0), time.monotonic()
     try:
@@ -162,19 +182,20 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
     expected, other = decode_all(path), decode_all(path, stale=True)
     numbers, others, wholes = expected.by_time(), other.by_time(), original.by_time()
     seen = {(f.place, f.check) for f in other.frames}
-    partial = {f.place for f in expected.frames if (f.place, f.check) not in seen}
+    odd = {f.place for f in expected.frames if (f.place, f.check) not in seen} | (
+        expected.misplaced() - original.misplaced())
 
-    def classify(got: int | None, shown: int | None) -> str:
+    def classify(got: int | None, shown: int | None, time: int | None) -> str:
+        whole = original.frames[wholes[time]].check if time in wholes else None
         frame = expected.frames[shown] if shown is not None else None
         tainted = frame is None or expected.tainted(shown)
         if got is None:
-            counts["needless"] += not (tainted or expected.tainted(shown, partial))
+            counts["needless"] += not (tainted or expected.tainted(shown, odd))
             return "refused"
         if frame is None:
-            return "undefined"
+            return "repaired" if got == whole else "undefined"
         again = shown if reader.index.counted else others.get(frame.time)
         defined = again is not None and again < len(other.frames) and other.frames[again].check == frame.check
-        whole = original.frames[wholes[frame.time]].check if frame.time in wholes else None
         counts["silent"] += not defined
         if got != frame.check:
             defined = defined and not any(f.place == frame.place and f.check == got for f in
@@ -186,12 +207,13 @@ def judge(path: Path, original: Sequential, **options) -> dict[str, int]:
 
     first = [read_one(reader, number) for number in reversed(range(len(reader)))][::-1]
     for number, got in enumerate(first):
-        shown = number if reader.index.counted else numbers.get(int(reader.index.pts[number]))
+        time_ = expected.frames[number].time if reader.index.counted else int(reader.index.pts[number])
+        shown = number if reader.index.counted else numbers.get(time_)
         again = read_one(reader, number)
         for value in dict.fromkeys((got, again)):
-            kind = classify(value, shown)
+            kind = classify(value, shown, time_)
             counts[kind] += 1
-        counts["unsteady"] += again != got and kind != "undefined"
+        counts["fickle" if None in (got, again) else "unsteady"] += again != got
     reader.close()
     counts["slow"] = int(time.monotonic() - began > 10)
     return counts
@@ -221,7 +243,7 @@ def main(source: str, kind: str, first: str, last: str, folder: str, *options: s
         path = Path(folder) / f"{Path(source).stem}_{kind}_{number}{Path(source).suffix}"
         path.write_bytes(damaged_copy(data, kind, number))
         counts = judge(path, original, **dict.fromkeys(options, True))
-        if any(counts[k] for k in NAMES if k not in ("good", "refused", "unopened", "silent")):
+        if any(counts[k] for k in NAMES if k not in ("good", "refused", "unopened", "silent", "fickle")):
             worst.append({"number": number, **{k: n for k, n in counts.items() if n}})
         path.unlink()
         total = {key: total[key] + value for key, value in counts.items()}

@@ -101,7 +101,21 @@ def make_all(folder: Path) -> dict[str, tuple[Path, int]]:
     made = {}
     for name, (codec, frames, keywords) in jobs.items():
         made[name] = encode(folder / name, codec, frames, **keywords), len(frames) - keywords.get("cut", 0)
+    for name in ("decode_times.mp4", "decode_times.mkv"):
+        made[name] = without_times_of_display(made["h264_closed.mp4"][0], folder / name), len(f)
     return made
+
+
+def without_times_of_display(source: Path, target: Path) -> Path:
+    """The same packets, with times of decoding alone, as some programs write B-frames."""
+    with av.open(str(source)) as video, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(video.streams.video[0])
+        packets = [packet for packet in video.demux(video=0) if packet.size]
+        for packet in packets:
+            packet.pts = packet.dts = packet.dts - packets[0].dts
+            packet.stream = stream
+            out.mux(packet)
+    return target
 
 
 def sequential(path: Path) -> list[av.VideoFrame]:

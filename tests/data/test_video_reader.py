@@ -23,6 +23,7 @@ KINDS = [
     "interlaced.mp4", "hevc_open.mp4", "hevc_10bit.mkv", "vp9.webm", "vp8.webm", "vp9_odd.webm", "av1.mp4",
     "mpeg4_b.avi", "mpeg2.mpg", "vfr.mp4", "edit_list.mp4", "rotated.mp4", "late_start.mkv", "late_start.ts",
     "fragmented.mp4", "ffv1_422_10.mkv", "h264_444.mp4", "gray.mkv", "mjpeg.avi", "cover.mp4",
+    "decode_times.mp4", "decode_times.mkv",
 ]
 
 
