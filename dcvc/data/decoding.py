@@ -13,7 +13,7 @@ from dcvc.errors import ReadError
 
 # Decoders that may leave out frames nobody refers to, and give the very same samples for all others.
 _SKIPS_EXACTLY = ("h264", "hevc")
-# Where damage to a slice's header changes which pictures are kept, their decoder tells by nothing but the frames' order.
+# Damage to a slice's header may change which pictures are kept: often nothing but the frames' order tells.
 _TOLD_BY_ORDER = ("h264",)
 LONGEST_DELAY = 16  # frames that a decoder may hold back (H.264, annex A)
 
