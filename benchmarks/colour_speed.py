@@ -1,5 +1,5 @@
 """Seven planes of 256x256 to RGB: this project's conversion and FFmpeg's scaler, their time and their distance from the
-float64 reference of tests/data/test_data_colour.py (smooth planes: the scaler sites chroma differently).
+float64 reference of tests/data/colour_reference.py (smooth planes: the scaler sites chroma differently).
 
 `OMP_NUM_THREADS=1 python benchmarks/colour_speed.py --out benchmarks/colour_speed.json`
 """
@@ -25,7 +25,7 @@ SCALER = {"FFmpeg, its default": Interpolation.BILINEAR,
 
 
 def reference(y: np.ndarray, u: np.ndarray, v: np.ndarray, colour: Colour) -> np.ndarray:
-    spec = importlib.util.spec_from_file_location("test_data_colour", TESTS / "test_data_colour.py")
+    spec = importlib.util.spec_from_file_location("colour_reference", TESTS / "colour_reference.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.reference(y, u, v, colour)
