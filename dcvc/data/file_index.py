@@ -15,6 +15,7 @@ import numpy as np
 
 from dcvc.data.colour import MATRIX_OF_TAG
 from dcvc.data.container import decoder_options, open_container, reason, video_stream
+from dcvc.data.decoding import LONGEST_DELAY
 from dcvc.errors import ReadError
 
 
@@ -68,7 +69,7 @@ def index_file(path: str | os.PathLike) -> FileIndex:
         time_base, field_order = stream.time_base, int(stream.codec_context.field_order)
         codec = stream.codec_context.name
         reorders = bool(stream.codec_context.has_b_frames)
-    if packets.usable and reorders and packets.pts == sorted(packets.pts) and not _shown_in_order(path):
+    if packets.usable and _times_contradict(path, packets.pts, reorders):
         packets.usable, packets.reason = False, "its times contradict the order of its frames"
     first, decoded = _decode(path, count=not packets.usable)
     notes = []
@@ -163,9 +164,17 @@ def _ends_early(path: str, size: int) -> bool:
     return False
 
 
+def _times_contradict(path: str, pts: list[int], reorders: bool) -> bool:
+    """Whether frames come out in another order than that of their times, which are given in the order of decoding:
+    where parts of different origin were joined, or B-frames written by a program that knew only times of decoding."""
+    moved = int(np.abs(np.argsort(pts, kind="stable") - np.arange(len(pts))).max(initial=0))
+    if moved > LONGEST_DELAY:
+        return True
+    return (moved > 0) != reorders and not _shown_in_order(path)
+
+
 def _shown_in_order(path: str) -> bool:
-    """Whether frames come out in the order of their times, as far as a look at the first ones tells. Where B-frames
-    were written by a program that knew only times of decoding, they do not."""
+    """Whether frames come out in the order of their times, as far as a look at the first ones tells."""
     last = None
     with open_container(path) as container, suppress(av.error.FFmpegError):
         stream = video_stream(container, path)

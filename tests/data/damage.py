@@ -23,11 +23,16 @@ from dcvc.errors import DcvcError
 
 
 def damaged_copy(data: bytes, kind: str, number: int) -> bytes:
-    """kind "cut": the first number/20 of the file; "flip": a few random bytes replaced after the first 5 %."""
+    """kind "cut": the first number/20 of the file. After the first 5 %, at random: "flip": a few bytes replaced;
+    "blank": a stretch of zeros; "gap": a stretch left out."""
     if kind == "cut":
         return data[: len(data) * number // 20 + 7 * (number > 0)]
     rng = np.random.default_rng(number)
     spoiled = bytearray(data)
+    if kind in ("blank", "gap"):
+        first, length = int(rng.integers(len(data) // 20, len(data))), int(rng.integers(16, 2000))
+        spoiled[first: first + length] = bytes(length if kind == "blank" and first + length <= len(data) else 0)
+        return bytes(spoiled)
     for position in rng.integers(len(data) // 20, len(data), int(rng.integers(1, 12))):
         spoiled[position] = int(rng.integers(256))
     return bytes(spoiled)

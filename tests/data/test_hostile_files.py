@@ -44,6 +44,13 @@ def test_random_damage(videos, tmp_path, name):
     assert result["silent"] == 0 or name.startswith(("h264", "vp9")), result
 
 
+@pytest.mark.parametrize("name", ["h264_open.mp4", "hevc_open.mp4", "vp9.webm", "av1.mp4"])
+def test_a_stretch_of_zeros(videos, tmp_path, name):
+    result = run_judge(videos[name][0], "blank", 0, 15, tmp_path)
+    assert_sound(result)
+    assert result["tainted"] == result["undefined"] == result["silent"] == 0, result
+
+
 def judge_copies(path: Path, numbers: tuple[int, ...], folder: Path) -> list[dict]:
     """The judgement of these randomly damaged copies."""
     original, found = damage.decode_all(path), []
