@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from dcvc.config import SamplingOptions, from_dict
 from dcvc.data.colour import compile_loops
 from dcvc.data.file_index import index_file
 from dcvc.data.gop_cache import GOPCache
+from dcvc.data.planes import sample_depth
 from dcvc.data.sampling import augment, has_cut
 from dcvc.data.training_set import Crop, TrainingSet, apply_transform, check_length, check_size
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, as_list, list_videos
@@ -162,8 +162,7 @@ class VideoGOPDataset(TrainingSet):
         return len(self._rows) * self.options.samples_per_video
 
     def prepare_workers(self) -> None:
-        formats = [av.VideoFormat(name) for name in self.table.header["pix_fmt"]]
-        compile_loops({max(8, *(component.bits for component in format.components)) for format in formats})
+        compile_loops(sample_depth(name) for name in self.table.header["pix_fmt"])
 
     def _choose(self, index: int, rng: np.random.Generator, redraw: bool) -> Choice:
         position, turn = divmod(index, self.options.samples_per_video)

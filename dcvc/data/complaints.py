@@ -25,7 +25,7 @@ class Complaints:
     Decoders with threads of their own (threads other than 1) log there: nothing is heard of them.
     """
 
-    logs: list  # all that FFmpeg has logged so far
+    logs: list  # all that FFmpeg has logged in this thread since `with`
 
     def __enter__(self) -> "Complaints":
         global _listeners, _before

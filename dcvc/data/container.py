@@ -60,5 +60,8 @@ def reason(error: Exception) -> str:
 
 def decoder_options(codec: str) -> dict[str, str]:
     """FFmpeg's HEVC decoder hides errors inside a slice, its MPEG-4 decoders conceal some unflagged, unless told to
-    report them; the others flag their frames."""
+    report them; the others flag their frames. Its H.264 decoder drops frames where it finds by them how long it has to
+    wait for others, in streams that do not say so, unless told to wait as long as the standard allows."""
+    if codec == "h264":
+        return {"strict": "1"}
     return {"err_detect": "explode"} if codec == "hevc" or codec.startswith(("mpeg4", "msmpeg4", "h263")) else {}

@@ -136,7 +136,8 @@ class Run:
         if packet is not None:
             self.sent += 1
             self._times.add(time)
-            if not self._skipping and time >= self.began:  # what is skipped, or decoded meanwhile, is known as sound
+            # What is skipped, or decoded meanwhile, is known as sound; what an edit list leaves out never comes out.
+            if not self._skipping and not packet.is_discard and time >= self.began:
                 self._inside.add(time)
         logs = self._complaints.logs
         before = len(logs)  # the parser's, while packets were read: not about this one

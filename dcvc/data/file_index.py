@@ -1,7 +1,8 @@
 """The index of one video file: the presentation time of every frame, made by demuxing alone.
 
 Headers lie about frame counts; packets do not. Frames are numbered in presentation order. Files whose packets carry
-no usable timestamps are decoded once and counted; their frames are found by counting again (exact, but slow).
+no usable timestamps, or such as contradict the order of their frames, are decoded once and counted; their frames are
+found by counting again (exact, but slow).
 """
 
 import os
@@ -15,8 +16,9 @@ import numpy as np
 
 from dcvc.data.colour import MATRIX_OF_TAG
 from dcvc.data.container import decoder_options, open_container, reason, video_stream
-from dcvc.data.decoding import LONGEST_DELAY
 from dcvc.errors import ReadError
+
+_FARTHEST = 64  # frames between a packet's place and its frame's: in a GOP of B-frames as many as the GOP has
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _times_contradict(path: str, pts: list[int], reorders: bool) -> bool:
     """Whether frames come out in another order than that of their times, which are given in the order of decoding:
     where parts of different origin were joined, or B-frames written by a program that knew only times of decoding."""
     moved = int(np.abs(np.argsort(pts, kind="stable") - np.arange(len(pts))).max(initial=0))
-    if moved > LONGEST_DELAY:
+    if moved > _FARTHEST:
         return True
     return (moved > 0) != reorders and not _shown_in_order(path)
 
@@ -179,7 +181,7 @@ def _shown_in_order(path: str) -> bool:
     with open_container(path) as container, suppress(av.error.FFmpegError):
         stream = video_stream(container, path)
         stream.codec_context.thread_count = 1
-        for packet in islice(container.demux(stream), 250):
+        for packet in islice(container.demux(stream), 100):
             for frame in stream.codec_context.decode(packet if packet.size else None):
                 if None not in (last, frame.pts) and frame.pts < last:
                     return False

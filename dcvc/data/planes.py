@@ -9,23 +9,26 @@ from torch import Tensor
 
 from dcvc.data.colour import SITINGS, Colour, converter, default_matrix, to_rgb
 from dcvc.data.file_index import FileIndex
+from dcvc.errors import InputError, ReadError
 
 _CENTRE_CODECS = ("mjpeg", "mpeg1video")
 
 
 def frame_format(index: FileIndex, matrix: str | None = None, full_range: bool | None = None) -> tuple[str, Colour]:
-    """The planar pixel format frames are taken in, and its colour. Arguments override the file's tags."""
+    """The planar pixel format frames are taken in, and its colour. Arguments override the file's tags.
+    Raises ReadError for samples of more than 16 bits."""
     format = av.VideoFormat(index.pix_fmt, index.width, index.height)
     components = format.components
-    depth = max(component.bits for component in components)
+    try:
+        depth = sample_depth(index.pix_fmt)
+    except InputError as error:
+        raise ReadError(f"{index.path}: cannot read ({error})") from None
+    suffix = "" if depth == 8 else f"{depth}le"
     if format.is_rgb or format.has_palette:
-        name = "gbrp" if depth <= 8 else f"gbrp{_planar_depth(depth)}le"
-        return name, Colour("rgb", True, 8 if depth <= 8 else _planar_depth(depth), (0, 0))
+        return "gbrp" + suffix, Colour("rgb", True, depth, (0, 0))
     coded_height = index.width if index.orientation[0] else index.height
     matrix = matrix or index.matrix or default_matrix(coded_height)
     full = index.full_range if full_range is None else full_range
-    depth = 8 if depth <= 8 else _planar_depth(depth)
-    suffix = "" if depth == 8 else f"{depth}le"
     if len(components) < 3:
         return "gray" + suffix, Colour("bt601", full, depth, (0, 0), monochrome=True)
     small = av.VideoFormat(index.pix_fmt, 64, 64).components[1]
@@ -37,8 +40,13 @@ def frame_format(index: FileIndex, matrix: str | None = None, full_range: bool |
     return name, Colour("bt709" if matrix == "rgb" else matrix, full, depth, (rows, columns), siting)
 
 
-def _planar_depth(depth: int) -> int:
-    return next(known for known in (9, 10, 12, 14, 16) if depth <= known)
+def sample_depth(pix_fmt: str) -> int:
+    """Bits of the samples that frames of this pixel format are taken in. Raises InputError where there are none."""
+    bits = max(component.bits for component in av.VideoFormat(pix_fmt).components)
+    found = next((known for known in (8, 9, 10, 12, 14, 16) if bits <= known), None)
+    if found is None:
+        raise InputError(f"found pixel format {pix_fmt}, needed at most 16 bits per sample")
+    return found
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class FrameStack:
                 self.corner, size, coded_size, colour.subsampling, SITINGS[colour.siting], strict=True))
         self.window = top, left, bottom - top, right - left
         self.dtype = np.uint8 if colour.depth == 8 else np.uint16
-        self._convert = converter(colour, self.corner, (top, left), size) if out == "rgb" else None
+        self._convert = converter(colour, self.corner, (top, left), size, self.dtype) if out == "rgb" else None
         if self._convert is not None:
             self.rgb = np.empty((count, 3, *size), np.uint8)
             return

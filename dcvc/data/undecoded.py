@@ -18,7 +18,8 @@ PICTURES = 16         # the most that a decoder keeps for reference (HEVC, annex
 
 
 class Suspect(Exception):
-    """A picture shows the mark: it is undecoded in part, or really of that colour."""
+    """A picture may be wrong (it shows the mark, the decoder complained, frames came out of order): decoding from
+    further back, or over another mark, has to tell."""
 
 
 class Undecoded:

@@ -22,7 +22,7 @@ from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, list_videos
 from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import write_bytes
 
-MAGIC = b"DCVCIDX2"
+MAGIC = b"DCVCIDX3"
 SUFFIX = ".dcvcindex"
 _COLUMNS = {
     "path": "<i8", "frames": "<i8", "height": "<i4", "width": "<i4", "file_size": "<i8", "mtime_ns": "<i8",

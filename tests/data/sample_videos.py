@@ -103,7 +103,17 @@ def make_all(folder: Path) -> dict[str, tuple[Path, int]]:
         made[name] = encode(folder / name, codec, frames, **keywords), len(frames) - keywords.get("cut", 0)
     for name in ("decode_times.mp4", "decode_times.mkv"):
         made[name] = without_times_of_display(made["h264_closed.mp4"][0], folder / name), len(f)
+    made["short_edit.mp4"] = with_a_shorter_edit(made["h264_closed.mp4"][0], folder / "short_edit.mp4", 0.8), 39
     return made
+
+
+def with_a_shorter_edit(source: Path, target: Path, share: float) -> Path:
+    """The same file, its edit list ending after this share of what it shows: the rest is decoded, not shown."""
+    data = bytearray(source.read_bytes())
+    length = data.index(b"elst") + 12
+    data[length: length + 4] = int(share * int.from_bytes(data[length: length + 4], "big")).to_bytes(4, "big")
+    target.write_bytes(data)
+    return target
 
 
 def without_times_of_display(source: Path, target: Path) -> Path:

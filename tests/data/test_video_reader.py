@@ -23,7 +23,7 @@ KINDS = [
     "interlaced.mp4", "hevc_open.mp4", "hevc_10bit.mkv", "vp9.webm", "vp8.webm", "vp9_odd.webm", "av1.mp4",
     "mpeg4_b.avi", "mpeg2.mpg", "vfr.mp4", "edit_list.mp4", "rotated.mp4", "late_start.mkv", "late_start.ts",
     "fragmented.mp4", "ffv1_422_10.mkv", "h264_444.mp4", "gray.mkv", "mjpeg.avi", "cover.mp4",
-    "decode_times.mp4", "decode_times.mkv",
+    "decode_times.mp4", "decode_times.mkv", "short_edit.mp4",
 ]
 
 
@@ -41,12 +41,12 @@ def test_every_start_is_exact(videos, name):
 
 def test_times_that_go_back_are_not_sorted(videos, tmp_path):
     """Two recordings in one file, the second with earlier times: frames are numbered as they are shown."""
-    first = encode(tmp_path / "first.ts", "libx264", textures(48, 64, 96, seed=1), options=X264, offset=1000)
+    first = encode(tmp_path / "first.ts", "libx264", textures(72, 64, 96, seed=1), options=X264, offset=1000)
     joined = tmp_path / "joined.ts"
     joined.write_bytes(first.read_bytes() + videos["h264_open.ts"][0].read_bytes())
     expected = [luma(frame) for frame in sequential(joined)]
     reader, refused = VideoReader(joined), 0
-    assert len(reader) == len(expected) == 96
+    assert len(reader) == len(expected) == 120
     assert reader.index.counted
     for number, shown in enumerate(expected):
         try:
