@@ -24,8 +24,9 @@ def textures(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def encode(path: Path, codec: str, frames: np.ndarray, *, pix_fmt="yuv420p", options=None, pts=None, rate=25,
-           mux=None, rotate=0, cut=0, offset=0, full_range=False, cover=False) -> Path:
-    """Write `frames` as a video. cut: shown only from this frame on (an edit list); offset: first time in frames."""
+           mux=None, rotate=0, cut=0, offset=0, full_range=False, cover=False, p_frames=0) -> Path:
+    """Write `frames` as a video. cut: shown only from this frame on (an edit list); offset: first time in frames;
+    p_frames: so many at the beginning are no B-frames."""
     with av.open(str(path), "w", options={"fflags": "+bitexact", **(mux or {})}) as out:
         stream = out.add_stream(codec, rate=rate)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pix_fmt
@@ -46,6 +47,7 @@ def encode(path: Path, codec: str, frames: np.ndarray, *, pix_fmt="yuv420p", opt
         for t, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=pix_fmt, threads=1)
             frame.pts, frame.time_base = (pts[t] if pts is not None else t), Fraction(1, rate)
+            frame.pict_type = av.video.frame.PictureType.P if t < p_frames else av.video.frame.PictureType.NONE
             packets += stream.encode(frame)
         for packet in packets + stream.encode(None):
             for name in ("pts", "dts"):
@@ -126,6 +128,41 @@ def without_times_of_display(source: Path, target: Path) -> Path:
             packet.stream = stream
             out.mux(packet)
     return target
+
+
+def without_reorder_limits(source: Path, target: Path) -> Path:
+    """A transport stream of x264's, no longer saying how many frames are reordered: its decoder has to find out."""
+    with av.open(str(source)) as video, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(video.streams.video[0])
+        for packet in video.demux(video=0):
+            if packet.size:
+                units = bytes(packet).split(b"\0\0\1")
+                changed = av.Packet(b"\0\0\1".join(_unlimited(u) if u[:1] and u[0] & 31 == 7 else u for u in units))
+                changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+                changed.is_keyframe, changed.stream = packet.is_keyframe, stream
+                out.mux(changed)
+    return target
+
+
+def _unlimited(unit: bytes) -> bytes:
+    """A sequence parameter set up to its bitstream_restriction_flag (H.264, E.1.1), which is set to 0. It is found from
+    the end: two flags, two zeros, four numbers, all Exp-Golomb coded, and the stop bit."""
+    data = unit.rstrip(b"\0").replace(b"\0\0\3", b"\0\0")
+    bits = f"{int.from_bytes(data):0{8 * len(data)}b}".rstrip("0")[:-1]
+
+    def reaches_the_end(at: int) -> bool:
+        for _ in range(6):
+            zeros = bits.find("1", at) - at
+            at += 2 * max(0, zeros) + 1
+        return at == len(bits)
+
+    flag = next(k for k in range(len(bits) - 6, 0, -1) if bits[k: k + 4] == "1111" and reaches_the_end(k + 2))
+    bits = bits[:flag] + "01"
+    bits += "0" * (-len(bits) % 8)
+    short = int(bits, 2).to_bytes(len(bits) // 8)
+    for low in range(4):
+        short = short.replace(bytes((0, 0, low)), bytes((0, 0, 3, low)))
+    return short
 
 
 def sequential(path: Path) -> list[av.VideoFrame]:

@@ -12,7 +12,7 @@ import torch
 from damage import checksum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sample_videos import X264, encode, luma, sequential, textures
+from sample_videos import X264, encode, luma, sequential, textures, without_reorder_limits
 
 from dcvc.data import VideoReader
 from dcvc.data.decoding import Run
@@ -54,6 +54,20 @@ def test_times_that_go_back_are_not_sorted(videos, tmp_path):
         except ReadError:
             refused += 1
     assert refused < 4  # by the counters of its packets, the first one's end is cut off
+
+
+def test_no_frame_is_dropped_while_the_decoder_learns_its_delay(tmp_path):
+    """B-frames that begin late, in a stream that does not announce them: FFmpeg drops some unless told to wait."""
+    frames = textures(80, 64, 96)
+    told = encode(tmp_path / "told.ts", "libx264", frames, p_frames=40, options={
+        **X264, "x264-params": "bframes=7:b-adapt=0:b-pyramid=normal:keyint=infinite:scenecut=0"})
+    expected = [luma(frame) for frame in sequential(told)]
+    path = without_reorder_limits(told, tmp_path / "untold.ts")
+    assert len(sequential(path)) < len(expected) == 80
+    reader = VideoReader(path)
+    assert len(reader) == 80
+    for number in np.random.default_rng(0).permutation(80).tolist() + list(range(80)):
+        assert np.array_equal(reader.read(number, 1, out="yuv").y[0].numpy(), expected[number])
 
 
 def test_intra_refresh_gives_the_right_frame(videos):
