@@ -98,7 +98,7 @@ def decode_all(path: Path, first: int = 0, stale: bool = False) -> Sequential:
         stream = container.streams.video[0]
         context = stream.codec_context
         context.thread_count, context.thread_type = 1, "NONE"
-        context.options = decoder_options(context.name)
+        context.options = decoder_options(context.name) if context.name != "h264" else {}  # plain, as others decode
         kept = deque(maxlen=9)
         if stale:
             decode_some(container, stream, 30)
