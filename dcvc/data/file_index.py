@@ -181,6 +181,7 @@ def _shown_in_order(path: str) -> bool:
     with open_container(path) as container, suppress(av.error.FFmpegError):
         stream = video_stream(container, path)
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = decoder_options(stream.codec_context.name)
         for packet in islice(container.demux(stream), 100):
             for frame in stream.codec_context.decode(packet if packet.size else None):
                 if None not in (last, frame.pts) and frame.pts < last:
