@@ -15,9 +15,8 @@ from torch.utils.data import Dataset
 
 from dcvc.config import SamplingOptions, from_dict
 from dcvc.data.colour import compile_loops
-from dcvc.data.file_index import index_file
+from dcvc.data.file_index import index_file, sample_depth
 from dcvc.data.gop_cache import GOPCache
-from dcvc.data.planes import sample_depth
 from dcvc.data.sampling import augment, has_cut
 from dcvc.data.training_set import Crop, TrainingSet, apply_transform, check_length, check_size
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, as_list, list_videos

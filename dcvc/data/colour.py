@@ -120,9 +120,10 @@ def converter(colour: Colour, origin: tuple[int, int], chroma_origin: tuple[int,
     """
     if colour.matrix == "rgb" or colour.monochrome:
         return None
-    terms, loops = _terms(colour), _loops(np.dtype(kind).name)
+    terms = _terms(colour)
     if min(terms.chroma_shift, terms.luma_shift) < 0:
         return None  # sums beyond 16 bits
+    loops = _loops(np.dtype(kind).name)
     if loops is None:
         return None
     numbers = 1 << terms.luma_shift, 1 << terms.chroma_shift, terms.neutral, terms.luma, terms.constant
@@ -141,13 +142,10 @@ def _loops(kind: str) -> Callable | None:
         line, some = _line(0, 2, 0, 0.0), [np.zeros((2, 2), kind) for _ in range(3)]
         convert(*some, 0, 0, 0, 0, 2, 2, line, line, 1, np.dtype(kind).type(255), *map(np.int16, (1, 1, 0, 0, 0)),
                 np.zeros((2, 3), np.int16), np.empty((3, 2, 2), np.uint8))
-    except ImportError as error:
-        if not isinstance(error, ModuleNotFoundError):
-            log.warning("colours are converted without Numba, slower: %s", error)
-        return None
     except Exception as error:  # what a damaged cache raises is as various as the damage
-        log.warning("colours are converted without Numba, slower: %s: %s (NUMBA_CACHE_DIR can name another folder)",
-                    type(error).__name__, error)
+        if not (isinstance(error, ModuleNotFoundError) and error.name == "numba"):
+            log.warning("colours are converted without Numba, slower: %s: %s (NUMBA_CACHE_DIR can name another folder)",
+                        type(error).__name__, error)
         return None
     return convert
 
@@ -155,8 +153,13 @@ def _loops(kind: str) -> Callable | None:
 def compile_loops(depths: Iterable[int]) -> None:
     """Compile the loops, or load them from Numba's cache, for samples of these bits: worker processes that are forked
     afterwards share them."""
-    for kind in {np.dtype(np.uint8 if depth == 8 else np.uint16).name for depth in depths}:
+    for kind in {np.dtype(sample_kind(depth)).name for depth in depths}:
         _loops(kind)
+
+
+def sample_kind(depth: int) -> type[np.integer]:
+    """What frames' samples of so many bits are kept in."""
+    return np.uint8 if depth == 8 else np.uint16
 
 
 def _scaled(samples: Tensor, gain: float, offset: float) -> Tensor:
@@ -247,8 +250,15 @@ def _line(first: int, count: int, shift: int, siting: float) -> np.ndarray:
     """Linear interpolation along one axis, for luma samples first, first+1 ..., counted from where the first chroma
     sample's block begins: int32 `(4, count)`, the two chroma samples (which may lie outside: the border's counts
     there) and their weights in units of 2**-_weight_bits."""
+    near, far = chroma_position(np.arange(first, first + count), shift, siting)
+    bits = _weight_bits(shift, siting)
+    return np.stack((near, near + (far > 0), (1 << bits) - far, far)).astype(np.int32)
+
+
+def chroma_position(luma, shift: int, siting: float):
+    """Along one axis, for the numbers of luma samples (an int or an array): the chroma sample at or before each, and
+    how far the luma sample lies behind it in units of 2**-_weight_bits."""
     bits = _weight_bits(shift, siting)
     scale = 1 << bits - shift
-    position = np.arange(first, first + count) * scale - int(siting * ((1 << shift) - 1) * scale)
-    near, far = position >> bits, position & (1 << bits) - 1
-    return np.stack((near, near + (far > 0), (1 << bits) - far, far)).astype(np.int32)
+    position = luma * scale - int(siting * ((1 << shift) - 1) * scale)
+    return position >> bits, position & (1 << bits) - 1

@@ -16,7 +16,7 @@ import numpy as np
 
 from dcvc.data.colour import MATRIX_OF_TAG
 from dcvc.data.container import decoder_options, open_container, reason, video_stream
-from dcvc.errors import ReadError
+from dcvc.errors import InputError, ReadError
 
 _FARTHEST = 64  # frames between a packet's place and its frame's: in a GOP of B-frames as many as the GOP has
 
@@ -74,6 +74,10 @@ def index_file(path: str | os.PathLike) -> FileIndex:
     if packets.usable and _times_contradict(path, packets.pts, reorders):
         packets.usable, packets.reason = False, "its times contradict the order of its frames"
     first, decoded = _decode(path, count=not packets.usable)
+    try:
+        sample_depth(first.format.name)
+    except InputError as error:
+        raise ReadError(f"{path}: cannot read ({error})") from None
     notes = []
     if first.interlaced_frame or field_order > 1:
         notes.append("interlaced")
@@ -106,6 +110,15 @@ def index_file(path: str | os.PathLike) -> FileIndex:
         matrix=MATRIX_OF_TAG.get(int(first.colorspace), ""), full_range=is_full_range(first),
         counted=not packets.usable, notes=tuple(notes), file_size=status.st_size, mtime_ns=status.st_mtime_ns,
     )
+
+
+def sample_depth(pix_fmt: str) -> int:
+    """Bits of the samples that frames of this pixel format are taken in. Raises InputError where there are none."""
+    bits = max(component.bits for component in av.VideoFormat(pix_fmt).components)
+    found = next((known for known in (8, 9, 10, 12, 14, 16) if bits <= known), None)
+    if found is None:
+        raise InputError(f"found pixel format {pix_fmt}, needed at most 16 bits per sample")
+    return found
 
 
 def _demux(container, stream) -> _Packets:
@@ -176,7 +189,8 @@ def _times_contradict(path: str, pts: list[int], reorders: bool) -> bool:
 
 
 def _shown_in_order(path: str) -> bool:
-    """Whether frames come out in the order of their times, as far as a look at the first ones tells."""
+    """Whether frames come out in the order of their times, as far as a look at the first ones tells (an error
+    among them is for _decode to tell)."""
     last = None
     with open_container(path) as container, suppress(av.error.FFmpegError):
         stream = video_stream(container, path)

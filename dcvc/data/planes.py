@@ -7,22 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcvc.data.colour import SITINGS, Colour, converter, default_matrix, to_rgb
-from dcvc.data.file_index import FileIndex
-from dcvc.errors import InputError, ReadError
+from dcvc.data.colour import SITINGS, Colour, chroma_position, converter, default_matrix, sample_kind, to_rgb
+from dcvc.data.file_index import FileIndex, sample_depth
 
 _CENTRE_CODECS = ("mjpeg", "mpeg1video")
 
 
 def frame_format(index: FileIndex, matrix: str | None = None, full_range: bool | None = None) -> tuple[str, Colour]:
-    """The planar pixel format frames are taken in, and its colour. Arguments override the file's tags.
-    Raises ReadError for samples of more than 16 bits."""
+    """The planar pixel format frames are taken in, and its colour. Arguments override the file's tags."""
     format = av.VideoFormat(index.pix_fmt, index.width, index.height)
     components = format.components
-    try:
-        depth = sample_depth(index.pix_fmt)
-    except InputError as error:
-        raise ReadError(f"{index.path}: cannot read ({error})") from None
+    depth = sample_depth(index.pix_fmt)
     suffix = "" if depth == 8 else f"{depth}le"
     if format.is_rgb or format.has_palette:
         return "gbrp" + suffix, Colour("rgb", True, depth, (0, 0))
@@ -38,15 +33,6 @@ def frame_format(index: FileIndex, matrix: str | None = None, full_range: bool |
     name = index.pix_fmt if index.pix_fmt.startswith(("yuv4", "yuvj4")) and not index.pix_fmt.endswith("be") \
         else f"yuv{layout}p{suffix}"
     return name, Colour("bt709" if matrix == "rgb" else matrix, full, depth, (rows, columns), siting)
-
-
-def sample_depth(pix_fmt: str) -> int:
-    """Bits of the samples that frames of this pixel format are taken in. Raises InputError where there are none."""
-    bits = max(component.bits for component in av.VideoFormat(pix_fmt).components)
-    found = next((known for known in (8, 9, 10, 12, 14, 16) if bits <= known), None)
-    if found is None:
-        raise InputError(f"found pixel format {pix_fmt}, needed at most 16 bits per sample")
-    return found
 
 
 @dataclass(frozen=True)
@@ -108,23 +94,24 @@ class FrameStack:
             _chroma_bounds(first, length, total, shift, siting) for first, length, total, shift, siting in zip(
                 self.corner, size, coded_size, colour.subsampling, SITINGS[colour.siting], strict=True))
         self.window = top, left, bottom - top, right - left
-        self.dtype = np.uint8 if colour.depth == 8 else np.uint16
+        self.dtype = sample_kind(colour.depth)
         self._convert = converter(colour, self.corner, (top, left), size, self.dtype) if out == "rgb" else None
         if self._convert is not None:
             self.rgb = np.empty((count, 3, *size), np.uint8)
             return
         self.y = np.empty((count, *size), self.dtype)
         self.u, self.v = np.empty((2, count, *((0, 0) if colour.monochrome else self.window[2:])), self.dtype)
+        chroma = () if colour.monochrome else ((self.u, self.window[:2]), (self.v, self.window[:2]))
+        self._targets = (self.y, self.corner), *chroma
 
     def put(self, position: int, frame: av.VideoFrame) -> None:
         if self.reformat is not None:
             frame = frame.reformat(format=self.reformat, threads=1)
         planes = [np.frombuffer(plane, self.dtype).reshape(plane.height, -1) for plane in frame.planes]
         if self._convert is not None:
-            self._convert(*planes[:3], self.corner, self.window, self.rgb[position])
+            self._convert(*planes, self.corner, self.window, self.rgb[position])
             return
-        for samples, target, (top, left) in zip(planes, (self.y, self.u, self.v)[: 1 if self.colour.monochrome else 3],
-                                                (self.corner, self.window[:2], self.window[:2]), strict=False):
+        for samples, (target, (top, left)) in zip(planes, self._targets, strict=True):
             height, width = target.shape[1:]
             np.copyto(target[position], samples[top: top + height, left: left + width])
 
@@ -140,9 +127,5 @@ def _chroma_bounds(first: int, size: int, total: int, shift: int, siting: float)
     """The chroma samples that luma samples first ... first+size-1 are interpolated from: [from, to)."""
     if shift == 0:
         return first, first + size
-    step = 1 << shift
-    chroma_total = -(-total // step)
-    offset = siting * (step - 1)
-    low = int((first - offset) // step)
-    high = int((first + size - 1 - offset) // step) + 2
-    return max(0, low), min(chroma_total, high)
+    low, high = (chroma_position(luma, shift, siting)[0] for luma in (first, first + size - 1))
+    return max(0, low), min(-(-total // (1 << shift)), high + 2)

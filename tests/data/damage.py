@@ -31,7 +31,8 @@ def damaged_copy(data: bytes, kind: str, number: int) -> bytes:
     spoiled = bytearray(data)
     if kind in ("blank", "gap"):
         first, length = int(rng.integers(len(data) // 20, len(data))), int(rng.integers(16, 2000))
-        spoiled[first: first + length] = bytes(length if kind == "blank" and first + length <= len(data) else 0)
+        length = min(length, len(data) - first)
+        spoiled[first: first + length] = bytes(length if kind == "blank" else 0)
         return bytes(spoiled)
     for position in rng.integers(len(data) // 20, len(data), int(rng.integers(1, 12))):
         spoiled[position] = int(rng.integers(256))
