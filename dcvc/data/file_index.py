@@ -6,7 +6,8 @@ found by counting again (exact, but slow).
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -188,16 +189,23 @@ def _times_contradict(path: str, pts: list[int], reorders: bool) -> bool:
     return (moved > 0) != reorders and not _shown_in_order(path)
 
 
+@contextmanager
+def _decoder(path: str) -> Iterator[tuple[Iterator[av.Packet], av.VideoCodecContext]]:
+    """The packets of the file's video and what decodes them."""
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = decoder_options(stream.codec_context.name)
+        yield container.demux(stream), stream.codec_context
+
+
 def _shown_in_order(path: str) -> bool:
     """Whether frames come out in the order of their times, as far as a look at the first ones tells (an error
     among them is for _decode to tell)."""
     last = None
-    with open_container(path) as container, suppress(av.error.FFmpegError):
-        stream = video_stream(container, path)
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = decoder_options(stream.codec_context.name)
-        for packet in islice(container.demux(stream), 100):
-            for frame in stream.codec_context.decode(packet if packet.size else None):
+    with _decoder(path) as (packets, context), suppress(av.error.FFmpegError):
+        for packet in islice(packets, 100):
+            for frame in context.decode(packet if packet.size else None):
                 if None not in (last, frame.pts) and frame.pts < last:
                     return False
                 last = frame.pts if frame.pts is not None else last
@@ -207,15 +215,11 @@ def _shown_in_order(path: str) -> bool:
 def _decode(path: str, count: bool):
     """The first frame and, if `count`, the number of frames a full decode gives."""
     first, total, problem = None, 0, "it holds no frame"
-    with open_container(path) as container:
-        stream = video_stream(container, path)
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = decoder_options(stream.codec_context.name)
+    with _decoder(path) as (packets, context):
         try:
-            packets = container.demux(stream)
             for packet in packets:
                 try:
-                    frames = stream.codec_context.decode(packet if packet.size else None)
+                    frames = context.decode(packet if packet.size else None)
                 except av.error.FFmpegError as error:
                     problem = reason(error)
                     if not packet.size:
