@@ -4,7 +4,7 @@ import sys
 
 from dcvc.commands.arguments import ArgumentParser, run_reporting_errors
 from dcvc.commands.train import add_arguments, run
-from dcvc.launch import relaunch_if_alone
+from dcvc.training.launch import relaunch_if_alone
 
 
 def main() -> int:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from dcvc.data.colour import Colour, to_rgb
+from dcvc.video.yuv_to_rgb import Colour, to_rgb
 
-TESTS = Path(__file__).resolve().parent.parent / "tests" / "data"
+TESTS = Path(__file__).resolve().parent.parent / "tests" / "helpers"
 FRAMES, SIZE, ROUNDS = 7, 256, 60
 SCALER = {"FFmpeg, its default": Interpolation.BILINEAR,
           "FFmpeg, accurate": Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND}

@@ -1,5 +1,5 @@
 """Five hundred randomly damaged copies of H.264, HEVC, VP9 and AV1 files: every frame of each read by itself and judged
-by a sequential decode of the same damaged file (tests/data/damage.py says what is counted).
+by a sequential decode of the same damaged file (tests/helpers/damaged_videos.py says what is counted).
 
 `python benchmarks/data_damage.py --copies 500 --out benchmarks/data_damage.json`
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import av
 
-TESTS = Path(__file__).resolve().parent.parent / "tests" / "data"
+TESTS = Path(__file__).resolve().parent.parent / "tests" / "helpers"
 FILES = ("h264_open.mp4", "hevc_open.mp4", "vp9.webm", "av1.mp4")
 
 
@@ -39,7 +39,7 @@ def main() -> None:
             total: dict[str, int] = {"crashed": 0, "hung": 0}
             for first in range(0, options.copies, options.chunk):
                 last = min(first + options.chunk, options.copies)
-                command = [sys.executable, str(TESTS / "damage.py"), str(videos[name][0]), "flip", str(first),
+                command = [sys.executable, str(TESTS / "damaged_videos.py"), str(videos[name][0]), "flip", str(first),
                            str(last), folder]
                 try:
                     done = subprocess.run(command, capture_output=True, text=True, timeout=10 * (last - first))
@@ -57,7 +57,7 @@ def main() -> None:
             result[name] = total
     record = {"command": f"python benchmarks/data_damage.py --copies {options.copies} --out {options.out}",
               "what": "frames, except copies, unopened (files refused whole), slow (files over 10 s), crashed and hung "
-                      "(processes); good, refused, wrong, ... as in tests/data/damage.py",
+                      "(processes); good, refused, wrong, ... as in tests/helpers/damaged_videos.py",
               "av": av.__version__, "result": result}
     Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
 

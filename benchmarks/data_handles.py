@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--opens", type=int, default=20_000)
     parser.add_argument("--out", required=True)
     options = parser.parse_args()
-    tests = Path(__file__).resolve().parent.parent / "tests" / "data" / "sample_videos.py"
+    tests = Path(__file__).resolve().parent.parent / "tests" / "helpers" / "sample_videos.py"
     spec = importlib.util.spec_from_file_location("sample_videos", tests)
     samples = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(samples)

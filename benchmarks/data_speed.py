@@ -16,8 +16,8 @@ import av
 
 from dcvc.bench.data import bench_data, bench_workers, versions
 from dcvc.data.prepare import prepare
-from dcvc.data.video_reader import VideoReader
 from dcvc.data.video_table import build_table
+from dcvc.video.reader import VideoReader
 
 SMALL = ("udacity_solidWhiteRight.mp4", "mdn_flower.mp4", "mdn_frog.mp4", "libopenshot_run.mp4")
 LARGE = "sam2_01_dog.mp4"

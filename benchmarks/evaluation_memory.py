@@ -16,11 +16,11 @@ import torch
 
 from dcvc.config import MODEL_SIZES, IntraConfig
 from dcvc.data import VideoValidationDataset
-from dcvc.data.video_writer import VideoWriter
-from dcvc.evaluate import evaluate
+from dcvc.evaluation.estimated import evaluate
 from dcvc.files import write_text
 from dcvc.inter import DCVC
 from dcvc.intra import build_intra_codec
+from dcvc.video.writer import VideoWriter
 
 SIZE = (1920, 1080)
 INTRA = IntraConfig(model_name="bmshj2018-hyperprior", quality=3, pretrained=False)

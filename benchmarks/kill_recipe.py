@@ -27,11 +27,11 @@ from dcvc.checkpoint import read_checkpoint, weights_hash
 from dcvc.cli import main as dcvc
 from dcvc.commands import train as _train  # noqa: F401
 from dcvc.config import flatten
-from dcvc.data.synthetic import write_synthetic_clips
+from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import TrainingError
 from dcvc.files import write_text
 from dcvc.intra.compressai import import_zoo
-from dcvc.recipe_run import run_recipe  # noqa: F401
+from dcvc.training.recipe_run import run_recipe  # noqa: F401
 
 INTERVAL = 2.0                                               # seconds between checkpoints
 

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from dcvc.bench.data import versions
-from dcvc.data.synthetic import write_synthetic_clips
+from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]

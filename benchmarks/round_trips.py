@@ -10,8 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from kit.round_trip import bench_round_trips
+
 from dcvc.bench.data import versions
-from dcvc.bench.round_trip import bench_round_trips
 from dcvc.files import write_text
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from dcvc.commands.arguments import ArgumentParser
 from dcvc.commands.train import add_arguments, job_from
-from dcvc.data.sources import validation_set
-from dcvc.evaluate import evaluate
+from dcvc.data.factory import validation_set
+from dcvc.evaluation.estimated import evaluate
 from dcvc.files import write_text
-from dcvc.losses import stage_objective
-from dcvc.train import Trainer
+from dcvc.training.losses import stage_objective
+from dcvc.training.trainer import Trainer
 
 FLAGS = ("--use_video_dataset --stage 4 --gop_size 3 --model_size small --batch_size 2 --crop_size 128 --epochs 100000 "
          "--eval_freq 100000 --seed 0 --i_frame_model_name bmshj2018-hyperprior --i_frame_quality 3 "

@@ -11,7 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from dcvc.bench.vqgan import measure_rates
+from kit.vqgan import measure_rates
+
 from dcvc.cli import main as dcvc
 from dcvc.files import write_text
 

@@ -8,7 +8,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from dcvc.bench.vqgan import round_trips
+from kit.vqgan import round_trips
+
 from dcvc.files import write_text
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from kit.vqgan import measure_speed, random_prior
 
-from dcvc.bench.vqgan import measure_speed, random_prior
 from dcvc.data import VideoReader
 from dcvc.files import write_text
 from dcvc.intra import VQGANIFrameModel

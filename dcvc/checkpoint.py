@@ -20,7 +20,7 @@ from dcvc.config import DCVCConfig, IntraConfig, from_dict
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.files import save_tensors
 from dcvc.inter import DCVC
-from dcvc.inter.loading import dcvc_from_state_dict
+from dcvc.inter.dcvc2021.loading import dcvc_from_state_dict
 
 FORMAT = "dcvc-checkpoint-1"
 STAGE_FOLDER = re.compile(r"stage(\d+)_gop(\d+)$")

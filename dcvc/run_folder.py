@@ -19,7 +19,7 @@ from dcvc.checkpoint import find_checkpoint, read_checkpoint, stage_folders
 from dcvc.config import IntraConfig, to_dict
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.files import write_text
-from dcvc.recipes import Stage
+from dcvc.schedule import Stage
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcvc.entropy.varint import read_varint, varint
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.files import copy_file, replaced, replacing, save_tensors, write_text
-from dcvc.varint import read_varint, varint
 
 
 def test_a_file_appears_whole_with_the_mode_it_had(tmp_path):

@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dcvc.data import VideoGOPDataset
-from dcvc.data.image_sequences import read_image
-from dcvc.data.video_reader import VideoReader
+from dcvc.data.image_gops import read_image
 from dcvc.data.video_table import VideoTable
 from dcvc.errors import InputError
+from dcvc.video.reader import VideoReader
 
 Sample = tuple[int, int, tuple[int, int, int, int]]  # row, start, crop
 CROPS = 4  # of the rows that take several from one decoding

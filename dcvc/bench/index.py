@@ -10,9 +10,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from dcvc.data.file_index import FileIndex
 from dcvc.data.video_table import pack_table
 from dcvc.files import write_bytes
+from dcvc.video.file_index import FileIndex
 
 # Runs in a process of its own, so that making the index does not count into the memory.
 _PROBE = """

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dcvc.config import MODEL_SIZES, TrainConfig
-from dcvc.estimate import UncodedFrames
-from dcvc.frame import bits_per_pixel
 from dcvc.inter import DCVC
-from dcvc.recipes import Stage, stage
-from dcvc.updates import prepare_updates
+from dcvc.interfaces import bits_per_pixel
+from dcvc.schedule import Stage, stage
+from dcvc.training.dry_run import UncodedFrames
+from dcvc.training.step import prepare_updates
 
 LAMBDA = 1024.0
 MEMORY_SIZE = (4, 256)                                       # batch and crop

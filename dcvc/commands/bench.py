@@ -13,10 +13,9 @@ from dcvc.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("data", "index", "coding", "damage", "report", "eval", "train"),
+    parser.add_argument("what", choices=("data", "index", "coding", "train"),
                         help="data: OpenCV, torchcodec and PNG files beside our reader; index: a simulated data set of "
-                        "many files; coding: the codec itself; damage: 10,000 damaged streams; report: a large page in "
-                        "Chromium; eval: memory of dcvc eval on 1080p; train: every stage against a plain loop")
+                        "many files; coding: the codec itself; train: every stage against a plain loop")
     parser.add_argument("video_dir", nargs="*", help="data: folders, video files, .txt lists of paths or an index")
     parser.add_argument("--gop_size", type=int, default=7, help="frames per sample")
     parser.add_argument("--crop_size", type=int, default=256, help="pixels")
@@ -30,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="train, coding: steps of each loop")
     parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="train: of ours, on a GPU")
     add_device(parser)
-    parser.add_argument("--streams", type=int, default=10_000, help="damage: how many")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -56,22 +54,6 @@ def run(options: argparse.Namespace) -> None:
 
         result = bench_coding(repeats=options.repeats if "repeats" in options.given else 3)
         print(json.dumps({**result, "versions": versions()}, indent=2) if options.json else as_text(result))
-        return
-    if options.what == "damage":
-        from dcvc.bench.damage import bench_damage
-
-        result = bench_damage(options.streams, options.seed)
-        print(json.dumps({"command": "dcvc bench damage", **result, "versions": versions()}, indent=2))
-        return
-    if options.what == "report":
-        from dcvc.bench.report_page import bench_report
-
-        print(json.dumps({"command": "dcvc bench report", **bench_report()}, indent=2))
-        return
-    if options.what == "eval":
-        from dcvc.bench.eval_memory import bench_eval_memory
-
-        print(json.dumps({"command": "dcvc bench eval", **bench_eval_memory(), "versions": versions()}, indent=2))
         return
     if options.what == "train":
         _run_training(options)

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 from collections.abc import Iterable, Iterator
 
-from dcvc.bitstream import StreamReader
+from dcvc.codec.bitstream import StreamReader
 from dcvc.errors import MissingError, ReadError
 
 
@@ -23,7 +23,7 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 def codec_from(options: argparse.Namespace):
     """The VideoCodec that the options name."""
-    from dcvc.codec import load_codec
+    from dcvc.codec.video_codec import load_codec
     from dcvc.config import IntraConfig
     from dcvc.device import choose_device
 

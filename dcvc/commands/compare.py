@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dcvc.commands.sequence_options import (
+from dcvc.commands.options import (
     add_sequences,
     command_line,
     finish,
@@ -35,7 +35,7 @@ def parse_anchor(text: str) -> tuple[str, tuple[int, ...] | None]:
 
 
 def run(options: argparse.Namespace) -> int | None:
-    from dcvc.compare import compare
+    from dcvc.evaluation.anchors import compare
 
     anchors: dict[str, tuple[int, ...] | None] = {}
     for name, qualities in map(parse_anchor, options.anchors):

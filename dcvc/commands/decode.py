@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int | None:
-    from dcvc.video_output import open_output, write_frames
+    from dcvc.video.outputs import open_output, write_frames
 
     with open_stream(options.input) as reader:
         header = reader.header

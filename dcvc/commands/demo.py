@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from dcvc.demo import Demo, run_demo
+    from dcvc.demo.run import Demo, run_demo
 
     summary = run_demo(Demo(Path(options.checkpoint_dir), tuple(options.train_video_dir), options.val_video_dir,
                             options.seed, options.device, options.quiet))

@@ -6,7 +6,7 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
-from dcvc.bitstream import SOURCE_BYTES
+from dcvc.codec.bitstream import SOURCE_BYTES
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.codec_options import add_model, codec_from, progress
 from dcvc.errors import InputError

@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag
-from dcvc.commands.sequence_options import (
+from dcvc.commands.options import (
     add_sequences,
     command_line,
     finish,
@@ -56,7 +56,7 @@ def parse_i_frame(text: str, pretrained: bool) -> list[tuple]:
 
 def jobs_from(options: argparse.Namespace):
     from dcvc.device import choose_device
-    from dcvc.evaluate_streams import EvalJob
+    from dcvc.evaluation.run import EvalJob
 
     intra = [pair for text in options.i_frame for pair in parse_i_frame(text, options.i_frame_pretrained)]
     common = {"estimate": options.estimate, "decode": options.decode, "device": choose_device(options.device),
@@ -88,7 +88,7 @@ def distinct(paths: list[str]) -> dict[str, str]:
 
 
 def run(options: argparse.Namespace) -> int | None:
-    from dcvc.evaluate_streams import evaluate_codecs
+    from dcvc.evaluation.run import evaluate_codecs
 
     if options.processes < 1:
         raise InputError(f"--processes: found {options.processes}, needed at least 1")
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int | None:
                               processes=options.processes, progress=progress_of(options))
     finish(options, results)
     if options.intra_only:
-        from dcvc.figures import draw_rate_distortion
+        from dcvc.report.figures import draw_rate_distortion
 
         picture = draw_rate_distortion(results, Path(options.output).with_suffix(".png"))
         if not options.json:

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from dcvc.data.survey import survey, verify
+from dcvc.data.verify import survey, verify
 from dcvc.data.video_list import VIDEO_EXTENSIONS
 from dcvc.data.video_table import build_table
 

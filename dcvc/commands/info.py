@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 
-from dcvc.bitstream import MAGIC
+from dcvc.codec.bitstream import MAGIC
 from dcvc.commands.arguments import add_device
 from dcvc.commands.codec_options import add_model, codec_from, open_stream
 from dcvc.errors import MissingError, ReadError

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -10,7 +9,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", default="report.html", help="the page (default report.html)")
     parser.add_argument("--anchor", help="the curve that BD rates are counted against (default: the first anchor)")
     parser.add_argument("--title", default="Video codec comparison")
-    parser.add_argument("--picture", metavar="PNG", help="also a picture of the page (needs Chromium)")
     parser.add_argument("--json", action="store_true", help="print the Bjontegaard deltas as JSON")
 
 
@@ -25,12 +23,6 @@ def run(options: argparse.Namespace) -> int | None:
         print(json.dumps({"page": str(written), "bd": deltas}))
     else:
         print(*(bd_line(row) for row in deltas if row["sequence"] in ("mean curve", "all")), written, sep="\n")
-    if options.picture:
-        from dcvc.bench.report_picture import draw_report
-
-        picture = draw_report(written, Path(options.picture))
-        if not options.json:
-            print(picture)
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.config import MODEL_SIZES, DataConfig, IntraConfig, SamplingOptions, TrainConfig, from_dict
 from dcvc.errors import InputError
-from dcvc.recipes import LAMBDAS, RECIPES, STAGES, Recipe, change_recipe, key_values, load_recipe, stage
+from dcvc.schedule import LAMBDAS, RECIPES, STAGES, Recipe, change_recipe, key_values, load_recipe, stage
 
 INTRA_FLAGS = {"type": "i_frame_type", "model_name": "i_frame_model_name", "quality": "i_frame_quality",
                "pretrained": "i_frame_pretrained", "checkpoint": "i_frame_checkpoint",
@@ -151,7 +151,7 @@ def _intra_config(options: argparse.Namespace) -> IntraConfig:
 
 def job_from(options: argparse.Namespace):
     """Flags -> a Job of one stage. Raises InputError for values that do not go together."""
-    from dcvc.job import Job
+    from dcvc.training.job import Job
 
     for name in ("set", "lambdas", "dry_run"):
         if name in options.given:
@@ -186,7 +186,7 @@ def _changed_recipe(options: argparse.Namespace) -> Recipe:
 
 def recipe_job_from(options: argparse.Namespace):
     """Flags -> a RecipeJob. Raises InputError."""
-    from dcvc.recipe_run import RecipeJob
+    from dcvc.training.recipe_run import RecipeJob
 
     recipe = _changed_recipe(options)
     if options.lambdas is not None and options.given & {"lambda_value", "quality_index"}:
@@ -218,11 +218,11 @@ def _leave_processes() -> None:
 def _run_recipe(options: argparse.Namespace) -> int:
     job = recipe_job_from(options)
     if options.dry_run:
-        from dcvc.estimate import dry_run
+        from dcvc.training.dry_run import dry_run
 
         print(dry_run(job))
         return 0
-    from dcvc.recipe_run import run_recipe
+    from dcvc.training.recipe_run import run_recipe
 
     run_recipe(job, print)
     return 0
@@ -230,7 +230,7 @@ def _run_recipe(options: argparse.Namespace) -> int:
 
 def _run_stage(options: argparse.Namespace) -> int:
     job = job_from(options)
-    from dcvc.train import train_stage
+    from dcvc.training.trainer import train_stage
 
     outcome = train_stage(job)
     best = "no validation" if outcome.best is None else f"best validation loss {outcome.best:.4f}"

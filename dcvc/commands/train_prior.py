@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from dcvc.device import choose_device
     from dcvc.intra.vqgan.loading import locate_vqgan
-    from dcvc.intra.vqgan.prior_training import PriorTrainingConfig, train_prior
+    from dcvc.training.vqgan.prior_trainer import PriorTrainingConfig, train_prior
 
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(PriorTrainingConfig)
              if getattr(options, field.name, None) is not None}

@@ -9,12 +9,12 @@ from pathlib import Path
 import av
 import torch.nn.functional as F
 
-from dcvc.data.file_index import FileIndex
-from dcvc.data.video_reader import VideoReader
 from dcvc.data.video_table import VideoTable
-from dcvc.data.video_writer import VideoWriter
 from dcvc.errors import InputError
 from dcvc.files import write_text
+from dcvc.video.file_index import FileIndex
+from dcvc.video.reader import VideoReader
+from dcvc.video.writer import VideoWriter
 
 # x264's rate setting of each.
 QUALITIES = {

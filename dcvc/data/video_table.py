@@ -17,10 +17,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from dcvc.data.file_index import FileIndex, index_file
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, list_videos
 from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import write_bytes
+from dcvc.video.file_index import FileIndex, index_file
 
 MAGIC = b"DCVCIDX3"
 SUFFIX = ".dcvcindex"

@@ -1,5 +1,5 @@
 """The P-frame codec."""
 
-from dcvc.inter.dcvc import DCVC
+from dcvc.inter.dcvc2021.model import DCVC
 
 __all__ = ["DCVC"]

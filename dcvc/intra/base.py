@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dcvc.errors import InputError
-from dcvc.frame import FrameOutput
+from dcvc.interfaces import FrameOutput
 
 
 @dataclass(frozen=True)

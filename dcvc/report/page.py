@@ -8,11 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from dcvc.bd import bd, quality_for_bd
 from dcvc.errors import InputError
 from dcvc.files import write_text
+from dcvc.report.bd import bd, quality_for_bd
 from dcvc.report.pictures import HEAT_FULL_SCALE, embed
-from dcvc.results import check_results, curves, read_results
+from dcvc.report.results import check_results, curves, read_results
 
 METRICS = {"psnr": "RGB PSNR (dB), mean of frames", "psnr_of_mean_mse": "RGB PSNR (dB), of mean MSE",
            "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}

@@ -10,10 +10,10 @@ import zlib
 from fractions import Fraction
 
 import torch
+from kit.damage import DeflatedIntra
 
-from dcvc.bench.damage import DeflatedIntra
-from dcvc.bitstream import StreamReader
-from dcvc.codec import VideoCodec, crc_of
+from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.video_codec import VideoCodec, crc_of
 from dcvc.config import DCVCConfig
 from dcvc.inter import DCVC
 

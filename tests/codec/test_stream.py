@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from kit.damage import KINDS, DeflatedIntra, bench_damage, tiny_codec
 
-from dcvc.bench.damage import KINDS, DeflatedIntra, bench_damage, tiny_codec
-from dcvc.bitstream import StreamHeader, StreamReader, StreamWriter
-from dcvc.codec import VideoCodec
+from dcvc.codec.bitstream import StreamHeader, StreamReader, StreamWriter
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.errors import BitstreamError, InputError
 
 HEADER = StreamHeader(20, 10, Fraction(30000, 1001), 3, 2, "vqgan", "dcvc2021", b"intra..1", b"inter..2", 0x01020304,
@@ -151,7 +151,7 @@ def test_ten_thousand_damaged_streams():
 
 def test_the_damage_check_notices_wrong_and_silent_frames(monkeypatch):
     """Without checksums of frames and reconstructions the same damage shows pictures that are wrong."""
-    monkeypatch.setattr("dcvc.codec.crc_of", lambda frame: 0)
+    monkeypatch.setattr("dcvc.codec.video_codec.crc_of", lambda frame: 0)
     faults = bench_damage(100, 3)["faults"]
     assert faults["wrong"] > 0
     assert faults["silent"] > 0

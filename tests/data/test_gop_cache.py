@@ -7,8 +7,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from dcvc.data import VideoGOPDataset, VideoReader
-from dcvc.data.batches import APART, StepSampler, step_loader
 from dcvc.data.gop_cache import GOPCache
+from dcvc.data.step_sampler import APART, StepSampler, step_loader
 from dcvc.data.video_table import build_table
 
 

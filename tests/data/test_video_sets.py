@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from dcvc.data import VideoGOPDataset, VideoReader, VideoValidationDataset
-from dcvc.data.file_index import index_file
-from dcvc.data.sampling import has_cut
+from dcvc.data.augment import has_cut
 from dcvc.data.video_table import VideoTable, build_table, pack_table
 from dcvc.errors import InputError, MissingError, ReadError
+from dcvc.video.file_index import index_file
 
 
 @pytest.fixture(autouse=True)

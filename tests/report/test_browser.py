@@ -4,9 +4,9 @@ import os
 import re
 
 import pytest
+from kit.browser import Browser, find_chromium
+from kit.report_page import SHOWN, bench_report, invented_results
 
-from dcvc.bench.browser import Browser, find_chromium
-from dcvc.bench.report_page import SHOWN, bench_report, invented_results
 from dcvc.report import write_report
 
 if find_chromium() is None:
@@ -149,7 +149,7 @@ def test_light_and_dark_on_a_phone_and_on_a_screen(browser, file, dark, width):
 
 @pytest.mark.slow
 def test_ten_sequences_four_codecs_four_rates():
-    """The record's own run (`dcvc bench report`): 1080p frames with much detail."""
+    """The record's own run (`benchmarks/report_page.py`): 1080p frames with much detail."""
     result = bench_report(opened=3)
     assert result["bytes"] <= 15_000_000
     assert result["median_open_seconds"] < 2

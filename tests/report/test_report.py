@@ -8,15 +8,15 @@ import sys
 
 import numpy as np
 import pytest
+from kit.report_page import invented_picture, invented_results
 from PIL import Image
 
-from dcvc.bench.report_page import invented_picture, invented_results
 from dcvc.cli import main
 from dcvc.errors import InputError, ReadError
 from dcvc.report import write_report
 from dcvc.report.page import page_data
 from dcvc.report.pictures import embed, heat_map
-from dcvc.results import write_results
+from dcvc.report.results import write_results
 
 
 def test_the_page_refers_to_nothing_outside_and_escapes_names(tmp_path):

@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from dcvc.entropy.varint import read_varint, varint
 from dcvc.errors import BitstreamError, InputError
-from dcvc.varint import read_varint, varint
 
 VERSION = 1
 RATE_MODELS = ("uniform", "static", "prior")

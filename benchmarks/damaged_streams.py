@@ -1,0 +1,26 @@
+"""Damaged streams of the tiny codec: none may decode silently, hang or crash.
+
+`python benchmarks/damaged_streams.py --streams 1000 --seed 0 > benchmarks/damaged_streams.json`
+"""
+
+import argparse
+import json
+import sys
+
+from kit.damage import bench_damage
+
+from dcvc.bench.data import versions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, default=10_000, dest="count")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    command = "python benchmarks/damaged_streams.py " + " ".join(sys.argv[1:])
+    result = bench_damage(**vars(options))
+    print(json.dumps({"command": command.strip(), **result, "versions": versions()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

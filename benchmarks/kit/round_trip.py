@@ -1,0 +1,104 @@
+"""Whole clips coded and decoded in another process: pictures bit for bit, bytes against the estimate, both I-frame
+codecs, thread counts crossed. Models are small and untrained: what is tested does not depend on their quality."""
+
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from kit.vqgan import make_rated_vqgan
+from PIL import Image
+
+from dcvc.checkpoint import write_checkpoint
+from dcvc.codec.video_codec import VideoCodec, load_codec
+from dcvc.config import DCVCConfig, IntraConfig, to_dict
+from dcvc.data import VideoReader
+from dcvc.inter import DCVC
+from dcvc.intra.compressai import import_zoo
+
+SMALL = DCVCConfig(4, 8, 8, 4, (4, 4, 4, 4), 4)
+KINDS = ("compressai", "vqgan")
+
+
+def make_runs(folder: Path, config: DCVCConfig = SMALL) -> dict[str, Path]:
+    """One untrained checkpoint for each kind of I-frame codec -> {kind: its path}."""
+    torch.manual_seed(0)
+    zoo = import_zoo()["bmshj2018-hyperprior"](quality=1, pretrained=False)
+    torch.save(zoo.state_dict(), folder / "zoo.pt")
+    json_file, weights = make_rated_vqgan(folder)
+    intra = {"compressai": IntraConfig("compressai", "bmshj2018-hyperprior", 1, False, str(folder / "zoo.pt")),
+             "vqgan": IntraConfig("vqgan", vqgan_config=str(json_file), vqgan_checkpoint=str(weights))}
+    torch.manual_seed(0)
+    model, paths = DCVC(config), {}
+    for kind, chosen in intra.items():
+        paths[kind] = folder / f"{kind}_run.pt"
+        write_checkpoint(paths[kind], {"model": model.state_dict(), "inter": to_dict(config), "intra": to_dict(chosen),
+                                       "settings": {}, "progress": {}})
+    return paths
+
+
+def _frames(clip: Path, count: int, seen: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+    for frame in islice(VideoReader(clip), count):
+        seen[:] = [frame]
+        yield frame
+
+
+@torch.no_grad()
+def round_trip(clip: Path, run: Path, folder: Path, count: int, gop: int, threads: int, decoder_threads: int) -> dict:
+    """Encode the first `count` frames here with `threads`, decode in another process whose own number is
+    `decoder_threads` -> equality, bytes, estimate (I-frames by the codec's likelihoods, P-frames by the model's)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        begin = time.perf_counter()
+        codec, expected, terms, payload, seen = load_codec(run), [], {}, 0, []
+        reader = VideoReader(clip)
+        count = min(count, len(reader))
+        file = io.BytesIO()
+        header = codec.header(reader.size, reader.fps, count, gop, source=b"test")
+        for item in codec.encode(_frames(clip, count, seen), header, file):
+            expected.append(item.x_hat)
+            payload += len(item.record.payload)
+            bits = item.bits if item.record.name == "P" else _intra_bits(codec, seen[0])
+            for term, value in bits.items():
+                terms[term] = terms.get(term, 0.0) + float(value)
+        encoded = time.perf_counter()
+    finally:
+        torch.set_num_threads(before)
+    stream, pictures = folder / "clip.dcvc", folder / f"{clip.stem}_{run.stem}_{threads}"
+    stream.write_bytes(file.getvalue())
+    subprocess.run([sys.executable, "-m", "dcvc.cli", "decode", str(stream), str(pictures), "--model", str(run),
+                    "--quiet", "--device", "cpu"], check=True,
+                   env={**os.environ, "OMP_NUM_THREADS": str(decoder_threads), "OMP_WAIT_POLICY": "PASSIVE"})
+    files = sorted(pictures.iterdir())
+    same = sum(np.array_equal(np.asarray(Image.open(found)), x_hat.permute(1, 2, 0).numpy())
+               for found, x_hat in zip(files, expected, strict=True))
+    for found in files:
+        found.unlink()
+    size, estimate = stream.stat().st_size, sum(terms.values()) / 8
+    return {"clip": clip.name, "width": reader.size[1], "height": reader.size[0], "intra": run.stem.split("_")[0],
+            "frames": count, "identical_frames": same, "encoder_threads": threads, "decoder_default": decoder_threads,
+            "bytes": size, "container_bytes": size - payload, "estimated_bytes": estimate,
+            "gap_percent_beside_container": 100 * (payload - estimate) / estimate,
+            "within_1_percent_and_container": abs(size - estimate) <= 0.01 * estimate + size - payload,
+            "encode_seconds": encoded - begin, "decode_seconds": time.perf_counter() - encoded}
+
+
+def _intra_bits(codec: VideoCodec, frame: torch.Tensor) -> dict[str, torch.Tensor]:
+    return codec.intra(frame[None].float() / 255).bits
+
+
+def bench_round_trips(clips: list[Path], folder: Path, count: int = 16, gop: int = 16,
+                      kinds: tuple[str, ...] = KINDS) -> Iterator[dict]:
+    """Every clip with both I-frame codecs, coded with one thread for a decoder of two and the other way round."""
+    runs = make_runs(folder)
+    for clip in clips:
+        for kind in kinds:
+            for threads, other in ((1, 2), (2, 1)):
+                yield round_trip(clip, runs[kind], folder, count, gop, threads, other)

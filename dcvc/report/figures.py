@@ -1,0 +1,101 @@
+"""Pictures of a run: learning curves and before/after frames. Reads metrics.jsonl; draws with matplotlib."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dcvc.files import replaced
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure, path: Path) -> Path:
+    with replaced(path) as partial:
+        figure.savefig(partial, dpi=110, bbox_inches="tight")
+    return path
+
+
+def read_metrics(folder: Path, kind: str) -> list[dict]:
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+def draw_curves(stage_folders: list[Path], path: Path) -> Path:
+    """Training PSNR and bpp by term over all stages, one after another; the stages' borders are marked."""
+    pyplot = _pyplot()
+    figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(9, 5.5), sharex=True)
+    done, ticks = 0, []
+    colours = {"mv_y": "#4477aa", "mv_z": "#66ccee", "y": "#ee6677", "z": "#ccbb44"}
+    for folder in stage_folders:
+        rows = read_metrics(folder, "train")
+        if not rows:
+            continue
+        steps = [done + row["step"] for row in rows]
+        dots = {"marker": "." if len(rows) < 20 else ""}     # a short stage's few values would be no line
+        top.plot(steps, [row["psnr"] for row in rows], color="#228833", **dots)
+        for term, colour in colours.items():
+            if f"bpp_{term}" in rows[0]:
+                bottom.plot(steps, [row[f"bpp_{term}"] for row in rows], color=colour, label=term, **dots)
+        ticks.append(((done + steps[-1]) / 2, folder.name.replace("_", "\n")))
+        done = steps[-1]
+        for axis in (top, bottom):
+            axis.axvline(done, color="0.8", linewidth=0.8)
+    top.set_ylabel("PSNR of what the stage\ndistorts, dB")
+    bottom.set_ylabel("bpp (estimate)")
+    bottom.set_yscale("log")
+    handles, labels = bottom.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    bottom.legend(unique.values(), unique.keys(), ncols=4, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8,
+                  frameon=False)
+    bottom.set_xticks([position for position, _ in ticks], [name for _, name in ticks], fontsize=8)
+    saved = _save(figure, path)
+    pyplot.close(figure)
+    return saved
+
+
+def draw_frames(rows: list[tuple[str, np.ndarray]], path: Path, columns: int = 4) -> Path:
+    """Titled frames `(H, W, 3)` uint8 in a grid."""
+    pyplot = _pyplot()
+    lines = -(-len(rows) // columns)
+    height, width = rows[0][1].shape[:2]
+    figure, axes = pyplot.subplots(lines, columns, figsize=(3.2 * columns, (3.2 * height / width + 0.4) * lines))
+    axes = np.atleast_1d(axes).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, (title, frame) in zip(axes, rows, strict=False):
+        axis.imshow(frame, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+    saved = _save(figure, path)
+    pyplot.close(figure)
+    return saved
+
+
+def draw_rate_distortion(results: dict, path: Path) -> Path:
+    """Every codec's curve of a results table, one plot for each metric that was measured."""
+    from dcvc.report.results import curves
+
+    names = {"psnr": "RGB PSNR, dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}
+    metrics = [name for name in names if any(name in point["mean"] for point in results["points"])]
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(1, len(metrics), figsize=(5.2 * len(metrics), 4), squeeze=False)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for number, (codec, points) in enumerate(curves(results["points"], metric).items()):
+            axis.plot(*zip(*points, strict=True), marker="os^Dv"[number % 5], label=codec, alpha=0.9)
+        axis.set_xlabel("bits per pixel" if results["points"][0]["rates"] == "written" else "bits per pixel (estimate)")
+        axis.set_ylabel(names[metric])
+        axis.grid(color="0.9")
+    axes[0][0].legend(fontsize=8)
+    saved = _save(figure, path)
+    pyplot.close(figure)
+    return saved

@@ -1,0 +1,99 @@
+"""A Job: everything one stage of training is told; and the accelerator that it runs on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+
+from dcvc.config import MODEL_SIZES, DataConfig, DCVCConfig, IntraConfig, TrainConfig, to_dict
+from dcvc.errors import InputError
+from dcvc.schedule import Stage
+from dcvc.training.run_log import trackers
+
+# Settings that change neither what is trained nor how it is judged: a resumed run may have others.
+RUNTIME = ("num_workers", "checkpoint_minutes", "keep_checkpoints", "log_every", "wandb", "max_skips", "max_rollbacks",
+           "rollback_factor", "activation_checkpointing", "epochs", "max_steps", "learning_rate", "pretrained")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one stage of training needs to be told.
+
+    inter: dimensions of a model that starts from random weights; one that starts from a file keeps the file's.
+    resume: None, "auto" or a path. load_pretrained: weights of any layout that `load_p_frame_model` reads.
+    accept_changes: resume although the checkpoint was made with other settings.
+    again: how to continue, for messages. position: (i, n) where this is stage i of the n of a recipe; work_after:
+    arithmetic of the stages after it (Stage.work times samples).
+    """
+
+    stage: Stage
+    data: DataConfig
+    intra: IntraConfig
+    train: TrainConfig
+    checkpoint_dir: Path
+    inter: DCVCConfig = MODEL_SIZES["dcvc2021"]
+    resume: str | None = None
+    load_pretrained: str | None = None
+    force_learning_rate: bool = False
+    device: str = "auto"
+    quiet: bool = False
+    accept_changes: bool = False
+    again: str = "--resume continues"
+    position: tuple[int, int] | None = None
+    work_after: float = 0.0
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.checkpoint_dir) / self.stage.label
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """steps: done in all. best: the lowest validation loss of this stage, None without validation.
+    skipped: steps left out because their loss or gradient was not finite. stopped: by a signal, in its last step."""
+
+    steps: int
+    best: float | None
+    folder: Path
+    evaluation: dict[str, Any] | None
+    skipped: int = 0
+    stopped: bool = False
+
+
+def make_accelerator(job: Job) -> Accelerator:
+    """Accelerate's device, precision and processes. Raises InputError for a precision the device lacks."""
+    cpu = job.device == "cpu" or (job.device == "auto" and not _has_accelerator())
+    if job.device in ("cuda", "mps") and not getattr(torch, "cuda" if job.device == "cuda" else "mps").is_available():
+        raise InputError(f"--device: found {job.device}, but this torch sees no such device; use --device cpu")
+    if cpu and job.train.mixed_precision == "fp16":
+        raise InputError("--mixed_precision: found fp16 on a CPU, needed no or bf16")
+    torch.set_float32_matmul_precision("high")
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != job.train.mixed_precision:
+        AcceleratorState._reset_state()                      # of an earlier training in this process
+    return Accelerator(
+        cpu=cpu, mixed_precision=job.train.mixed_precision, log_with=trackers(job.train.wandb, job.folder),
+        project_config=ProjectConfiguration(project_dir=str(job.folder), logging_dir=str(job.folder)),
+        # Stage 2 counts no rates: the entropy models then get no gradient, which DDP must expect.
+        kwargs_handlers=[DistributedDataParallelKwargs(
+            find_unused_parameters=not job.stage.rate_terms, broadcast_buffers=False)],
+    )
+
+
+def _has_accelerator() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def plain_settings(job: Job) -> dict[str, Any]:
+    """What a Job trains and how, as plain values; files and folders by their absolute paths."""
+    data, intra = to_dict(job.data), to_dict(job.intra)
+    for table in (data, intra):
+        for key, value in table.items():
+            if isinstance(value, str) and (key.endswith(("_dir", "_list", "checkpoint", "_config"))):
+                table[key] = str(Path(value).resolve())
+            elif key.endswith("_dir") and isinstance(value, list):
+                table[key] = [str(Path(item).resolve()) for item in value]
+    return {"stage": to_dict(job.stage), "data": data, "intra": intra, "train": to_dict(job.train)}

@@ -1,0 +1,55 @@
+"""What a VQGAN is trained by besides the difference of pixels: structure, perception, an adversary."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from pytorch_msssim import ms_ssim, ssim
+from torch import Tensor, nn
+
+from dcvc.errors import InputError
+from dcvc.evaluation.lpips import load_lpips
+
+Perceptual = Literal["none", "ms_ssim", "lpips"]
+MS_SSIM_SIDE = 161                                           # five scales under a window of 11
+
+
+class PerceptualLoss(nn.Module):
+    """0 for equal frames in [0, 1]. "ms_ssim" becomes SSIM below 161 pixels; "lpips" needs files of its weights."""
+
+    def __init__(self, kind: Perceptual, lpips_weights: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.kind = kind
+        if kind == "lpips":
+            if not lpips_weights:
+                raise InputError("--perceptual: found lpips without weights, needed --lpips_weights FILE [FILE] (none "
+                                 "come with this kit); or use ms_ssim")
+            self.net = load_lpips(lpips_weights)
+
+    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        if self.kind == "none":
+            return x_hat.new_zeros(())
+        if self.kind == "lpips":
+            return self.net.distances(x_hat, x).mean()
+        measure = ms_ssim if min(x.shape[-2:]) >= MS_SSIM_SIDE else ssim
+        return 1 - measure(x_hat, x, data_range=1.0)
+
+
+class PatchDiscriminator(nn.Module):
+    """Judges overlapping patches (Isola et al., CVPR 2017): (B, 3, H, W) -> scores (B, 1, h, w)."""
+
+    def __init__(self, channels: int = 32) -> None:
+        super().__init__()
+        widths = (3, channels, 2 * channels, 4 * channels)
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.utils.parametrizations.spectral_norm(nn.Conv2d(before, after, 4, 2, 1)),
+                       nn.LeakyReLU(0.2, inplace=True)]
+        self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's loss."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())

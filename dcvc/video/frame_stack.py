@@ -1,0 +1,131 @@
+"""Decoded frames -> a stack of a crop's samples, as planes or RGB."""
+
+from dataclasses import dataclass, replace
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from dcvc.video.file_index import FileIndex, sample_depth
+from dcvc.video.yuv_to_rgb import SITINGS, Colour, chroma_position, converter, default_matrix, sample_kind, to_rgb
+
+_CENTRE_CODECS = ("mjpeg", "mpeg1video")
+
+
+def frame_format(index: FileIndex, matrix: str | None = None, full_range: bool | None = None) -> tuple[str, Colour]:
+    """The planar pixel format frames are taken in, and its colour. Arguments override the file's tags."""
+    format = av.VideoFormat(index.pix_fmt, index.width, index.height)
+    components = format.components
+    depth = sample_depth(index.pix_fmt)
+    suffix = "" if depth == 8 else f"{depth}le"
+    if format.is_rgb or format.has_palette:
+        return "gbrp" + suffix, Colour("rgb", True, depth, (0, 0))
+    coded_height = index.width if index.orientation[0] else index.height
+    matrix = matrix or index.matrix or default_matrix(coded_height)
+    full = index.full_range if full_range is None else full_range
+    if len(components) < 3:
+        return "gray" + suffix, Colour("bt601", full, depth, (0, 0), monochrome=True)
+    small = av.VideoFormat(index.pix_fmt, 64, 64).components[1]
+    rows, columns = (64 // small.height).bit_length() - 1, (64 // small.width).bit_length() - 1
+    layout = {(1, 1): "420", (0, 1): "422", (0, 0): "444", (1, 0): "440", (0, 2): "411", (2, 2): "410"}[rows, columns]
+    siting = "centre" if index.codec in _CENTRE_CODECS else "left"
+    name = index.pix_fmt if index.pix_fmt.startswith(("yuv4", "yuvj4")) and not index.pix_fmt.endswith("be") \
+        else f"yuv{layout}p{suffix}"
+    return name, Colour("bt709" if matrix == "rgb" else matrix, full, depth, (rows, columns), siting)
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Samples of T frames as coded (before any rotation) and how they become RGB.
+
+    y: `(T, H, W)`; u, v: `(T, h, w)`, the chroma samples that cover and border the crop. uint8 at 8 bits, else int32.
+    origin, chroma_origin: row and column of the first sample of y, and of u and v, in the coded picture's planes.
+    """
+
+    y: Tensor
+    u: Tensor
+    v: Tensor
+    colour: Colour
+    origin: tuple[int, int] = (0, 0)
+    chroma_origin: tuple[int, int] = (0, 0)
+    orientation: tuple[bool, bool, bool] = (False, False, False)
+
+    def to(self, device: torch.device | str) -> "Planes":
+        return replace(self, y=self.y.to(device), u=self.u.to(device), v=self.v.to(device))
+
+    def rgb(self) -> Tensor:
+        """uint8 `(T, 3, H, W)`, rotated as the file asks to be shown; computed on the planes' device."""
+        rgb = to_rgb(self.y, self.u, self.v, self.colour, self.origin, self.chroma_origin)
+        return orient(rgb, self.orientation)
+
+
+def orient(x: Tensor, orientation: tuple[bool, bool, bool]) -> Tensor:
+    """Apply (transpose, flip rows, flip columns) to the last two dimensions."""
+    transpose, rows, columns = orientation
+    if transpose:
+        x = x.transpose(-1, -2)
+    flips = [axis for axis, wanted in ((-2, rows), (-1, columns)) if wanted]
+    if flips:
+        x = x.flip(flips)
+    return x.contiguous()
+
+
+def coded_crop(crop: tuple[int, int, int, int], index: FileIndex) -> tuple[int, int, int, int]:
+    """A crop of the displayed picture -> the same pixels in the coded picture, both (top, left, height, width)."""
+    top, left, height, width = crop
+    transpose, rows, columns = index.orientation
+    if rows:
+        top = index.height - top - height
+    if columns:
+        left = index.width - left - width
+    return (left, top, width, height) if transpose else (top, left, height, width)
+
+
+class FrameStack:
+    """Takes frames one by one, keeps the samples of the crop, as RGB at once where that can be had from the frame's
+    own memory (`out="rgb"`). reformat: the pixel format that frames are brought into first, None: they have it."""
+
+    def __init__(self, count: int, crop: tuple[int, int, int, int], coded_size: tuple[int, int], reformat: str | None,
+                 colour: Colour, out: str) -> None:
+        self.reformat, self.colour, self.coded_size, self.out = reformat, colour, coded_size, out
+        self.corner, size = crop[:2], crop[2:]
+        (top, bottom), (left, right) = (
+            _chroma_bounds(first, length, total, shift, siting) for first, length, total, shift, siting in zip(
+                self.corner, size, coded_size, colour.subsampling, SITINGS[colour.siting], strict=True))
+        self.window = top, left, bottom - top, right - left
+        self.dtype = sample_kind(colour.depth)
+        self._convert = converter(colour, self.corner, (top, left), size, self.dtype) if out == "rgb" else None
+        if self._convert is not None:
+            self.rgb = np.empty((count, 3, *size), np.uint8)
+            return
+        self.y = np.empty((count, *size), self.dtype)
+        self.u, self.v = np.empty((2, count, *((0, 0) if colour.monochrome else self.window[2:])), self.dtype)
+        chroma = () if colour.monochrome else ((self.u, self.window[:2]), (self.v, self.window[:2]))
+        self._targets = (self.y, self.corner), *chroma
+
+    def put(self, position: int, frame: av.VideoFrame) -> None:
+        if self.reformat is not None:
+            frame = frame.reformat(format=self.reformat, threads=1)
+        planes = [np.frombuffer(plane, self.dtype).reshape(plane.height, -1) for plane in frame.planes]
+        if self._convert is not None:
+            self._convert(*planes, self.corner, self.window, self.rgb[position])
+            return
+        for samples, (target, (top, left)) in zip(planes, self._targets, strict=True):
+            height, width = target.shape[1:]
+            np.copyto(target[position], samples[top: top + height, left: left + width])
+
+    def result(self, orientation: tuple[bool, bool, bool]) -> "Tensor | Planes":
+        if self._convert is not None:
+            return orient(torch.from_numpy(self.rgb), orientation)
+        arrays = [a if self.dtype == np.uint8 else a.astype(np.int32) for a in (self.y, self.u, self.v)]
+        planes = Planes(*(torch.from_numpy(a) for a in arrays), self.colour, self.corner, self.window[:2], orientation)
+        return planes.rgb() if self.out == "rgb" else planes
+
+
+def _chroma_bounds(first: int, size: int, total: int, shift: int, siting: float) -> tuple[int, int]:
+    """The chroma samples that luma samples first ... first+size-1 are interpolated from: [from, to)."""
+    if shift == 0:
+        return first, first + size
+    low, high = (chroma_position(luma, shift, siting)[0] for luma in (first, first + size - 1))
+    return max(0, low), min(-(-total // (1 << shift)), high + 2)

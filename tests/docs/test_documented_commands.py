@@ -1,0 +1,103 @@
+"""README.md's and docs' commands, run one after the other on tiny videos, with flags added that make them short.
+
+Left to others: bootstrap.py (test_bootstrap.py), dcvc demo (test_demo.py), pip (test_bootstrap.py), several machines.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dcvc.cli import main
+from dcvc.data import VideoReader
+from dcvc.demo.synthetic import write_synthetic_clips
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["README.md", "docs/recipes.md", "docs/scaling.md", "docs/evaluation.md"]
+ELSEWHERE = ("python3 bootstrap.py", ".venv/bin/dcvc demo", "pip ", "torchrun --nnodes")
+SHORT = "--model_size tiny --crop_size 64 --batch_size 2 --num_workers 0 --device cpu --quiet --eval_max_frames 2"
+ZOO = "--i_frame_model_name bmshj2018-factorized --i_frame_quality 1 --no-i_frame_pretrained"
+VIDEOS = "--val_video_dir videos/val --checkpoint_dir"
+# What a command's text holds -> what is added to it (the last flag wins); the first that fits counts.
+ADDED = {
+    "--dry_run": f"{SHORT} {ZOO}",
+    "--recipe dcvc2021": f"{SHORT} {ZOO} --max_steps 1",
+    "launch --num_processes 2 train_dcvc.py --recipe": f"{SHORT} {ZOO} --max_steps 1 {VIDEOS} runs/two",
+    "torchrun --nproc": f"{SHORT} {ZOO} --max_steps 1 {VIDEOS} runs/torchrun",
+    "launch --num_processes 2": f"--train_video_dir videos/train {SHORT} {ZOO} --max_steps 1 {VIDEOS} runs/processes",
+    "--recipe tiny": f"{SHORT} {ZOO} --max_steps 1",
+    "train-vqgan": "--preset demo --steps 2 --crop_size 64 --batch_size 2 --num_workers 0 --device cpu --quiet",
+    "train-prior": "--steps 2 --batch_size 2 --device cpu --quiet",
+    "--i_frame_type vqgan": f"{SHORT} --max_steps 2",
+    "--i_frame_type compressai": f"{SHORT} --no-i_frame_pretrained --max_steps 1 --checkpoint_dir runs/second",
+    "--vimeo_dir": f"{SHORT} {ZOO} --max_steps 1 --checkpoint_dir runs/vimeo",
+    "--intra_only": "--no-i_frame_pretrained --max_frames 1 --device cpu --quiet",
+    "dcvc eval": "--max_frames 2 --device cpu --quiet",
+    "dcvc compare": "--max_frames 2 --quiet",
+    "dcvc encode": "--device cpu --quiet", "dcvc decode": "--device cpu --quiet",
+    "dcvc info": "", "dcvc report": "",
+}
+NAMES = {"VIDEOS": "videos/val", "RUN": "runs/first", "RUN2": "runs/second",
+         "vqgan:CONFIG:WEIGHTS": "vqgan:runs/vqgan/vqgan.json:runs/vqgan/vqgan.pt",
+         "train_dcvc.py": str(ROOT / "train_dcvc.py")}
+LAUNCHERS = {"accelerate": ["-m", "accelerate.commands.accelerate_cli"], "torchrun": ["-m", "torch.distributed.run"]}
+COMMAND = re.compile(r"(\.venv/|dcvc [a-z]|python3? |accelerate |torchrun |pip )")
+
+
+def commands() -> list[str]:
+    found = []
+    for page in PAGES:
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.S | re.M):
+            lines = block.replace("\\\n", " ").splitlines() if not language else []
+            found += [line for line in lines if COMMAND.match(line)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Path:
+    """A folder like a newcomer's: videos/train, videos/val, in.mp4, two septuplets, two image sequences."""
+    desk = tmp_path_factory.mktemp("desk")
+    write_synthetic_clips(desk / "videos" / "train", count=3, frames=32, size=(96, 64), seed=3)
+    write_synthetic_clips(desk / "videos" / "val", count=2, frames=3, size=(96, 64), seed=4)
+    clips = sorted((desk / "videos" / "train").glob("*.mp4"))
+    (desk / "in.mp4").write_bytes(clips[0].read_bytes())
+    for number, clip in enumerate(clips[:2], 1):
+        septuplet = desk / "vimeo_septuplet" / "sequences" / "00001" / f"{number:04}"
+        for folder, count in ((septuplet, 7), (desk / "HEVC_B" / f"clip{number}", 3)):
+            folder.mkdir(parents=True)
+            for t, frame in enumerate(VideoReader(clip).read(0, count), 1):
+                Image.fromarray(frame.permute(1, 2, 0).numpy()).save(folder / f"im{t}.png")
+    (desk / "vimeo_septuplet" / "sep_trainlist.txt").write_text("00001/0001\n00001/0002\n")
+    return desk
+
+
+def words_of(command: str) -> list[str]:
+    words = [NAMES.get(word, word) for word in shlex.split(command.split(" #")[0]) if word != "…"]
+    return words + shlex.split(next(more for part, more in ADDED.items() if part in command))
+
+
+def test_every_documented_command_runs(desk, monkeypatch, capfd):
+    monkeypatch.chdir(desk)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = []
+    for command in commands():
+        if command.startswith(ELSEWHERE):
+            continue
+        program, *words = words_of(command)
+        if program.endswith("dcvc"):
+            code = main(words)
+        else:
+            launcher = LAUNCHERS.get(Path(program).name, [])
+            code = subprocess.run([sys.executable, *launcher, *words], env=environment).returncode
+        assert code in (0, None), f"{command}\n{capfd.readouterr().err[-3000:]}"
+        done.append(command)
+    assert len(done) >= 20
+    assert len(VideoReader("out.mp4")) == 32
+    assert VideoReader("out.mp4").size == VideoReader("in.mp4").size
+    assert "ours" in Path("report.html").read_text("utf-8")
+    assert (desk / "runs" / "all" / "summary.html").is_file()

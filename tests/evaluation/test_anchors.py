@@ -1,0 +1,120 @@
+"""The anchors: packet bytes are the bits, FFmpeg's own file agrees, results are kept by content."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from dcvc import compare as module
+from dcvc.cli import main
+from dcvc.data.eval_sequences import open_sequences
+from dcvc.demo.synthetic import write_synthetic_clips
+from dcvc.errors import InputError
+from dcvc.evaluation.anchors import ANCHORS, compare, encode, measure, missing_reason
+from dcvc.report.results import read_results
+
+SIZE = (96, 64)
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    write_synthetic_clips(folder, 2, 6, SIZE, seed=3)
+    return open_sequences(folder)
+
+
+@pytest.mark.parametrize("name", ["x264", "x265", "svt-av1", "vp9"])
+def test_bits_are_the_packets_of_the_encoded_stream(sequences, name, tmp_path):
+    anchor = ANCHORS[name]
+    if missing_reason(anchor):
+        pytest.skip(missing_reason(anchor))
+    quality = anchor.qualities[2]
+    result = measure(anchor, sequences[0], quality, 4, None, tmp_path / "shown.png")
+    packets = list(encode(anchor, sequences[0], anchor.options(quality, 4), {}))
+    # The same packets in a file, counted by FFmpeg's demuxer.
+    path = tmp_path / "stream.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(anchor.encoder, rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for number, data in packets:
+            packet = av.Packet(data)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 25)
+            container.mux(packet)
+    with av.open(str(path)) as container:
+        demuxed = sum(packet.size for packet in container.demux(video=0))
+    assert result["bits"] == 8 * sum(len(data) for _, data in packets) == sum(result["per_frame"]["bits"])
+    assert result["bits"] == 8 * result["file_bytes"]
+    assert demuxed == pytest.approx(result["bits"] / 8, rel=0.02)       # Matroska may move headers out of packets
+    assert result["bpp"] == result["bits"] / (SIZE[0] * SIZE[1] * 6)
+    assert result["per_frame"]["type"] == list("IPPPIP")
+    assert 25 < result["psnr"] < 45
+    assert (tmp_path / "shown.png").is_file()
+
+
+def test_finer_settings_cost_more_and_look_better(sequences, tmp_path):
+    table = compare(sequences, {"x264": (20, 34)}, tmp_path, gop=4)
+    fine, coarse = (point["mean"] for point in table["points"])
+    assert fine["bpp"] > 1.5 * coarse["bpp"]
+    for metric in ("psnr", "psnr_of_mean_mse", "psnr_yuv", "ms_ssim"):
+        assert fine[metric] > coarse[metric]
+    rows = table["points"][0]["sequences"]
+    assert fine["psnr"] == pytest.approx(sum(r["psnr"] for r in rows) / 2)
+
+
+def test_odd_sizes_are_padded_for_the_encoder_only(tmp_path):
+    from PIL import Image
+    for number in range(2):
+        (tmp_path / "odd").mkdir(exist_ok=True)
+        Image.effect_noise((51, 33), 20 + number).convert("RGB").save(tmp_path / "odd" / f"{number}.png")
+    sequence, = open_sequences(tmp_path / "odd")
+    result = measure(ANCHORS["x264"], sequence, 20, 4, None, None)
+    assert (result["width"], result["height"]) == (51, 33)
+    assert result["bpp"] == result["bits"] / (51 * 33 * 2)
+    assert result["psnr"] > 28
+
+
+def test_results_are_kept_by_content_and_settings(sequences, tmp_path, monkeypatch):
+    calls = []
+    original = module.measure
+    monkeypatch.setattr(module, "measure", lambda *a: calls.append(a) or original(*a))
+    first = compare(sequences[:1], {"x264": (30,)}, tmp_path / "a", gop=4, cache=tmp_path / "cache")
+    renamed = [replace(sequences[0], name="renamed")]
+    second = compare(renamed, {"x264": (30,)}, tmp_path / "b", gop=4, cache=tmp_path / "cache")
+    assert len(calls) == 1
+    assert second["points"][0]["mean"] == first["points"][0]["mean"]
+    assert second["points"][0]["sequences"][0]["name"] == "renamed"
+    compare(sequences[:1], {"x264": (30,)}, tmp_path / "a", gop=3, cache=tmp_path / "cache")
+    assert len(calls) == 2
+    for entry in (tmp_path / "cache").glob("*.json"):
+        entry.write_text("{")
+    compare(sequences[:1], {"x264": (30,)}, tmp_path / "a", gop=4, cache=tmp_path / "cache")
+    assert len(calls) == 3
+
+
+def test_command_writes_results_and_names_what_is_missing(sequences, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(ANCHORS, "aom-av1", replace(ANCHORS["aom-av1"], encoder="no-such-encoder"))
+    folder = str(Path(sequences[0].path).parent)
+    out = tmp_path / "anchors.json"
+    assert main(["compare", folder, "--anchors", "x264:28", "aom-av1", "--max-frames", "2", "--no_cache", "--quiet",
+                 "-o", str(out)]) == 0
+    assert "aom-av1: left out, this FFmpeg build has no encoder no-such-encoder" in capsys.readouterr().out
+    results = read_results(out)
+    assert results["missing"][0]["codec"] == "aom-av1"
+    assert results["points"][0]["settings"]["x264-params"].startswith("keyint=10")
+    assert main(["compare", folder, "--anchors", "x264x", "-o", str(out), "--quiet"]) == 1
+    assert "did you mean 'x264'" in capsys.readouterr().err
+    for anchors, words in ((["x264:a"], "whole numbers"), (["x264:20,52"], "found CRF 52 for x264, needed 0…51"),
+                           (["x264:20", "x264:30"], "found x264 twice"), (["x264", "--speed", "4"], "found '4'")):
+        assert main(["compare", folder, "--anchors", *anchors, "-o", str(out), "--quiet"]) == 1
+        assert words in capsys.readouterr().err
+    assert read_results(out) == results                                  # failures overwrite nothing
+
+
+def test_results_of_another_version_are_refused(tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({"schema": "dcvc-results", "version": 99}))
+    with pytest.raises(InputError, match="version 99, needed dcvc-results version 1"):
+        read_results(path)

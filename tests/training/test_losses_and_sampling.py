@@ -1,0 +1,124 @@
+"""Stages as data, the loss a stage counts, and samples as a pure function of the step."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dcvc.config import MODEL_SIZES, DCVCConfig, IntraConfig, TrainConfig, from_dict, to_dict
+from dcvc.data.step_sampler import StepSampler
+from dcvc.entropy.conditional import rate
+from dcvc.errors import InputError
+from dcvc.inter import DCVC
+from dcvc.schedule import STAGES, schedule_table, stage
+from dcvc.training.ema import EMA
+from dcvc.training.losses import GOPLoss
+
+
+@given(samples=st.integers(1, 60), batch=st.integers(1, 7), processes=st.integers(1, 4), accumulation=st.integers(1, 3),
+       step=st.integers(0, 40))
+def test_processes_share_one_big_batch(samples, batch, processes, accumulation, step):
+    """N processes with batch b see, together, what one process with batch N*b sees."""
+    shards = [StepSampler(samples, batch, 5, accumulation=accumulation, process=p, processes=processes).step_keys(step)
+              for p in range(processes)]
+    whole = StepSampler(samples, batch * processes, 5, accumulation=accumulation).step_keys(step)
+    together = [sum((shard[micro] for shard in shards), []) for micro in range(accumulation)]
+    assert together == whole
+
+
+@given(samples=st.integers(1, 60), batch=st.integers(1, 9))
+def test_an_epoch_visits_every_sample(samples, batch):
+    sampler = StepSampler(samples, batch, 1)
+    seen = {index for step in range(sampler.steps_per_epoch) for _, index in sampler.step_keys(step)[0]}
+    assert seen == set(range(samples))
+
+
+def test_sampler_resumes_anywhere():
+    whole = list(StepSampler(10, 3, 7, accumulation=2, last_step=9))
+    assert list(StepSampler(10, 3, 7, accumulation=2, first_step=4, last_step=9)) == whole[8:]
+    assert whole != list(StepSampler(10, 3, 8, accumulation=2, last_step=9))
+
+
+@pytest.mark.parametrize("number", sorted(STAGES))
+def test_stage_trains_and_counts_what_its_table_says(number):
+    model = DCVC(MODEL_SIZES["tiny"]).train()
+    chosen = stage(number, gop_size=2)
+    torch.manual_seed(1)
+    clip = torch.rand(1, 2, 3, 64, 64)
+    trained = set(model.part_parameters(chosen.trains))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained and parameter.requires_grad)
+    out = GOPLoss(model, chosen, 100.0)(clip[:, 0], clip[:, 1:])
+    expected = 100 * out["mse"] + sum(out["bpp"][term] for term in chosen.rate_terms)
+    torch.testing.assert_close(out["loss"], expected)
+    out["loss"].backward()
+    with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert with_gradient
+    assert with_gradient <= trained
+    if chosen.rate_terms:
+        trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+        assert with_gradient == trainable, "a parameter without gradient would stop distributed training"
+
+
+def test_cascaded_gop_sends_gradients_through_the_reference():
+    model = DCVC(MODEL_SIZES["tiny"]).train()
+    loss = GOPLoss(model, stage(4, gop_size=3, cascaded=True), 100.0)
+    reference = torch.rand(1, 3, 64, 64, requires_grad=True)
+    frames = torch.rand(1, 2, 3, 64, 64)
+    out = loss(reference, frames)
+    second = loss.frame_loss(out["x_hat"], frames[:, 1])[0]
+    assert torch.autograd.grad(second, reference, retain_graph=True, allow_unused=True)[0].abs().sum() > 0
+
+
+def test_ema_swaps_in_and_out():
+    model = torch.nn.Linear(2, 2)
+    ema = EMA(model, 0.5)
+    before = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    ema.update(model)
+    with ema.swapped_into(model):
+        # The first update's warmed-up decay is 2/11.
+        torch.testing.assert_close(model.weight.detach(), before + 9 / 11)
+    torch.testing.assert_close(model.weight.detach(), before + 1)
+
+
+def test_configuration_is_strict_and_round_trips():
+    config = DCVCConfig(channels=8)
+    assert from_dict(DCVCConfig, to_dict(config)) == config
+    with pytest.raises(InputError, match="unknown key 'chanels'; did you mean 'channels'"):
+        from_dict(DCVCConfig, {"chanels": 3})
+    with pytest.raises(InputError, match=r"DCVCConfig.channels: found '3'"):
+        from_dict(DCVCConfig, {"channels": "3"})
+    with pytest.raises(InputError, match="--vqgan_config: missing"):
+        IntraConfig(type="vqgan")
+    with pytest.raises(InputError, match="--ema_decay: found 2"):
+        TrainConfig(ema_decay=2.0)
+    with pytest.raises(InputError, match="stage: found 6"):
+        stage(6)
+
+
+def test_schedule_prints_as_a_table():
+    lines = schedule_table(tuple(STAGES.values()), {"stage1_gop2": 12}).splitlines()
+    assert len(lines) == 7
+    assert "12" in lines[2].split()
+    assert "mv_y mv_z y z" in lines[5]
+
+
+@pytest.mark.parametrize("kind", [("laplace", "cdf4"), ("gaussian", "bottleneck")])
+def test_likelihoods_stay_float32_in_mixed_precision(kind):
+    """bfloat16 has 8 bits: a likelihood in it would be off by percents. The same latents must cost the same bits."""
+    model = DCVC(dataclasses.replace(MODEL_SIZES["tiny"], distribution=kind[0], factorized=kind[1])).eval()
+    torch.manual_seed(2)
+    residual, scale = 3 * torch.randn(4096), torch.rand(4096) + 0.1
+    z = 4 * torch.randn(1, model.config.hyper_channels, 8, 8)
+    frames = torch.rand(2, 1, 3, 64, 64)
+    plain = rate(kind[0], residual, scale), model.bitEstimator_z.bits(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = rate(kind[0], residual, scale), model.bitEstimator_z.bits(z)
+        out = model(frames[0], frames[1])
+    assert mixed == plain
+    assert all(bits.dtype == torch.float32 for bits in out.bits.values())
+    assert out.prediction.dtype == torch.float32
