@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcvc.config import MODEL_SIZES, IntraConfig
 from dcvc.data import VideoValidationDataset
 from dcvc.evaluation.estimated import evaluate
 from dcvc.files import write_text
 from dcvc.inter import DCVC
+from dcvc.inter.dcvc2021.config import SIZES
 from dcvc.intra import build_intra_codec
+from dcvc.intra.config import IntraConfig
 from dcvc.video.writer import VideoWriter
 
 SIZE = (1920, 1080)
@@ -38,7 +39,7 @@ def write_clip(path: Path, frames: int) -> None:
 def measure(folder: str, frames: int) -> None:
     """Runs in its own process: evaluates and prints the process's peak memory."""
     torch.manual_seed(0)
-    results = evaluate(build_intra_codec(INTRA), DCVC(MODEL_SIZES["small"]),
+    results = evaluate(build_intra_codec(INTRA), DCVC(SIZES["small"]),
                        VideoValidationDataset(folder, max_frames=frames), intra_period=32)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"frames": results["sequences"][0]["all"]["frames"], "peak_mib": round(peak)}))

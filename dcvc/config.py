@@ -1,4 +1,14 @@
-"""Configuration: frozen dataclasses, read strictly. What a run used is stored beside it as JSON."""
+"""Configuration: frozen dataclasses, read strictly. What a run used is stored beside it as JSON.
+
+An option is declared once, as a field of its dataclass made by `option`: default, help, limits, whether it may change
+when a run is resumed. The command line, recipe files, `--set` and the check on resuming all read it from there:
+
+    @dataclass(frozen=True)
+    class TrainConfig:
+        log_every: int = option(10, "steps between logged numbers", least=1, on_resume=True)
+
+    --log_every N on the command line    {"train": {"log_every": 5}} in a recipe    --set log_every=5
+"""
 
 import dataclasses
 import difflib
@@ -16,6 +26,62 @@ def nearest(name: str, choices: typing.Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the choice closest to name, or an empty string."""
     close = difflib.get_close_matches(name, list(choices), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """What a field says about itself beside its type and default.
+
+    help: for the command line; empty for fields that are no flags of their own. flag: its name there, where it
+    differs. least, above: the smallest value, or what a value must be larger than; below: what it must be smaller
+    than. None is always allowed where the type says so. on_resume: a resumed run may have another value.
+    metavar: the word that stands for a value in the help.
+    """
+
+    help: str = ""
+    flag: str | None = None
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    on_resume: bool = False
+    metavar: str | None = None
+
+
+def option(default: Any, help: str = "", **info: Any) -> Any:
+    """A dataclass field with an OptionInfo. `default` may be a list or dictionary: each object gets its own copy."""
+    metadata = {"option": OptionInfo(help, **info)}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def option_info(field: dataclasses.Field) -> OptionInfo:
+    return field.metadata.get("option", OptionInfo())
+
+
+def flag_of(field: dataclasses.Field) -> str:
+    """The field's name on the command line, without dashes."""
+    return option_info(field).flag or field.name
+
+
+def may_change_on_resume(*classes: type) -> tuple[str, ...]:
+    """Names of the fields of some configurations that a resumed run may have with other values."""
+    return tuple(field.name for cls in classes for field in dataclasses.fields(cls) if option_info(field).on_resume)
+
+
+def check_limits(config: Any) -> None:
+    """For __post_init__: raises InputError naming the flag of the first field that is outside its limits."""
+    for field in dataclasses.fields(config):
+        info, value = option_info(field), getattr(config, field.name)
+        if value is None:
+            continue
+        name = f"--{flag_of(field)}: found {value}"
+        if info.above is not None and info.below is not None and not info.above < value < info.below:
+            raise InputError(f"{name}, needed between {info.above:g} and {info.below:g}")
+        if info.above is not None and value <= info.above:
+            raise InputError(f"{name}, needed more than {info.above:g}")
+        if info.least is not None and value < info.least:
+            raise InputError(f"{name}, needed at least {info.least:g}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -99,153 +165,3 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class DCVCConfig:
-    """Dimensions and likelihoods of the P-frame codec (Li, Li, Lu, NeurIPS 2021). A checkpoint carries this."""
-
-    channels: int = 64                                       # N: features and context
-    latent_channels: int = 96                                # M: y
-    motion_channels: int = 128                               # V: y_mv
-    hyper_channels: int = 64                                 # z and z_mv
-    flow_channels: tuple[int, int, int, int] = (32, 64, 32, 16)
-    refine_channels: int = 64                                # motion refinement
-    distribution: Literal["laplace", "gaussian"] = "laplace"
-    factorized: Literal["cdf4", "bottleneck"] = "cdf4"       # the published 4-step CDF | CompressAI's EntropyBottleneck
-    parameter_order: Literal["mean_scale", "scale_mean"] = "mean_scale"
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(number, int) and number < 1 for number in numbers):
-                raise InputError(f"DCVCConfig.{field.name}: found {value}, needed at least 1")
-
-
-MODEL_SIZES: dict[str, DCVCConfig] = {
-    "dcvc2021": DCVCConfig(),
-    "small": DCVCConfig(32, 48, 48, 32, (16, 32, 16, 8), 32),
-    "tiny": DCVCConfig(16, 32, 32, 16, (8, 16, 8, 8), 16),
-}
-
-
-@dataclass(frozen=True)
-class IntraConfig:
-    """Which I-frame codec, and its weights."""
-
-    type: Literal["compressai", "vqgan"] = "compressai"
-    model_name: str = "cheng2020-anchor"
-    quality: int = 6
-    pretrained: bool = True
-    checkpoint: str | None = None
-    vqgan_config: str | None = None
-    vqgan_checkpoint: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.type == "vqgan":
-            for name in ("vqgan_config", "vqgan_checkpoint"):
-                if not getattr(self, name):
-                    raise InputError(f"--{name}: missing, needed with --i_frame_type vqgan; give the path of the file")
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """Options of VideoGOPDataset beyond the community's. All are the same for every frame of a GOP."""
-
-    samples_per_video: int = 1
-    sampling: str = "videos"          # "videos": every video equally often; "frames": every possible GOP equally likely
-    weights: tuple[float, ...] | None = None   # one per entry of video_dir: how often it is drawn from
-    crops_per_read: int = 1           # samples made of one decoded GOP, different crops, spread by the step sampler
-    cache_mb: int = 0                 # decoded GOPs kept in memory, per worker (0: none; 512 with crops_per_read)
-    stride: int = 1                   # distance of the GOP's frames in the video
-    reverse: bool = False             # play half of the GOPs backwards
-    avoid_cuts: bool = False          # draw again where the scene changes within the GOP
-    rescale: tuple[int, int] | None = None     # short side in pixels, uniform in [low, high]; never enlarged
-    flip: bool = False                # half of the GOPs mirrored left-right
-    rotate: bool = False              # quarter turns, all four equally often (square crops)
-    jitter: float = 0.0               # brightness, contrast and saturation within 1 ± jitter
-    skip_unreferenced: bool = False   # faster reading; on by itself for files an index calls verified
-    on_bad_video: str = "raise"       # or "skip"
-    max_bad_share: float = 0.1        # with "skip": a larger share of bad files is an error
-
-    def __post_init__(self) -> None:
-        for name, least in (("samples_per_video", 1), ("stride", 1), ("crops_per_read", 1), ("cache_mb", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}: found {getattr(self, name)}, needed at least {least}")
-        for name, choices in (("sampling", ("videos", "frames")), ("on_bad_video", ("raise", "skip"))):
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name}: found {getattr(self, name)!r}, needed one of {', '.join(choices)}")
-        if self.rescale is not None and not 0 < self.rescale[0] <= self.rescale[1]:
-            raise InputError(f"rescale: found {self.rescale}, needed a range (low, high) of pixels")
-        if not 0 <= self.jitter < 1 or not 0 <= self.max_bad_share <= 1:
-            raise InputError("jitter and max_bad_share: needed values from 0 to 1")
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Where the samples come from. Videos serve when use_video_dataset is set, else the image-sequence sets.
-
-    sampling: how GOPs are drawn from videos.
-    """
-
-    use_video_dataset: bool = False
-    train_video_dir: tuple[str, ...] = ()
-    val_video_dir: str | None = None
-    vimeo_dir: str | None = None
-    septuplet_list: str | None = None
-    bvi_aom_dir: str | None = None
-    hevc_b_dir: str | None = None
-    crop_size: int = 256
-    batch_size: int = 4
-    num_workers: int = 2
-    sampling: SamplingOptions = SamplingOptions()
-
-    def __post_init__(self) -> None:
-        for name, least in (("crop_size", 16), ("batch_size", 1), ("num_workers", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name}: found {getattr(self, name)}, needed at least {least}")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a stage is optimised, judged and recorded. What the stage is stands in recipes.Stage."""
-
-    lambda_value: float = 2048.0                             # on MSE of RGB in [0, 1]
-    seed: int = 0
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    gradient_accumulation_steps: int = 1
-    grad_clip_max_norm: float = 1.0                          # 0: no clipping
-    use_ema: bool = False
-    ema_decay: float = 0.999
-    use_scheduler: bool = False                              # ReduceLROnPlateau on the validation loss
-    scheduler_factor: float = 0.5
-    scheduler_patience: int = 2
-    scheduler_min_lr: float = 1e-6
-    eval_freq: int = 1                                       # epochs between validations
-    eval_max_frames: int | None = None
-    eval_max_sequences: int | None = None                    # the first ones, in sorted order
-    eval_intra_period: int = 10
-    skip_eval: bool = False
-    compile: bool = False
-    activation_checkpointing: bool = False                   # cascaded GOPs: each frame's activations computed again
-    checkpoint_minutes: float = 10.0
-    keep_checkpoints: int = 2                                # latest.pt and its predecessors latest.1.pt …
-    log_every: int = 10                                      # steps between logged scalars
-    wandb: bool = False                                      # Weights & Biases besides TensorBoard
-    max_skips: int = 0                                       # steps in a row without finite loss and gradient
-    max_rollbacks: int = 0                                   # then: so often back to the last good checkpoint
-    rollback_factor: float = 0.5                             # of the learning rate, each time
-
-    def __post_init__(self) -> None:
-        limits = (("lambda_value", 0), ("gradient_accumulation_steps", 1), ("grad_clip_max_norm", 0), ("eval_freq", 1),
-                  ("eval_intra_period", 1), ("checkpoint_minutes", 0), ("log_every", 1), ("scheduler_patience", 0),
-                  ("keep_checkpoints", 1), ("max_skips", 0), ("max_rollbacks", 0))
-        for name, least in limits:
-            if getattr(self, name) < least:
-                raise InputError(f"--{name}: found {getattr(self, name)}, needed at least {least}")
-        if self.eval_max_frames is not None and self.eval_max_frames < 2:
-            raise InputError(f"--eval_max_frames: found {self.eval_max_frames}, needed at least 2")
-        if self.eval_max_sequences is not None and self.eval_max_sequences < 1:
-            raise InputError(f"--eval_max_sequences: found {self.eval_max_sequences}, needed at least 1")
-        for name in ("ema_decay", "scheduler_factor", "rollback_factor"):
-            if not 0 < getattr(self, name) < 1:
-                raise InputError(f"--{name}: found {getattr(self, name)}, needed between 0 and 1")

@@ -9,17 +9,17 @@ newest is damaged.
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcvc.checkpoint import find_checkpoint, read_checkpoint, stage_folders
-from dcvc.config import IntraConfig, to_dict
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.files import write_text
 from dcvc.schedule import Stage
+from dcvc.weights import read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -150,16 +150,31 @@ def choose_start(run: Path, stage: Stage, resume: str | None, load_pretrained: s
     return Start("previous", previous) if previous else Start("scratch")
 
 
-def intra_entry(intra: IntraConfig, folder: Path) -> dict[str, Any]:
-    """The I-frame codec as a checkpoint in `folder` names it: absolute paths, and relative ones for moved runs."""
-    entry = to_dict(intra)
-    for name in ("vqgan_config", "vqgan_checkpoint", "checkpoint"):
-        if entry[name]:
-            absolute = Path(entry[name]).resolve()
-            entry[name] = str(absolute)
-            entry[f"{name}_relative"] = os.path.relpath(absolute, folder.resolve())
-    return entry
-
-
 def store_config(folder: Path, settings: dict[str, Any]) -> None:
     write_text(folder / "config.json", json.dumps(settings, indent=1) + "\n")
+
+
+STAGE_FOLDER = re.compile(r"stage(\d+)_gop(\d+)$")
+
+
+def find_checkpoint(path: Path) -> Path:
+    """A checkpoint file as it is; for a run folder the best (else latest) weights of its furthest stage."""
+    path = Path(path)
+    if not path.exists():
+        raise MissingError(f"{path}: no such checkpoint file or run folder")
+    if path.is_file():
+        return path
+    stages = [path] if STAGE_FOLDER.search(path.name) else [folder for _, folder in stage_folders(path)][::-1]
+    for folder in stages:
+        for name in ("best.pt", "latest.pt"):
+            if (folder / name).is_file():
+                return folder / name
+    raise MissingError(f"{path}: no stage*_gop*/best.pt or latest.pt in this run folder")
+
+
+def stage_folders(run: Path) -> list[tuple[tuple[int, int], Path]]:
+    """((stage, gop), folder) of a run, in training order."""
+    if not Path(run).is_dir():
+        return []
+    found = [(STAGE_FOLDER.match(folder.name), folder) for folder in Path(run).iterdir() if folder.is_dir()]
+    return sorted(((int(m[1]), int(m[2])), folder) for m, folder in found if m)

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from dcvc.codec.bitstream import StreamReader, frame_crc
 from dcvc.codec.video_codec import VideoCodec
-from dcvc.config import DCVCConfig
 from dcvc.errors import BitstreamError
 from dcvc.inter import DCVC
+from dcvc.inter.dcvc2021.config import DCVCConfig
 from dcvc.inter.dcvc2021.model import LATENT_GAIN
 from dcvc.interfaces import FrameOutput
 from dcvc.video.outputs import open_output, write_frames
@@ -39,13 +39,14 @@ KINDS = ("flip", "cut", "insert", "remove", "header", "header resealed", "swap",
 class DeflatedIntra(nn.Module):
     """The simplest I-frame codec: samples of 4 bits in a zlib frame, stored. No weights, no drift."""
 
-    multiple = 1
+    name, stream_id = "vqgan", 2                             # as a stream that stands for one
+    multiple, rates = 1, None
 
-    def forward(self, x: Tensor) -> FrameOutput:
+    def forward(self, x: Tensor, quality: None = None) -> FrameOutput:
         payload, x_hat = self.compress(x)
         return FrameOutput(x_hat, {"i": torch.tensor(8.0 * len(payload))})
 
-    def compress(self, x: Tensor) -> tuple[bytes, Tensor]:
+    def compress(self, x: Tensor, quality: None = None) -> tuple[bytes, Tensor]:
         coarse = (x * 15).round().to(torch.uint8)
         return zlib.compress(struct.pack("<HH", *x.shape[-2:]) + coarse.numpy().tobytes(), 0), coarse.float() / 15
 
@@ -62,7 +63,7 @@ class DeflatedIntra(nn.Module):
 def tiny_codec(seed: int = 0) -> VideoCodec:
     """Untrained, with latents within their tables as after training: few symbols, whose damage stays decodable."""
     torch.manual_seed(seed)
-    return VideoCodec(calmed(DCVC(TINY)), DeflatedIntra(), "vqgan")
+    return VideoCodec(calmed(DCVC(TINY)), DeflatedIntra())
 
 
 def calmed(model: DCVC) -> DCVC:

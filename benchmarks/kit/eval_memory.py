@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from kit.vqgan import make_rated_vqgan
 
-from dcvc.checkpoint import write_checkpoint
-from dcvc.config import DCVCConfig, IntraConfig, to_dict
+from dcvc.config import to_dict
 from dcvc.errors import ReadError
 from dcvc.inter import DCVC
+from dcvc.inter.dcvc2021.config import DCVCConfig
+from dcvc.intra.config import IntraConfig
 from dcvc.video.writer import VideoWriter
+from dcvc.weights import write_checkpoint
 
 NARROW = DCVCConfig(4, 4, 4, 4, (2, 2, 2, 2), 4)
 GOP = 32                                                     # frames

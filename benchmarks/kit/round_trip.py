@@ -15,12 +15,15 @@ import torch
 from kit.vqgan import make_rated_vqgan
 from PIL import Image
 
-from dcvc.checkpoint import write_checkpoint
-from dcvc.codec.video_codec import VideoCodec, load_codec
-from dcvc.config import DCVCConfig, IntraConfig, to_dict
+from dcvc.checkpoint import load_codec
+from dcvc.codec.video_codec import VideoCodec
+from dcvc.config import to_dict
 from dcvc.data import VideoReader
 from dcvc.inter import DCVC
+from dcvc.inter.dcvc2021.config import DCVCConfig
 from dcvc.intra.compressai import import_zoo
+from dcvc.intra.config import IntraConfig
+from dcvc.weights import write_checkpoint
 
 SMALL = DCVCConfig(4, 8, 8, 4, (4, 4, 4, 4), 4)
 KINDS = ("compressai", "vqgan")

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dcvc.data import VideoGOPDataset
-from dcvc.data.image_gops import read_image
 from dcvc.data.video_table import VideoTable
 from dcvc.errors import InputError
+from dcvc.video.images import read_image
 from dcvc.video.reader import VideoReader
 
 Sample = tuple[int, int, tuple[int, int, int, int]]  # row, start, crop

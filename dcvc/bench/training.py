@@ -9,6 +9,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dcvc.config import MODEL_SIZES, TrainConfig
-from dcvc.inter import DCVC
-from dcvc.interfaces import bits_per_pixel
-from dcvc.schedule import Stage, stage
+from dcvc.bench.moving_pictures import moving_pictures
+from dcvc.inter.registry import build_p_frame, codec_entry
+from dcvc.interfaces import PFrameCodec, bits_per_pixel
+from dcvc.schedule import Stage
+from dcvc.training.config import TrainConfig
 from dcvc.training.dry_run import UncodedFrames
 from dcvc.training.step import prepare_updates
 
@@ -31,7 +33,7 @@ MEMORY_SIZE = (4, 256)                                       # batch and crop
 class PlainLoop:
     """The baseline: `step(clip)` trains on a clip `(B, T, 3, H, W)` frame by frame and returns the mean loss."""
 
-    def __init__(self, model: DCVC, item: Stage, device: torch.device) -> None:
+    def __init__(self, model: PFrameCodec, item: Stage, device: torch.device) -> None:
         self.model, self.stage = model.to(device).train(), item
         names = set(model.part_parameters(item.trains))
         self.trained = [p for name, p in model.named_parameters() if name in names]
@@ -39,9 +41,9 @@ class PlainLoop:
 
     def step(self, clip: Tensor) -> float:
         losses = []
-        reference = clip[:, 0]
+        state = self.model.start(clip[:, 0])
         for frame in clip[:, 1:].unbind(1):
-            output = self.model(reference, frame)
+            output, _ = self.model(state, frame)
             shown = output.prediction if self.stage.distortion == "prediction" else output.x_hat
             loss = LAMBDA * torch.nn.functional.mse_loss(shown, frame)
             for term in self.stage.rate_terms:
@@ -51,18 +53,18 @@ class PlainLoop:
             torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
             self.optimizer.step()
             losses.append(loss.item())
-            reference = shown.detach().clamp(0, 1)
+            state = self.model.start(shown.detach().clamp(0, 1))
         return sum(losses) / len(losses)
 
 
-def make_plain(size: str, item: Stage, accelerator: Accelerator) -> Callable[[Tensor], float]:
+def make_plain(config: Any, item: Stage, accelerator: Accelerator) -> Callable[[Tensor], float]:
     torch.manual_seed(0)
-    return PlainLoop(DCVC(MODEL_SIZES[size]), item, accelerator.device).step
+    return PlainLoop(build_p_frame(config), item, accelerator.device).step
 
 
-def make_ours(size: str, item: Stage, accelerator: Accelerator, **options: Any) -> Callable[[Tensor], float]:
+def make_ours(config: Any, item: Stage, accelerator: Accelerator, **options: Any) -> Callable[[Tensor], float]:
     torch.manual_seed(0)
-    updates = prepare_updates(accelerator, UncodedFrames(), DCVC(MODEL_SIZES[size]), item,
+    updates = prepare_updates(accelerator, UncodedFrames(), build_p_frame(config), item,
                               TrainConfig(lambda_value=LAMBDA, **options))
     return lambda clip: float(updates.step([clip])["loss"])
 
@@ -70,7 +72,7 @@ def make_ours(size: str, item: Stage, accelerator: Accelerator, **options: Any) 
 MAKERS = {"plain": make_plain, "ours": make_ours}
 
 
-def bench_training(size: str = "dcvc2021", batch: int = 2, crop: int = 128, gop: int = 2, repeats: int = 5,
+def bench_training(codec: str, size: str, batch: int = 2, crop: int = 128, gop: int = 2, repeats: int = 5,
                    memory: bool = True, device: str = "cpu", mixed_precision: str = "no") -> dict[str, Any]:
     """Every stage, alternating, medians. frames_per_second counts the P-frames.
 
@@ -78,23 +80,29 @@ def bench_training(size: str = "dcvc2021", batch: int = 2, crop: int = 128, gop:
     published batch of four 256x256 crops, each in a process of its own.
     """
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
-    result: dict[str, Any] = {"model": size, "batch": batch, "crop": crop, "gop": gop, "repeats": repeats,
-                              "device": accelerator.device.type, "threads": torch.get_num_threads(), "stages": {}}
-    for number in (1, 2, 3, 4):
-        item = stage(number, gop_size=gop)
-        row = _race(size, item, accelerator, batch, crop, repeats)
-        if memory and number in (2, 3) and accelerator.device.type == "cpu":
-            row["peak_mib"] = {name: _peak_in_child(name, size, item, *MEMORY_SIZE) for name in MAKERS}
+    entry = codec_entry(codec)
+    config = entry.size(size)
+    result: dict[str, Any] = {
+        "codec": codec, "model": size, "batch": batch, "crop": crop, "gop": gop, "repeats": repeats,
+        "device": accelerator.device.type, "threads": torch.get_num_threads(), "stages": {}}
+    stages = {number: item for number, item in entry.stages.items() if not item.long_sequences}
+    for number, item in stages.items():
+        item = replace(item, gop_size=gop)
+        row = _race(config, item, accelerator, batch, crop, repeats)
+        # A stage that leaves a part frozen but runs it can save the memory of that part's activations.
+        saves = item.trains != "all" and item.distortion == "reconstruction"
+        if memory and saves and accelerator.device.type == "cpu":
+            row["peak_mib"] = {name: _peak_in_child(name, config, item, *MEMORY_SIZE) for name in MAKERS}
             row["peak_ratio"] = row["peak_mib"]["ours"] / row["peak_mib"]["plain"]
         result["stages"][str(number)] = row
     if accelerator.device.type == "cpu":
         result["matmul_gflops"] = matmul_gflops()
-        result["modules"] = module_shares(size, batch, crop, result["matmul_gflops"])
+        result["modules"] = module_shares(config, batch, crop, result["matmul_gflops"])
     return result
 
 
-def _race(size: str, item: Stage, accelerator: Accelerator, batch: int, crop: int, repeats: int) -> dict[str, Any]:
-    steps = {name: make(size, item, accelerator) for name, make in MAKERS.items()}
+def _race(config: Any, item: Stage, accelerator: Accelerator, batch: int, crop: int, repeats: int) -> dict[str, Any]:
+    steps = {name: make(config, item, accelerator) for name, make in MAKERS.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     losses: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):
@@ -114,34 +122,33 @@ def _race(size: str, item: Stage, accelerator: Accelerator, batch: int, crop: in
 
 def _clip(batch: int, gop: int, crop: int, seed: int) -> Tensor:
     """Smooth pictures that move, `(B, T, 3, H, W)`."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(batch, 3, crop // 8 + 2, crop // 8 + 2, generator=generator)
-    wide = torch.nn.functional.interpolate(coarse, (crop + 16, crop + 16), mode="bicubic").clamp(0, 1)
-    return torch.stack([wide[..., t:t + crop, 2 * t:2 * t + crop] for t in range(gop)], dim=1)
+    return moving_pictures(gop, crop, crop, batch, seed).unflatten(0, (batch, gop))
 
 
 # ---- memory
 
-def _peak_in_child(name: str, size: str, item: Stage, batch: int, crop: int, **options: Any) -> float:
+def _peak_in_child(name: str, config: Any, item: Stage, batch: int, crop: int, **options: Any) -> float:
     """Highest resident memory of a process of its own, in MiB: one step on small frames, which makes the optimizer's
     state, then one on full ones."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (name, size, item, batch, crop, torch.get_num_threads(), options))
+        return pool.apply(_peak, (name, config, item, batch, crop, torch.get_num_threads(), options))
 
 
-def _peak(name: str, size: str, item: Stage, batch: int, crop: int, threads: int, options: dict[str, Any]) -> float:
+def _peak(name: str, config: Any, item: Stage, batch: int, crop: int, threads: int, options: dict[str, Any]) -> float:
     torch.set_num_threads(threads)
-    step = MAKERS[name](size, item, Accelerator(cpu=True), **options)
+    step = MAKERS[name](config, item, Accelerator(cpu=True), **options)
     for side in (64, crop):
         step(_clip(batch, item.gop_size, side, 0))
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def bench_checkpointing(size: str = "dcvc2021", crop: int = 256, gop: int = 7) -> dict[str, Any]:
-    """Peak memory of one cascaded GOP of stage 4, batch 1, without and with activation checkpointing."""
-    item = stage(4, gop_size=gop, cascaded=True)
-    peaks = {text: _peak_in_child("ours", size, item, 1, crop, activation_checkpointing=flag)
+def bench_checkpointing(codec: str, size: str, crop: int = 256, gop: int = 7) -> dict[str, Any]:
+    """Peak memory of one cascaded GOP when everything trains, batch 1, without and with activation checkpointing."""
+    entry = codec_entry(codec)
+    whole = next(item for item in entry.stages.values() if item.trains == "all")
+    item = replace(whole, gop_size=gop, cascaded=True)
+    peaks = {text: _peak_in_child("ours", entry.size(size), item, 1, crop, activation_checkpointing=flag)
              for text, flag in (("without", False), ("with", True))}
     return {"model": size, "crop": crop, "gop": gop, "peak_mib": peaks, "ratio": peaks["with"] / peaks["without"]}
 
@@ -161,22 +168,22 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def module_shares(size: str, batch: int, crop: int, peak_gflops: float) -> dict[str, dict[str, float]]:
-    """Each part of the network by itself, forward and backward as in stage 4: share of the time of all parts,
-    GFLOP/s, and their share of the machine's matrix product."""
+def module_shares(config: Any, batch: int, crop: int, peak_gflops: float) -> dict[str, dict[str, float]]:
+    """Each part of the network by itself, forward and backward as when everything trains: share of the time of all
+    parts, GFLOP/s, and their share of the machine's matrix product."""
     torch.manual_seed(0)
-    model = DCVC(MODEL_SIZES[size]).to(memory_format=torch.channels_last).train()
+    model = build_p_frame(config).to(memory_format=torch.channels_last).train()
     inputs: dict[str, tuple] = {}
     hooks = [module.register_forward_pre_hook(lambda _, args, name=name: inputs.setdefault(name, args))
              for name, module in model.named_children()]
     clip = _clip(batch, 2, crop, 0)
-    with torch.no_grad():
-        model(clip[:, 0], clip[:, 1])
+    model(model.start(clip[:, 0]), clip[:, 1])
     for hook in hooks:
         hook.remove()
     rows = {}
     for name, args in inputs.items():
-        leaf = name not in ("opticFlow", "feature_extract")
+        # A part that sees the frames alone has inputs without gradients.
+        leaf = any(argument.requires_grad for argument in args)
         work = _part(getattr(model, name), [argument.detach() for argument in args], leaf)
         with FlopCounterMode(display=False) as counter:
             work()

@@ -16,32 +16,35 @@ from dcvc.errors import BitstreamError, InputError
 
 MAGIC = b"DCVC"
 VERSION = 2
-INTRA_CODECS = {"compressai": 1, "vqgan": 2}    # these numbers never change their meaning
-INTER_CODECS = {"dcvc2021": 1}
 I_FRAME, P_FRAME = 1, 2
 FLAG_RECONSTRUCTION_CRC = 1
 LARGEST_SIDE = 1 << 16
 LARGEST_PAYLOAD = 1 << 28
 LARGEST_THREADS = 256
+LARGEST_CODEC = 255
 HASH_BYTES = 8
 SOURCE_BYTES = 4
 
 
 @dataclass(frozen=True)
 class StreamHeader:
-    """width, height in pixels, unpadded; fps as a fraction; frames in all; gop: an I-frame every `gop` frames;
-    codec names; 8 bytes of each codec's weight hash; CRC-32 of the integer tables; the number of CPU
-    threads that the encoder computed with; whether each frame carries the CRC-32 of its 8-bit reconstruction;
+    """What every frame of a stream shares.
+
+    width, height in pixels, unpadded; fps as a fraction; frames in all; gop: an I-frame every `gop` frames.
+    intra, inter: the codecs by their registered numbers; *_hash: 8 bytes of each codec's weight hash.
+    tables_crc: CRC-32 of the integer tables. threads: the CPU threads that the encoder computed with.
+    reconstruction_crc: whether each frame carries the CRC-32 of its 8-bit reconstruction.
     source: 4 bytes that differ from one clip to another, so that frames of a stream with else the same header do
-    not fit."""
+    not fit.
+    """
 
     width: int
     height: int
     fps: Fraction
     frames: int
     gop: int
-    intra: str
-    inter: str
+    intra: int
+    inter: int
     intra_hash: bytes
     inter_hash: bytes
     tables_crc: int
@@ -51,7 +54,7 @@ class StreamHeader:
 
     def __post_init__(self) -> None:
         for name, largest in (("width", LARGEST_SIDE), ("height", LARGEST_SIDE), ("frames", 2**40), ("gop", 2**40),
-                              ("threads", LARGEST_THREADS)):
+                              ("intra", LARGEST_CODEC), ("inter", LARGEST_CODEC), ("threads", LARGEST_THREADS)):
             if not 1 <= getattr(self, name) <= largest:
                 raise InputError(f"stream header {name}: found {getattr(self, name)}, needed 1...{largest}")
         if self.fps <= 0:
@@ -64,7 +67,7 @@ class StreamHeader:
 
     def to_bytes(self) -> bytes:
         numbers = (self.width, self.height, self.fps.numerator, self.fps.denominator, self.frames, self.gop,
-                   INTRA_CODECS[self.intra], INTER_CODECS[self.inter], self.threads,
+                   self.intra, self.inter, self.threads,
                    FLAG_RECONSTRUCTION_CRC if self.reconstruction_crc else 0)
         body = MAGIC + bytes((VERSION,)) + b"".join(varint(number) for number in numbers)
         body += self.source + self.intra_hash + self.inter_hash + struct.pack("<I", self.tables_crc)
@@ -167,12 +170,14 @@ class StreamReader:
         computed, found = zlib.crc32(self._taken), struct.unpack("<I", self._read(4))[0]
         if computed != found:
             raise self._fail(f"checksum found {found:08x}, computed {computed:08x}; the stream is damaged")
-        names = {number: name for name, number in INTRA_CODECS.items()}, {n: name for name, n in INTER_CODECS.items()}
-        if intra not in names[0] or inter not in names[1] or flags > FLAG_RECONSTRUCTION_CRC or not denominator:
-            raise self._fail(f"found codecs {intra}, {inter} and flags {flags}, which this program does not know")
+        if flags > FLAG_RECONSTRUCTION_CRC or not denominator:
+            raise self._fail(f"found flags {flags} and frame rate {numerator}/{denominator}, which this program does "
+                             "not know")
         try:
-            return StreamHeader(width, height, Fraction(numerator, denominator), frames, gop, names[0][intra],
-                                names[1][inter], intra_hash, inter_hash, tables_crc, threads, bool(flags), source)
+            return StreamHeader(
+                width=width, height=height, fps=Fraction(numerator, denominator), frames=frames, gop=gop,
+                intra=intra, inter=inter, intra_hash=intra_hash, inter_hash=inter_hash, tables_crc=tables_crc,
+                threads=threads, reconstruction_crc=bool(flags), source=source)
         except InputError as error:
             raise self._fail(str(error)) from None
 

@@ -1,12 +1,15 @@
 """What every command line shares: `--max-frames` and `--max_frames` alike, near matches, one-line errors."""
 
 import argparse
+import dataclasses
 import os
 import sys
+import types
+import typing
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any
 
-from dcvc.config import nearest
+from dcvc.config import flag_of, nearest, option_info
 from dcvc.device import DEVICES
 from dcvc.errors import DcvcError
 
@@ -33,7 +36,9 @@ class ArgumentParser(argparse.ArgumentParser):
         args = [self._canonical(argument) for argument in args]
         found, unknown = super().parse_known_args(args, namespace)
         named = {argument.split("=")[0] for argument in args}
-        found.given = frozenset(action.dest for name, action in self._option_string_actions.items() if name in named)
+        # A subcommand's parser has run before this line and left what it was given.
+        found.given = getattr(found, "given", frozenset()) | {
+            action.dest for name, action in self._option_string_actions.items() if name in named}
         return found, unknown
 
     def _canonical(self, argument: str) -> str:
@@ -48,6 +53,46 @@ class ArgumentParser(argparse.ArgumentParser):
 def add_flag(parser: argparse._ActionsContainer, name: str, default: bool, help: str) -> None:
     """A boolean option with its `--no-…` form."""
     parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=help)
+
+
+def add_options(group: argparse._ActionsContainer, config: type, names: Sequence[str] = (),
+                **changes: dict[str, Any]) -> None:
+    """A flag for each field of a configuration (or for `names` of them, in that order), as the field declares it.
+
+    changes: for a field, keywords of add_argument that differ here, e.g. `num_workers={"default": 4}`.
+    """
+    hints = typing.get_type_hints(config)
+    known = {field.name: field for field in dataclasses.fields(config)}
+    for field in [known[name] for name in names] if names else known.values():
+        info, hint = option_info(field), hints[field.name]
+        keywords: dict[str, Any] = {"default": field.default, "help": info.help or None}
+        if info.metavar:
+            keywords["metavar"] = info.metavar
+        if typing.get_origin(hint) in (types.UnionType, typing.Union):
+            hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+        if hint is bool:
+            keywords["action"] = argparse.BooleanOptionalAction
+        elif typing.get_origin(hint) is typing.Literal:
+            keywords["choices"] = typing.get_args(hint)
+        elif typing.get_origin(hint) is tuple:
+            keywords.update(nargs="+", type=typing.get_args(hint)[0], default=list(field.default))
+        elif hint in (int, float):
+            keywords["type"] = hint
+        group.add_argument(f"--{flag_of(field)}", dest=flag_of(field), **{**keywords, **changes.get(field.name, {})})
+
+
+def read_options(config: type, options: argparse.Namespace, preset: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Fields of a configuration from flags made by `add_options`: a flag that was given, else the preset, else the
+    flag's default."""
+    preset, values = preset or {}, {}
+    for field in dataclasses.fields(config):
+        flag = flag_of(field)
+        if field.name in preset and flag not in options.given:
+            values[field.name] = preset[field.name]
+        elif hasattr(options, flag):
+            value = getattr(options, flag)
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+    return values
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:
@@ -71,7 +116,3 @@ def run_reporting_errors(work: Callable[[], int | None]) -> int:
         # The reader of our output has gone; point stdout elsewhere so that Python's exit does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-
-
-def exit_with(work: Callable[[], int | None]) -> NoReturn:
-    sys.exit(run_reporting_errors(work))

@@ -23,9 +23,9 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 def codec_from(options: argparse.Namespace):
     """The VideoCodec that the options name."""
-    from dcvc.codec.video_codec import load_codec
-    from dcvc.config import IntraConfig
+    from dcvc.checkpoint import load_codec
     from dcvc.device import choose_device
+    from dcvc.intra.config import IntraConfig
 
     intra = None
     if options.i_frame_type:

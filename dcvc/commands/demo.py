@@ -17,8 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dcvc.demo.run import Demo, run_demo
+    from dcvc.training.vqgan.for_recipe import train_recipe_vqgan
 
-    summary = run_demo(Demo(Path(options.checkpoint_dir), tuple(options.train_video_dir), options.val_video_dir,
-                            options.seed, options.device, options.quiet))
+    demo = Demo(folder=Path(options.checkpoint_dir), videos=tuple(options.train_video_dir),
+                val_videos=options.val_video_dir, seed=options.seed, device=options.device, quiet=options.quiet)
+    summary = run_demo(demo, train_recipe_vqgan)
     print(f"done in {summary['minutes']:.1f} minutes")
     return 0

@@ -33,7 +33,7 @@ def _source(path: str) -> bytes:
 
 
 def run(options: argparse.Namespace) -> int | None:
-    from dcvc.data import VideoReader
+    from dcvc.video.reader import VideoReader
 
     reader = VideoReader(options.input)
     if options.max_frames is not None and options.max_frames < 1:

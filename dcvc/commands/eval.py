@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse_i_frame(text: str, pretrained: bool) -> list[tuple]:
     """One --i_frame value -> [(IntraConfig, rate models or None)], one for each quality."""
-    from dcvc.config import IntraConfig
+    from dcvc.intra.config import IntraConfig
 
     kind, *parts = text.split(":")
     if kind == "compressai" and len(parts) in (2, 3) and all(q.isdigit() for q in parts[1].split(",")):
@@ -56,7 +56,7 @@ def parse_i_frame(text: str, pretrained: bool) -> list[tuple]:
 
 def jobs_from(options: argparse.Namespace):
     from dcvc.device import choose_device
-    from dcvc.evaluation.run import EvalJob
+    from dcvc.evaluation.job import EvalJob
 
     intra = [pair for text in options.i_frame for pair in parse_i_frame(text, options.i_frame_pretrained)]
     common = {"estimate": options.estimate, "decode": options.decode, "device": choose_device(options.device),

@@ -9,8 +9,8 @@ from dcvc.codec.bitstream import MAGIC
 from dcvc.commands.arguments import add_device
 from dcvc.commands.codec_options import add_model, codec_from, open_stream
 from dcvc.errors import MissingError, ReadError
-
-TERMS = ("i", "mv_y", "mv_z", "y", "z")
+from dcvc.inter.registry import codec_name
+from dcvc.intra.registry import i_frame_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +63,7 @@ def _stream(options: argparse.Namespace) -> int:
     with open_stream(options.file) as reader:
         header = {key: value.hex() if isinstance(value, bytes) else value
                   for key, value in dataclasses.asdict(reader.header).items()}
+        header["intra"], header["inter"] = i_frame_name(reader.header.intra), codec_name(reader.header.inter)
         header["fps"], header["tables_crc"] = str(header["fps"]), f"{header['tables_crc']:08x}"
         frames, records = [], ((record, {}) for record in reader)
         if options.model:
@@ -94,7 +95,7 @@ def _sums(frames: list[dict], pixels: int) -> dict:
 
 def _print_stream(header: dict, frames: list[dict], groups: dict) -> None:
     print("\n".join(f"{key:<20}{value}" for key, value in header.items()))
-    terms = [term for term in TERMS if any(term in frame.get("terms", {}) for frame in frames)]
+    terms = list(dict.fromkeys(term for frame in frames for term in frame.get("terms", {})))
     print("\nbits of each frame\n" + f"{'frame':>6} type {'payload':>10} {'container':>10} {'crc':>8}"
           + "".join(f" {term:>10}" for term in terms))
     for frame in frames:
@@ -108,7 +109,8 @@ def _print_stream(header: dict, frames: list[dict], groups: dict) -> None:
         print(f"{name}: {group['frames']} frames, {group['payload_bits']} bits of payload, {group['container_bits']} "
               f"of the container, {group['bpp']:.4f} bpp{split}")
     if not terms:
-        print("(give --model to see how a P-frame's payload divides into mv_y, mv_z, y and z: it is one coder's)")
+        print("(give --model to see how a P-frame's payload divides into its latents: they are coded as one whole, so "
+              "that only decoding it tells)")
 
 
 def _checkpoint(options: argparse.Namespace) -> int:

@@ -1,15 +1,25 @@
-"""Reading videos and pictures for training and evaluation."""
+"""Data sets for training and evaluation."""
 
-from dcvc.data.image_gops import BVI_AOM_Dataset, HEVCB_Dataset, ImageGOPDataset, VimeoGOPDataset
-from dcvc.data.video_gops import VideoGOPDataset, VideoValidationDataset
-from dcvc.video.reader import VideoReader
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "BVI_AOM_Dataset",
-    "HEVCB_Dataset",
-    "ImageGOPDataset",
-    "VideoGOPDataset",
-    "VideoReader",
-    "VideoValidationDataset",
-    "VimeoGOPDataset",
-]
+if TYPE_CHECKING:
+    from dcvc.data.eval_sequences import HEVCB_Dataset, VideoValidationDataset
+    from dcvc.data.image_gops import BVI_AOM_Dataset, ImageGOPDataset, VimeoGOPDataset
+    from dcvc.data.video_gops import VideoGOPDataset
+    from dcvc.video.reader import VideoReader
+
+__all__ = ["BVI_AOM_Dataset", "HEVCB_Dataset", "ImageGOPDataset", "VideoGOPDataset", "VideoReader",
+           "VideoValidationDataset", "VimeoGOPDataset"]
+
+# Loaded when they are asked for, so that commands which only need a configuration start without torch.
+_HOMES = {"HEVCB_Dataset": "dcvc.data.eval_sequences", "VideoValidationDataset": "dcvc.data.eval_sequences",
+          "BVI_AOM_Dataset": "dcvc.data.image_gops", "ImageGOPDataset": "dcvc.data.image_gops",
+          "VimeoGOPDataset": "dcvc.data.image_gops", "VideoGOPDataset": "dcvc.data.video_gops",
+          "VideoReader": "dcvc.video.reader"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

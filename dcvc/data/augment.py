@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcvc.config import SamplingOptions
+from dcvc.data.config import SamplingOptions
 
 
 def has_cut(frames: Tensor) -> bool:

@@ -3,21 +3,24 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from dcvc.config import nearest
-from dcvc.data.image_gops import image_size, list_images, natural_key, read_image
-from dcvc.data.video_list import list_videos
+from dcvc.data.training_set import apply_transform
+from dcvc.data.video_list import PathLike, as_list, list_videos
 from dcvc.errors import InputError, MissingError
 from dcvc.video.file_index import FileIndex, index_file
 from dcvc.video.frame_stack import frame_format
+from dcvc.video.images import image_size, list_images, list_sequences, natural_key, read_image
 from dcvc.video.reader import VideoReader
 from dcvc.video.yuv_to_rgb import Colour, default_matrix, to_rgb
 
@@ -238,3 +241,80 @@ def _raw(path: Path, given: RawFormat) -> EvalSequence:
             f"raw 4:2:0 {depth} bits")
     return EvalSequence(path.stem, str(path), "raw", width, height, fps, frames, text, matrix, given.full_range, depth,
                         assumed)
+
+
+class VideoValidationDataset(Dataset):
+    """Whole videos for evaluation, in sorted order.
+
+    `[index]` -> {"frames": float32 `(T, 3, H, W)` in [0, 1], "name": str, "num_frames": int}.
+    `stream(index)` gives the frames one by one in constant memory. max_frames: only the first ones of each video.
+    Raises MissingError, InputError, ReadError.
+    """
+
+    def __init__(self, video_dir: PathLike | Sequence[PathLike], transform: Callable | None = None,
+                 max_frames: int | None = None) -> None:
+        if max_frames is not None and max_frames < 1:
+            raise InputError(f"max_frames: found {max_frames}, needed at least 1")
+        self.transform, self.max_frames = transform, max_frames
+        paths = [path for source in as_list(video_dir) for path in list_videos(source)]
+        self.files = [index_file(path) for path in paths]
+        stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
+        self._names = [stem if stems.count(stem) == 1 else path for stem, path in zip(stems, paths, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, index: int) -> str:
+        """The file's name without its extension; the whole path where two share it."""
+        return self._names[index]
+
+    def stream(self, index: int) -> Iterator[Tensor]:
+        """float32 `(3, H, W)` frames in order."""
+        file = self.files[index]
+        for frame in islice(VideoReader(file.path, index=file), self.max_frames):
+            yield apply_transform(frame, self.transform)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"video {index} of {len(self)}")
+        frames = torch.stack(list(self.stream(index)))
+        return {"frames": frames, "name": self.name(index), "num_frames": len(frames)}
+
+
+class HEVCB_Dataset(Dataset):
+    """Evaluation on folders of pictures (HEVC class B): one item per sequence.
+
+    `[index]` -> {"frames": float32 `(T, 3, H, W)` in [0, 1], "name": str, "num_frames": int}.
+    `stream(index)` gives the frames one by one in constant memory. max_frames: only the first ones of each.
+    Raises MissingError, InputError, ReadError.
+    """
+
+    def __init__(self, root: PathLike, transform: Callable | None = None, max_frames: int | None = None) -> None:
+        if max_frames is not None and max_frames < 1:
+            raise InputError(f"max_frames: found {max_frames}, needed at least 1")
+        self.root, self.transform, self.max_frames = os.fspath(root), transform, max_frames
+        self.folders = list_sequences(root)
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def name(self, index: int) -> str:
+        relative = os.path.relpath(self.folders[index], self.root)
+        return os.path.basename(os.path.abspath(self.root)) if relative == "." else relative.replace(os.sep, "/")
+
+    def stream(self, index: int) -> Iterator[Tensor]:
+        """float32 `(3, H, W)` frames in order. All must have the first one's size."""
+        size = None
+        for path in list_images(self.folders[index])[: self.max_frames]:
+            frame = read_image(path)
+            size = size or frame.shape
+            if frame.shape != size:
+                raise InputError(f"{path}: found {frame.shape[2]}x{frame.shape[1]}, needed {size[2]}x{size[1]} "
+                                 "as the sequence's first picture")
+            yield apply_transform(frame, self.transform)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sequence {index} of {len(self)}")
+        frames = torch.stack(list(self.stream(index)))
+        return {"frames": frames, "name": self.name(index), "num_frames": len(frames)}

@@ -5,15 +5,16 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from dcvc.config import DataConfig, SamplingOptions
-from dcvc.data.image_gops import BVI_AOM_Dataset, HEVCB_Dataset, VimeoGOPDataset
+from dcvc.data.config import DataConfig, SamplingOptions
+from dcvc.data.eval_sequences import HEVCB_Dataset, VideoValidationDataset
+from dcvc.data.image_gops import BVI_AOM_Dataset, VimeoGOPDataset
 from dcvc.data.training_set import TrainingSet
-from dcvc.data.video_gops import VideoGOPDataset, VideoValidationDataset
+from dcvc.data.video_gops import VideoGOPDataset
 from dcvc.errors import InputError
 
 
-def training_set(data: DataConfig, stage_number: int, gop_size: int, seed: int) -> TrainingSet:
-    """Videos with use_video_dataset; otherwise BVI-AOM for stage 5 (long sequences) and Vimeo-90k for the others.
+def training_set(data: DataConfig, gop_size: int, seed: int, long_sequences: bool = False) -> TrainingSet:
+    """Videos with use_video_dataset; otherwise BVI-AOM where long sequences are wanted, else Vimeo-90k.
 
     Raises InputError naming the flag that is missing.
     """
@@ -24,10 +25,10 @@ def training_set(data: DataConfig, stage_number: int, gop_size: int, seed: int) 
         return VideoGOPDataset(list(data.train_video_dir), **options, **vars(data.sampling))
     if data.sampling != SamplingOptions():
         raise InputError("--sampling: found with image sequences, needed --use_video_dataset; leave it out")
-    if stage_number == 5 and data.bvi_aom_dir:
+    if long_sequences and data.bvi_aom_dir:
         return BVI_AOM_Dataset(data.bvi_aom_dir, **options)
-    if stage_number == 5:
-        raise InputError("--bvi_aom_dir: missing, needed for stage 5 without --use_video_dataset")
+    if long_sequences:
+        raise InputError("--bvi_aom_dir: missing, needed for a stage on long sequences without --use_video_dataset")
     for name in ("vimeo_dir", "septuplet_list"):
         if not getattr(data, name):
             raise InputError(f"--{name}: missing, needed without --use_video_dataset; "

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dcvc.errors import InputError
-
-Crop = tuple[int, int, int, int]  # top, left, height, width
+from dcvc.interfaces import Crop
 
 
 def fresh_seed() -> int:

@@ -1,26 +1,24 @@
 """Video files as training GOPs and as validation clips."""
 
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from dcvc.config import SamplingOptions, from_dict
+from dcvc.config import from_dict
 from dcvc.data.augment import augment, has_cut
+from dcvc.data.config import SamplingOptions
 from dcvc.data.gop_cache import GOPCache
-from dcvc.data.training_set import Crop, TrainingSet, apply_transform, check_length, check_size
-from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, as_list, list_videos
+from dcvc.data.training_set import TrainingSet, check_length, check_size
+from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, as_list
 from dcvc.data.video_table import VideoTable, build_table
 from dcvc.errors import InputError, ReadError
-from dcvc.video.file_index import index_file, sample_depth
+from dcvc.interfaces import Crop
+from dcvc.video.file_index import sample_depth
 from dcvc.video.reader import VideoReader
 from dcvc.video.yuv_to_rgb import compile_loops
 
@@ -258,39 +256,3 @@ class VideoGOPDataset(TrainingSet):
         return f"{self.table.path(choice.row)} frames {choice.start}-{choice.start + self._span - 1}"
 
 
-class VideoValidationDataset(Dataset):
-    """Whole videos for evaluation, in sorted order.
-
-    `[index]` -> {"frames": float32 `(T, 3, H, W)` in [0, 1], "name": str, "num_frames": int}.
-    `stream(index)` gives the frames one by one in constant memory. max_frames: only the first ones of each video.
-    Raises MissingError, InputError, ReadError.
-    """
-
-    def __init__(self, video_dir: PathLike | Sequence[PathLike], transform: Callable | None = None,
-                 max_frames: int | None = None) -> None:
-        if max_frames is not None and max_frames < 1:
-            raise InputError(f"max_frames: found {max_frames}, needed at least 1")
-        self.transform, self.max_frames = transform, max_frames
-        paths = [path for source in as_list(video_dir) for path in list_videos(source)]
-        self.files = [index_file(path) for path in paths]
-        stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
-        self._names = [stem if stems.count(stem) == 1 else path for stem, path in zip(stems, paths, strict=True)]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def name(self, index: int) -> str:
-        """The file's name without its extension; the whole path where two share it."""
-        return self._names[index]
-
-    def stream(self, index: int) -> Iterator[Tensor]:
-        """float32 `(3, H, W)` frames in order."""
-        file = self.files[index]
-        for frame in islice(VideoReader(file.path, index=file), self.max_frames):
-            yield apply_transform(frame, self.transform)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"video {index} of {len(self)}")
-        frames = torch.stack(list(self.stream(index)))
-        return {"frames": frames, "name": self.name(index), "num_frames": len(frames)}

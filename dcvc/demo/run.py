@@ -4,45 +4,29 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dcvc.config import MODEL_SIZES, DataConfig, IntraConfig, TrainConfig
-from dcvc.data import VideoReader, VideoValidationDataset
+from dcvc.config import from_dict
+from dcvc.data.config import DataConfig
+from dcvc.data.eval_sequences import VideoValidationDataset
 from dcvc.data.video_list import list_videos
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError
 from dcvc.evaluation.estimated import code_sequence, evaluate, results_table
 from dcvc.files import write_text
 from dcvc.report.figures import draw_curves, draw_frames
-from dcvc.schedule import Stage, schedule_table, stage
+from dcvc.training.config import TrainConfig
+from dcvc.training.recipe_file import load_recipe
+from dcvc.training.recipe_run import RecipeJob, TrainIntra, run_recipe
+from dcvc.video.reader import VideoReader
 
-LAMBDA = 2560.0
 INTRA_PERIOD = 8
 CLIPS = 24
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A stage, with the side of its crops in pixels and how many a step takes."""
-
-    stage: Stage
-    crop_size: int = 64
-    batch_size: int = 2
-
-
-def _lesson(number: int, gop: int, steps: int, **crops: int) -> Lesson:
-    return Lesson(stage(number, gop_size=gop, learning_rate=1e-3, epochs=1_000_000, max_steps=steps,
-                        cascaded=gop > 2), **crops)
-
-
-# The last one sees latents of more than borders: after small crops alone the context model fails on whole frames.
-LESSONS = (_lesson(1, 2, 150), _lesson(2, 2, 150), _lesson(3, 2, 100), _lesson(4, 2, 100), _lesson(4, 3, 150),
-           _lesson(4, 5, 300), _lesson(4, 7, 90, crop_size=128, batch_size=1))
 
 
 @dataclass(frozen=True)
@@ -61,8 +45,10 @@ class Demo:
             print(text, file=sys.stderr, flush=True)
 
 
-def run_demo(demo: Demo) -> dict[str, Any]:
+def run_demo(demo: Demo, train_intra: TrainIntra) -> dict[str, Any]:
     """Train both codecs and show what happened; returns the numbers that summary.txt prints.
+
+    train_intra: how the I-frame codec is trained (see run_recipe).
 
     Raises InputError when the folder holds another demo, or the user's videos are too few.
     """
@@ -72,12 +58,11 @@ def run_demo(demo: Demo) -> dict[str, Any]:
             raise InputError(f"{demo.folder}: found a folder with other files, needed an empty or new one; "
                              "choose another with --checkpoint_dir")
         demo.tell(f"beginning anew in {demo.folder}")
-        for old in ("clips", "vqgan", "run"):
+        for old in ("clips", "run"):
             shutil.rmtree(demo.folder / old, ignore_errors=True)
     demo.folder.mkdir(parents=True, exist_ok=True)
     train, val = _clips(demo)
-    intra = _train_intra(demo, train)
-    _train_stages(demo, train, val, intra)
+    _train(demo, train, val, train_intra)
     summary = _show(demo, val)
     summary["minutes"] = round((time.monotonic() - started) / 60, 2)
     write_text(demo.folder / "demo.json", json.dumps(summary, indent=1) + "\n")
@@ -89,11 +74,11 @@ def _clips(demo: Demo) -> tuple[list[str], str]:
     clips = demo.folder / "clips"
     clips.mkdir(parents=True, exist_ok=True)
     if not demo.videos:
-        demo.tell("1/4 writing synthetic clips: dead leaves that pan, zoom, turn and hide each other")
+        demo.tell("1/3 writing synthetic clips: dead leaves that pan, zoom, turn and hide each other")
         write_synthetic_clips(clips / "train", count=CLIPS, frames=24, seed=demo.seed, progress=not demo.quiet)
         write_synthetic_clips(clips / "val", count=3, frames=16, seed=demo.seed + 1, progress=not demo.quiet)
         return [str(clips / "train")], str(clips / "val")
-    demo.tell("1/4 taking your videos")
+    demo.tell("1/3 taking your videos")
     if demo.val_videos:
         return list(demo.videos), demo.val_videos
     files = sorted({str(Path(file).resolve()) for source in demo.videos for file in list_videos(source)})
@@ -106,35 +91,27 @@ def _clips(demo: Demo) -> tuple[list[str], str]:
     return [str(clips / "train.txt")], str(clips / "val.txt")
 
 
-def _train_intra(demo: Demo, train: list[str]) -> IntraConfig:
-    from dcvc.training.vqgan.trainer import VQGAN_PRESETS, train_vqgan
-
-    demo.tell("2/4 training a small VQGAN, the I-frame codec")
-    trained = train_vqgan(VQGAN_PRESETS["demo"], train, demo.folder / "vqgan", seed=demo.seed, device=demo.device,
-                          quiet=demo.quiet)
-    return IntraConfig("vqgan", vqgan_config=str(trained.config), vqgan_checkpoint=str(trained.checkpoint))
-
-
-def _train_stages(demo: Demo, train: list[str], val: str, intra: IntraConfig) -> None:
-    from dcvc.training.trainer import Job, train_stage
-
-    table = schedule_table(tuple(lesson.stage for lesson in LESSONS))
-    demo.tell(f"3/4 training the P-frame codec through its stages\n{table}")
-    smallest = min(min(VideoReader(file).size) for source in train for file in list_videos(source)[:1])
-    config = TrainConfig(lambda_value=LAMBDA, seed=demo.seed, use_ema=True, ema_decay=0.98, eval_freq=1_000_000,
-                         eval_max_frames=INTRA_PERIOD, eval_intra_period=INTRA_PERIOD)
-    for lesson in LESSONS:
-        data = DataConfig(True, tuple(train), val, crop_size=min(lesson.crop_size, smallest // 2 * 2),
-                          batch_size=lesson.batch_size, num_workers=1)
-        train_stage(Job(lesson.stage, data, intra, config, demo.folder / "run", inter=MODEL_SIZES["tiny"],
-                        device=demo.device, quiet=demo.quiet))
+def _train(demo: Demo, train: list[str], val: str, train_intra: TrainIntra) -> None:
+    """Both codecs, by the recipe "demo"."""
+    recipe = load_recipe("demo")
+    demo.tell("2/3 training both codecs: a small VQGAN for the I-frames, then the P-frame codec stage by stage")
+    # Crops are no larger than the smallest of the first videos.
+    smallest = min(min(VideoReader(file).size) for source in train for file in list_videos(source)[:1]) // 2 * 2
+    recipe = replace(recipe, stages=tuple(
+        replace(item, crop_size=min(item.crop_size, smallest)) for item in recipe.stages))
+    data = from_dict(DataConfig, {**recipe.data, "use_video_dataset": True, "train_video_dir": train,
+                                  "val_video_dir": val})
+    config = from_dict(TrainConfig, {**recipe.train, "seed": demo.seed})
+    run_recipe(RecipeJob(recipe=recipe, data=data, intra=None, train=config, run=demo.folder / "run",
+                         device=demo.device, quiet=demo.quiet), demo.tell, train_intra)
 
 
 def _show(demo: Demo, val: str) -> dict[str, Any]:
-    from dcvc.checkpoint import load_p_frame_checkpoint, stage_folders
+    from dcvc.checkpoint import load_p_frame_checkpoint
     from dcvc.intra import build_intra_codec
+    from dcvc.run_folder import stage_folders
 
-    demo.tell("4/4 evaluating on clips that were not trained on")
+    demo.tell("3/3 evaluating on clips that were not trained on")
     run = demo.folder / "run"
     loaded = load_p_frame_checkpoint(run)
     intra = build_intra_codec(loaded.intra, "cpu")
@@ -160,7 +137,8 @@ def _write_report(demo: Demo, val: str, run: Path) -> Path:
     """The page that compares written streams of this codec with x264 and with copying the last I-frame."""
     from dcvc.data.eval_sequences import open_sequences
     from dcvc.evaluation.anchors import compare
-    from dcvc.evaluation.run import EvalJob, evaluate_codecs
+    from dcvc.evaluation.job import EvalJob
+    from dcvc.evaluation.run import evaluate_codecs
     from dcvc.report import write_report
     from dcvc.report.results import write_results
 
@@ -188,7 +166,7 @@ def _draw_examples(intra, p_frame, sequences, path: Path) -> Path:
         for number, (kind, frame, reference, output) in enumerate(coded):
             if number == 3 and kind == "P":
                 bpp = float(output.total_bits) / (frame.shape[-1] * frame.shape[-2])
-                moved = p_frame(reference, frame, contextual=False).prediction
+                moved = p_frame.reconstruct(p_frame.start(reference), frame, until="prediction")[0].prediction
                 rows += [("original", picture(frame)), ("reference, copied", picture(reference)),
                          ("reference, moved", picture(moved)), (f"P-frame, {bpp:.3f} bpp", picture(output.x_hat))]
                 break

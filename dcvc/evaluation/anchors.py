@@ -21,7 +21,6 @@ import torch
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from torch import Tensor
 
-from dcvc.checkpoint import weights_hash
 from dcvc.config import nearest
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import InputError, ReadError
@@ -31,6 +30,7 @@ from dcvc.files import copy_file, write_text
 from dcvc.report.results import make_point, new_results
 from dcvc.video.rgb_to_yuv import rgb_to_yuv420
 from dcvc.video.yuv_to_rgb import Colour, to_rgb
+from dcvc.weights import weights_hash
 
 PLANES = Colour("bt709", False)
 CACHE_VERSION = 2

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,10 +10,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dcvc.codec.video_codec import VideoCodec
+from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import InputError
+from dcvc.evaluation.job import COPY, EvalJob, Step
 from dcvc.evaluation.metrics import frame_mse, psnr_from_mse
-from dcvc.inter import DCVC
-from dcvc.interfaces import FrameCodec, FrameOutput
+from dcvc.interfaces import FrameCodec, FrameOutput, PFrameCodec, Until, to_levels
 
 
 class Sequences(Protocol):
@@ -49,30 +52,30 @@ class Totals:
                 "bpp": sum(bpp.values()), "bpp_terms": bpp}
 
 
-def code_sequence(intra: FrameCodec, p_frame: DCVC, frames: Iterator[Tensor], *, intra_period: int,
-                  distortion: str = "reconstruction", mode: str = "stream", device: torch.device | str = "cpu",
+def code_sequence(intra: FrameCodec, p_frame: PFrameCodec, frames: Iterator[Tensor], *, intra_period: int,
+                  distortion: Until = "reconstruction", device: torch.device | str = "cpu",
                   ) -> Iterator[tuple[str, Tensor, Tensor | None, FrameOutput]]:
-    """Yield (type "I"/"P", frame `(1, 3, H, W)`, its reference, output with x_hat in [0, 1]) frame by frame.
+    """Yield (type "I"/"P", frame `(1, 3, H, W)`, what was shown before a P-frame, output with x_hat in [0, 1]).
 
-    distortion "prediction" stops after the motion branch (stage 1): the warped reference is what is shown and
-    what the next frame refers to.
+    distortion "prediction" stops after the prediction, which is then what is shown and what the next frame refers to.
     """
-    reference = None
+    state = shown = None
     for number, frame in enumerate(frames):
         frame = frame.unsqueeze(0).to(device)
         if number % intra_period == 0:
-            kind, used, output = "I", None, intra.forward(frame)
-        elif distortion == "prediction":
-            moved = p_frame(reference, frame, contextual=False)
-            kind, used, output = "P", reference, FrameOutput(moved.prediction, moved.bits)
+            kind, before, output = "I", None, intra.forward(frame)
         else:
-            kind, used, output = "P", reference, p_frame.reconstruct(reference, frame, mode=mode)
-        reference = output.x_hat.float().clamp(0, 1)
-        yield kind, frame, used, FrameOutput(reference, output.bits)
+            kind, before = "P", shown
+            output, state = p_frame.reconstruct(state, frame, until=distortion)
+        picture = output.prediction if kind == "P" and distortion == "prediction" else output.x_hat
+        shown = picture.float().clamp(0, 1)
+        if kind == "I":
+            state = p_frame.start(shown)
+        yield kind, frame, before, FrameOutput(shown, output.bits)
 
 
 @torch.no_grad()
-def evaluate_sequence(intra: FrameCodec, p_frame: DCVC, name: str, frames: Iterator[Tensor],
+def evaluate_sequence(intra: FrameCodec, p_frame: PFrameCodec, name: str, frames: Iterator[Tensor],
                       watch: Callable[..., None] | None = None, **options) -> dict:
     """One sequence -> {"name", "width", "height", "I", "P", "all", "copy_psnr"}; memory constant.
 
@@ -119,16 +122,14 @@ def _mean(values: Iterator[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def evaluate(intra: FrameCodec, p_frame: DCVC, sequences: Sequences, *, intra_period: int = 10,
-             distortion: str = "reconstruction", mode: str = "stream", device: torch.device | str = "cpu",
+def evaluate(intra: FrameCodec, p_frame: PFrameCodec, sequences: Sequences, *, intra_period: int = 10,
+             distortion: Until = "reconstruction", device: torch.device | str = "cpu",
              process: int = 0, processes: int = 1, gather: Callable[[list], list] | None = None,
              progress: Callable[[str], None] | None = None, watch: Callable[..., None] | None = None,
              ) -> dict[str, Any]:
     """Evaluate every sequence (each process its share) -> {"rates": "estimate", "mode", "mean", "sequences"}.
 
-    progress: called with each sequence's name. watch: called with (type, frame, reference, output) of each frame.
-
-    mode: "stream" decodes what the bitstream decodes, "estimate" what the published test code shows.
+    progress: called with each sequence's name. watch: called with what code_sequence yields for each frame.
     """
     training = p_frame.training
     p_frame.eval()
@@ -139,12 +140,12 @@ def evaluate(intra: FrameCodec, p_frame: DCVC, sequences: Sequences, *, intra_pe
                 progress(sequences.name(index))
             mine.append((index, evaluate_sequence(
                 intra, p_frame, sequences.name(index), sequences.stream(index), watch, intra_period=intra_period,
-                distortion=distortion, mode=mode, device=device)))
+                distortion=distortion, device=device)))
     finally:
         p_frame.train(training)
     everyone = gather(mine) if gather else mine
     results = [result for _, result in sorted(everyone, key=lambda item: item[0])]
-    return {"rates": "estimate", "mode": mode, "distortion": distortion, "intra_period": intra_period,
+    return {"rates": "estimate", "mode": "stream", "distortion": distortion, "intra_period": intra_period,
             "mean": mean_of(results), "sequences": results}
 
 
@@ -166,3 +167,26 @@ def _numbers(s: dict[str, Any]) -> str:
 
 def to_json(results: dict[str, Any]) -> str:
     return json.dumps(results, indent=1)
+
+
+@torch.no_grad()
+def evaluate_estimate(codec: VideoCodec, sequence: EvalSequence, job: EvalJob, step: Step) -> dict[str, dict]:
+    """As `evaluate_stream` without writing: bits from the models' likelihoods."""
+    recorder, total = job.recorder(sequence), 0.0
+    copier, i_bits, shown = job.recorder(sequence, COPY) if job.copy else None, 0.0, None
+    frames = (frame.float() / 255 for frame in sequence.stream())
+    coded = code_sequence(codec.intra, codec.p_frame, frames, intra_period=job.gop, device=codec.device)
+    seconds, began = 0.0, time.perf_counter()
+    for kind, x, _, output in coded:
+        seconds += time.perf_counter() - began
+        terms = {term: float(value) for term, value in output.bits.items()}
+        bits, x, x_hat = sum(terms.values()), to_levels(x[0]).cpu(), to_levels(output.x_hat[0]).cpu()
+        measured = recorder.add(kind, bits, x, x_hat, terms)
+        total += bits
+        if copier is not None:
+            shown, i_bits = (x_hat, i_bits + bits) if kind == "I" else (shown, i_bits)
+            copier.add(kind, bits if kind == "I" else 0, x, shown, measured=measured if kind == "I" else None)
+        step()
+        began = time.perf_counter()
+    row = recorder.result(total, encode_seconds=seconds, decode_seconds=None)
+    return {"": row, **({COPY: copier.result(i_bits)} if copier else {})}

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from dcvc.codec.video_codec import to_bytes8
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import BitstreamError, InputError
+from dcvc.interfaces import to_levels
 from dcvc.intra import VQGANIFrameModel
 
 if TYPE_CHECKING:
-    from dcvc.evaluation.run import EvalJob, Step
+    from dcvc.evaluation.job import EvalJob, Step
 
 
 class Whole:
@@ -111,7 +111,7 @@ def evaluate_intra(codec: nn.Module, sequence: EvalSequence, job: "EvalJob", ste
                 if not torch.equal(decoded, x_hat):
                     raise BitstreamError(f"{job.label} {job.setting} on {sequence.name}, frame {number}: the decoder's "
                                          "frame differs from the encoder's")
-        shown = to_bytes8(x_hat).cpu()
+        shown = to_levels(x_hat[0]).cpu()
         for name, recorder in recorders.items():
             measured = recorder.add("I", bits[name], frame, shown, {"i": bits[name]}, measured)
             totals[name]["bits"] += bits[name]

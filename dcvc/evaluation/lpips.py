@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.checkpoint import read_checkpoint
 from dcvc.errors import InputError
+from dcvc.weights import read_checkpoint
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 EPSILON = 1e-10

@@ -1,9 +1,23 @@
 """The I-frame codecs: CompressAI's zoo and VQGANs, behind one protocol (dcvc.interfaces.FrameCodec)."""
 
-from dcvc.intra.base import FrozenCodec, IntraOutput
-from dcvc.intra.compressai import CompressAIIFrameModel
-from dcvc.intra.registry import build_intra_codec, compress_i_frame_with_padding
-from dcvc.intra.vqgan.codec import VQGANIFrameModel
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dcvc.interfaces import FrozenCodec, IntraOutput
+    from dcvc.intra.compressai import CompressAIIFrameModel
+    from dcvc.intra.registry import build_intra_codec, compress_i_frame_with_padding
+    from dcvc.intra.vqgan.codec import VQGANIFrameModel
 
 __all__ = ["CompressAIIFrameModel", "FrozenCodec", "IntraOutput", "VQGANIFrameModel", "build_intra_codec",
            "compress_i_frame_with_padding"]
+
+# Loaded when they are asked for, so that commands which only need a configuration start without the networks.
+_HOMES = {"FrozenCodec": "dcvc.interfaces", "IntraOutput": "dcvc.interfaces",
+          "CompressAIIFrameModel": "dcvc.intra.compressai", "VQGANIFrameModel": "dcvc.intra.vqgan.codec"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "dcvc.intra.registry")), name)

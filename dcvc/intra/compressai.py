@@ -12,18 +12,22 @@ import types
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dcvc.config import nearest
 from dcvc.errors import BitstreamError, InputError, MissingError, ReadError
-from dcvc.intra.base import FrozenCodec, IntraOutput, check_frames, weights_checksum
+from dcvc.interfaces import FrozenCodec, IntraOutput, Quality, check_frames, check_quality
 from dcvc.layers import crop, pad_to_multiple
+from dcvc.weights import weights_checksum
 
+NAME, STREAM_ID = "compressai", 1
 # Model's checksum, height, width, latent height, latent width, strings.
 HEADER = struct.Struct("<IHHHHB")
 LARGEST_SIDE = 0xFFFF
+ZOO_MULTIPLE = 64                                            # sides that every model of the zoo can code
 
 
 def _stand_ins() -> dict[str, types.ModuleType]:
@@ -88,13 +92,16 @@ class CompressAIIFrameModel(FrozenCodec):
     its mean and its coder with it, so the reconstruction of `compress` differs slightly from that of `forward`.
     """
 
+    name = NAME
+    stream_id = STREAM_ID
+
     def __init__(self, name: str, quality: int, pretrained: bool = True, checkpoint: str | None = None) -> None:
         super().__init__()
         zoo = import_zoo()
         if name not in zoo:
             raise InputError(f"--i_frame_model_name: found '{name}', needed one of {', '.join(zoo)}"
                              f"{nearest(name, zoo)}")
-        self.name, self.quality = name, quality
+        self.model_name, self.quality = name, quality
         try:
             model = zoo[name](quality=quality, metric="mse", pretrained=pretrained and not checkpoint, progress=False)
         except ValueError as error:
@@ -104,13 +111,14 @@ class CompressAIIFrameModel(FrozenCodec):
                             "FILE or --no-i_frame_pretrained") from None
         self.model = _load_weights(type(model), name, checkpoint) if checkpoint else model
         self.model.update(force=True)                        # tables of the entropy coder
-        self.multiple = max(64, getattr(self.model, "downsampling_factor", 64))
+        self.multiple = max(ZOO_MULTIPLE, getattr(self.model, "downsampling_factor", ZOO_MULTIPLE))
         self.freeze()
         self.model_id = weights_checksum(self.model)
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> IntraOutput:
+    def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
         """x: float RGB `(B, 3, H, W)` in [0, 1], any size -> reconstruction and estimated bits of the batch."""
+        check_quality("this I-frame codec", self.rates, quality)
         check_frames(x)
         with torch.autocast(x.device.type, enabled=False):
             out = self.model(pad_to_multiple(x.float(), self.multiple))
@@ -119,8 +127,9 @@ class CompressAIIFrameModel(FrozenCodec):
         return IntraOutput(x_hat, {"i": bits.float()}, likelihoods=out["likelihoods"])
 
     @torch.no_grad()
-    def compress(self, x: Tensor) -> tuple[bytes, Tensor]:
+    def compress(self, x: Tensor, quality: Quality = None) -> tuple[bytes, Tensor]:
         """One frame `(1, 3, H, W)` -> payload and the reconstruction that `decompress` gives."""
+        check_quality("this I-frame codec", self.rates, quality)
         check_frames(x, single=True)
         height, width = x.shape[-2:]
         if max(height, width) > LARGEST_SIDE:
@@ -143,7 +152,7 @@ class CompressAIIFrameModel(FrozenCodec):
         model_id, height, width, latent_height, latent_width, count = HEADER.unpack_from(body)
         if model_id != self.model_id:
             raise BitstreamError(f"I-frame: made with model {model_id:08x}, this one is {self.model_id:08x} "
-                                 f"({self.name}); decode with the weights it was encoded with")
+                                 f"({self.model_name}); decode with the weights it was encoded with")
         strings, position = [], HEADER.size
         for _ in range(count):
             (length,) = struct.unpack_from("<I", body, position)
@@ -151,10 +160,18 @@ class CompressAIIFrameModel(FrozenCodec):
             position += 4 + length
         padded = (height + -height % self.multiple, width + -width % self.multiple)
         if count != self._expected_strings() or padded[0] * latent_width != padded[1] * latent_height:
-            raise BitstreamError(f"I-frame: made with another model than {self.name} (found {count} strings, "
+            raise BitstreamError(f"I-frame: made with another model than {self.model_name} (found {count} strings, "
                                  f"latent {latent_width}x{latent_height} for {width}x{height})")
         out = self.model.decompress(strings, (latent_height, latent_width))
         return crop(out["x_hat"], height, width).clamp(0, 1)
 
     def _expected_strings(self) -> int:
         return 2 if hasattr(self.model, "h_a") else 1
+
+
+def code_with_zoo_model(model: nn.Module, x: Tensor) -> dict[str, Any]:
+    """Frames `(B, 3, H, W)` in [0, 1] through a bare model of the zoo, padded and cropped: its own dictionary."""
+    check_frames(x)
+    result = dict(model(pad_to_multiple(x, ZOO_MULTIPLE)))
+    result["x_hat"] = crop(result["x_hat"], *x.shape[-2:]).clamp(0, 1)
+    return result

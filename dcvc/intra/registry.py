@@ -1,24 +1,82 @@
-"""Make the I-frame codec that a configuration names, and code one frame with any of them."""
+"""Every I-frame codec by name: how it is built from a configuration, and its number in streams.
+
+One from outside this package is added with `register(IFrameCodecEntry(...))` before it is used (docs/extending.md).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from dcvc.config import IntraConfig
-from dcvc.interfaces import bits_per_pixel
-from dcvc.intra.base import FrozenCodec, check_frames
-from dcvc.intra.compressai import CompressAIIFrameModel
-from dcvc.intra.vqgan.codec import VQGANIFrameModel
-from dcvc.layers import crop, pad_to_multiple
-
-ZOO_MULTIPLE = 64
+from dcvc.config import nearest
+from dcvc.errors import InputError
+from dcvc.interfaces import FrameCodec, bits_per_pixel
+from dcvc.intra.config import IntraConfig
 
 
-def build_intra_codec(config: IntraConfig, device: str | torch.device = "cpu") -> FrozenCodec:
+@dataclass(frozen=True)
+class IFrameCodecEntry:
+    """One I-frame codec.
+
+    name: what `--i_frame_type` takes. stream_id: in streams, 1...127 for the package's own and 128...255 for others;
+    it never changes its meaning. build: a configuration whose `type` is the name, and a device -> the frozen codec.
+    """
+
+    name: str
+    stream_id: int
+    build: Callable[[IntraConfig, str | torch.device], FrameCodec]
+
+
+def _build_compressai(config: IntraConfig, device: str | torch.device) -> FrameCodec:
+    from dcvc.intra.compressai import CompressAIIFrameModel  # its zoo is heavy: only when it is asked for
+
+    return CompressAIIFrameModel(config.model_name, config.quality, config.pretrained, config.checkpoint).to(device)
+
+
+def _build_vqgan(config: IntraConfig, device: str | torch.device) -> FrameCodec:
+    from dcvc.intra.vqgan.codec import VQGANIFrameModel
+
+    return VQGANIFrameModel(config.vqgan_config, config.vqgan_checkpoint, device)
+
+
+_ENTRIES: dict[str, IFrameCodecEntry] = {}
+
+
+def register(entry: IFrameCodecEntry) -> None:
+    """Make a codec known under its name. The same entry again is taken; raises InputError for a name or a stream
+    number that another codec has."""
+    for other in _ENTRIES.values():
+        if other != entry and (other.name == entry.name or other.stream_id == entry.stream_id):
+            raise InputError(f"codec {entry.name}: name or stream_id {entry.stream_id} is taken by {other.name}")
+    _ENTRIES[entry.name] = entry
+
+
+register(IFrameCodecEntry("compressai", 1, _build_compressai))
+register(IFrameCodecEntry("vqgan", 2, _build_vqgan))
+
+
+def i_frame_names() -> tuple[str, ...]:
+    return tuple(_ENTRIES)
+
+
+def i_frame_entry(name: str) -> IFrameCodecEntry:
+    """Raises InputError with the nearest name for one that is not registered."""
+    if name not in _ENTRIES:
+        raise InputError(f"--i_frame_type: found '{name}', needed one of {', '.join(_ENTRIES)}"
+                         f"{nearest(name, _ENTRIES)}")
+    return _ENTRIES[name]
+
+
+def i_frame_name(stream_id: int) -> str:
+    """What a stream's header means by a codec's number."""
+    names = (entry.name for entry in _ENTRIES.values() if entry.stream_id == stream_id)
+    return next(names, f"number {stream_id}, which this program does not know")
+
+
+def build_intra_codec(config: IntraConfig, device: str | torch.device = "cpu") -> FrameCodec:
     """The frozen FrameCodec that `config` describes, on `device`. Raises InputError, MissingError, ReadError."""
-    if config.type == "vqgan":
-        return VQGANIFrameModel(config.vqgan_config, config.vqgan_checkpoint, device)
-    codec = CompressAIIFrameModel(config.model_name, config.quality, config.pretrained, config.checkpoint)
-    return codec.to(device)
+    return i_frame_entry(config.type).build(config, device)
 
 
 @torch.no_grad()
@@ -30,12 +88,13 @@ def compress_i_frame_with_padding(i_frame_model: nn.Module, frame_tensor: Tensor
     the named likelihoods, `bpp` a float: estimated bits over the B·H·W unpadded pixels. With `calculate_bpp=False`
     it returns `result` alone. Raises InputError for a frame that is no RGB or not finite.
     """
+    from dcvc.interfaces import FrozenCodec
+    from dcvc.intra.compressai import code_with_zoo_model
+
     if isinstance(i_frame_model, FrozenCodec):
         result = i_frame_model(frame_tensor)
         return (result, float(bits_per_pixel(result.total_bits, frame_tensor))) if calculate_bpp else result
-    check_frames(frame_tensor)
-    result = dict(i_frame_model(pad_to_multiple(frame_tensor, ZOO_MULTIPLE)))
-    result["x_hat"] = crop(result["x_hat"], *frame_tensor.shape[-2:]).clamp(0, 1)
+    result = code_with_zoo_model(i_frame_model, frame_tensor)
     if not calculate_bpp:
         return result
     bits = sum(-torch.log2(values.double()).sum() for values in result["likelihoods"].values())

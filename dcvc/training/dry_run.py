@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dcvc.config import MODEL_SIZES
 from dcvc.data.factory import training_set
-from dcvc.inter import DCVC
+from dcvc.inter.registry import build_p_frame, codec_entry
 from dcvc.interfaces import FrameOutput
 from dcvc.intra import build_intra_codec
 from dcvc.schedule import Stage, schedule_table
-from dcvc.training.job import make_accelerator
+from dcvc.training.job import make_accelerator, stage_samples
 from dcvc.training.recipe_run import RecipeJob, count_steps, parts_of, stage_job
 from dcvc.training.step import prepare_updates
 
@@ -47,7 +46,7 @@ def dry_run(job: RecipeJob) -> str:
 
 
 def _kind(item: Stage) -> tuple[Any, ...]:
-    return item.trains, item.distortion, item.rate_terms
+    return item.trains, item.distortion, item.rate_terms, item.crop_size, item.batch_size
 
 
 def _update_seconds(job: RecipeJob, item: Stage, codec: Any) -> float:
@@ -56,16 +55,18 @@ def _update_seconds(job: RecipeJob, item: Stage, codec: Any) -> float:
     part = replace(parts_of(job)[0], stage=one)
     accelerator = make_accelerator(stage_job(job, part, job.intra))
     device = accelerator.device
-    batch, crop = job.data.batch_size, job.data.crop_size
+    data = stage_samples(job.data, item)
+    batch, crop = data.batch_size, data.crop_size
     if device.type == "cpu" and batch * crop * crop > MEASURED_PIXELS:
         batch, crop = 1, min(crop, 128)
-    updates = prepare_updates(accelerator, codec.to(device) if codec is not None else UncodedFrames(),
-                              DCVC(MODEL_SIZES[job.recipe.model_size]), one, replace(job.train, use_ema=False))
+    p_frame = build_p_frame(codec_entry(job.recipe.codec).size(job.recipe.model_size))
+    intra = codec.to(device) if codec is not None else UncodedFrames()
+    updates = prepare_updates(accelerator, intra, p_frame, one, replace(job.train, use_ema=False))
     clip = torch.rand(batch, 2, 3, crop, crop, device=device)
     float(updates.step([clip])["loss"])
     begin = time.perf_counter()
     float(updates.step([clip])["loss"])
-    scale = job.data.batch_size * job.data.crop_size**2 / (batch * crop * crop)
+    scale = data.batch_size * data.crop_size**2 / (batch * crop * crop)
     return (time.perf_counter() - begin) * scale
 
 
@@ -77,7 +78,7 @@ class UncodedFrames:
 
 
 def _sample_seconds(job: RecipeJob, item: Stage) -> float:
-    dataset = training_set(job.data, item.number, item.gop_size, job.train.seed)
+    dataset = training_set(stage_samples(job.data, item), item.gop_size, job.train.seed, item.long_sequences)
     begin = time.perf_counter()
     for index in range(min(2, len(dataset))):
         dataset.sample(0, index)

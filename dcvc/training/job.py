@@ -1,6 +1,6 @@
 """A Job: everything one stage of training is told; and the accelerator that it runs on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +9,30 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
-from dcvc.config import MODEL_SIZES, DataConfig, DCVCConfig, IntraConfig, TrainConfig, to_dict
+from dcvc.config import may_change_on_resume, to_dict
+from dcvc.data.config import DataConfig
 from dcvc.errors import InputError
+from dcvc.intra.config import IntraConfig
 from dcvc.schedule import Stage
+from dcvc.training.config import TrainConfig
 from dcvc.training.run_log import trackers
 
 # Settings that change neither what is trained nor how it is judged: a resumed run may have others.
-RUNTIME = ("num_workers", "checkpoint_minutes", "keep_checkpoints", "log_every", "wandb", "max_skips", "max_rollbacks",
-           "rollback_factor", "activation_checkpointing", "epochs", "max_steps", "learning_rate", "pretrained")
+RUNTIME = may_change_on_resume(DataConfig, IntraConfig, TrainConfig)
+# A stage by itself may also be made longer, or go on at another rate; within a recipe these are the recipe.
+RUNTIME_OF_STAGE = RUNTIME + may_change_on_resume(Stage)
 
 
 @dataclass(frozen=True)
 class Job:
     """Everything one stage of training needs to be told.
 
-    inter: dimensions of a model that starts from random weights; one that starts from a file keeps the file's.
+    inter: configuration of a P-frame codec that starts from random weights; one that starts from a file keeps the
+    file's.
     resume: None, "auto" or a path. load_pretrained: weights of any layout that `load_p_frame_model` reads.
     accept_changes: resume although the checkpoint was made with other settings.
     again: how to continue, for messages. position: (i, n) where this is stage i of the n of a recipe; work_after:
-    arithmetic of the stages after it (Stage.work times samples).
+    arithmetic of the stages after it (PFrameCodecEntry.work times samples).
     """
 
     stage: Stage
@@ -35,7 +40,7 @@ class Job:
     intra: IntraConfig
     train: TrainConfig
     checkpoint_dir: Path
-    inter: DCVCConfig = MODEL_SIZES["dcvc2021"]
+    inter: Any
     resume: str | None = None
     load_pretrained: str | None = None
     force_learning_rate: bool = False
@@ -49,6 +54,11 @@ class Job:
     @property
     def folder(self) -> Path:
         return Path(self.checkpoint_dir) / self.stage.label
+
+    @property
+    def samples(self) -> DataConfig:
+        """The data configuration with the stage's own crop and batch size, where it has them."""
+        return stage_samples(self.data, self.stage)
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,12 @@ class Outcome:
     stopped: bool = False
 
 
+def stage_samples(data: DataConfig, stage: Stage) -> DataConfig:
+    """`data` with the crop and batch size that the stage sets."""
+    own = {name: getattr(stage, name) for name in ("crop_size", "batch_size") if getattr(stage, name) is not None}
+    return replace(data, **own)
+
+
 def make_accelerator(job: Job) -> Accelerator:
     """Accelerate's device, precision and processes. Raises InputError for a precision the device lacks."""
     cpu = job.device == "cpu" or (job.device == "auto" and not _has_accelerator())
@@ -77,7 +93,7 @@ def make_accelerator(job: Job) -> Accelerator:
     return Accelerator(
         cpu=cpu, mixed_precision=job.train.mixed_precision, log_with=trackers(job.train.wandb, job.folder),
         project_config=ProjectConfiguration(project_dir=str(job.folder), logging_dir=str(job.folder)),
-        # Stage 2 counts no rates: the entropy models then get no gradient, which DDP must expect.
+        # A stage that counts no rates gives the entropy models no gradient, which DDP must expect.
         kwargs_handlers=[DistributedDataParallelKwargs(
             find_unused_parameters=not job.stage.rate_terms, broadcast_buffers=False)],
     )
@@ -87,13 +103,13 @@ def _has_accelerator() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
-def plain_settings(job: Job) -> dict[str, Any]:
-    """What a Job trains and how, as plain values; files and folders by their absolute paths."""
-    data, intra = to_dict(job.data), to_dict(job.intra)
+def plain_settings(stage: Stage, data: DataConfig, intra: IntraConfig, train: TrainConfig) -> dict[str, Any]:
+    """What is trained and how, as plain values; files and folders by their absolute paths."""
+    data, intra = to_dict(data), to_dict(intra)
     for table in (data, intra):
         for key, value in table.items():
             if isinstance(value, str) and (key.endswith(("_dir", "_list", "checkpoint", "_config"))):
                 table[key] = str(Path(value).resolve())
             elif key.endswith("_dir") and isinstance(value, list):
                 table[key] = [str(Path(item).resolve()) for item in value]
-    return {"stage": to_dict(job.stage), "data": data, "intra": intra, "train": to_dict(job.train)}
+    return {"stage": to_dict(stage), "data": data, "intra": intra, "train": to_dict(train)}

@@ -1,40 +1,28 @@
 """The rate-distortion loss of a stage, as one module: it is what Accelerate wraps, so every forward is its forward.
 
-    reference, frames -> for each frame:  P-frame codec -> lambda * MSE + bpp of the stage's rate terms -> mean
+    state, frames -> for each frame:  P-frame codec -> lambda * MSE + bpp of the stage's rate terms -> mean
 
 MSE is over RGB in [0, 1]; bpp counts unpadded pixels (Li, Li, Lu, NeurIPS 2021, eq. 9, with the rate terms of the
 stage). lambda is therefore the community's {256, 512, 1024, 2048}, not multiplied by 255².
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dcvc.inter import DCVC
-from dcvc.interfaces import bits_per_pixel
+from dcvc.interfaces import PFrameCodec, State, bits_per_pixel
 from dcvc.schedule import Stage
 
 
-@dataclass(frozen=True)
-class GOPLossOutput:
-    """loss, mse: 0-dim means over the frames. bpp: term -> 0-dim mean bits per pixel. x_hat: last frame's
-    reconstruction, in [0, 1], the next reference; it carries gradients only inside a cascaded GOP."""
-
-    loss: Tensor
-    mse: Tensor
-    bpp: dict[str, Tensor]
-    x_hat: Tensor
-
-
 class GOPLoss(nn.Module):
-    """Codes `frames` one after another, each from the last reconstruction, and gives the stage's mean loss.
+    """Codes `frames` one after another, each from the state that the last one left, and gives the stage's mean loss.
 
-    One frame a call is the per-frame update with a detached reference; all frames in one call is the cascaded GOP.
+    One frame a call is the per-frame update with a detached state; all frames in one call is the cascaded GOP.
     """
 
-    def __init__(self, p_frame: DCVC, stage: Stage, lmbda: float, *, compiled: bool = False,
+    def __init__(self, p_frame: PFrameCodec, stage: Stage, lmbda: float, *, compiled: bool = False,
                  checkpointing: bool = False) -> None:
         """compiled: by torch.compile, one graph a frame for one static shape. checkpointing: of a GOP only the frames
         are kept, everything between is computed again for the gradients."""
@@ -42,29 +30,34 @@ class GOPLoss(nn.Module):
         self.p_frame, self.stage, self.lmbda, self.checkpointing = p_frame, stage, lmbda, checkpointing
         self._code = torch.compile(self.frame_loss, fullgraph=True, dynamic=False) if compiled else self.frame_loss
 
-    def forward(self, reference: Tensor, frames: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:
-        """reference `(B, 3, H, W)`, frames `(B, T, 3, H, W)`, both RGB in [0, 1] -> fields of GOPLossOutput."""
+    def forward(self, state: State, frames: Tensor) -> dict[str, Any]:
+        """state before the first of frames `(B, T, 3, H, W)`, RGB in [0, 1] -> a dictionary of
+
+        loss, mse: 0-dim means over the frames. bpp: term -> 0-dim mean bits per pixel.
+        state: after the last frame, for the next call; it carries no gradients.
+        """
         losses, mses, rates = [], [], []
         for frame in frames.unbind(1):
             if self.checkpointing and frames.shape[1] > 1:
-                loss, mse, bpp, reference = checkpoint(self._code, reference, frame, use_reentrant=False)
+                loss, mse, bpp, state = checkpoint(self._code, state, frame, use_reentrant=False)
             else:
-                loss, mse, bpp, reference = self._code(reference, frame)
+                loss, mse, bpp, state = self._code(state, frame)
             losses.append(loss)
             mses.append(mse)
             rates.append(bpp)
         bpp = {term: torch.stack([rate[term] for rate in rates]).mean() for term in rates[0]}
         # A dictionary and not a dataclass: DistributedDataParallel looks for tensors only in containers it knows.
-        return {"loss": torch.stack(losses).mean(), "mse": torch.stack(mses).mean(), "bpp": bpp, "x_hat": reference}
+        return {"loss": torch.stack(losses).mean(), "mse": torch.stack(mses).mean(), "bpp": bpp,
+                "state": state.detach()}
 
-    def frame_loss(self, reference: Tensor, frame: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
-        contextual = self.stage.distortion == "reconstruction"
-        output = self.p_frame(reference, frame, contextual=contextual)
-        shown = output.x_hat if contextual else output.prediction
+    def frame_loss(self, state: State, frame: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor], State]:
+        """One frame's loss, its MSE, bits per pixel by term, and the state after it with its gradients."""
+        output, state = self.p_frame(state, frame, until=self.stage.distortion)
+        shown = output.prediction if self.stage.distortion == "prediction" else output.x_hat
         mse = torch.nn.functional.mse_loss(shown.float(), frame.float())
         bpp = {term: bits_per_pixel(bits, frame) for term, bits in output.bits.items()}
         loss = self.lmbda * mse + sum(bpp[term] for term in self.stage.rate_terms)
-        return loss, mse, bpp, shown.float().clamp(0, 1)
+        return loss, mse, bpp, state
 
 
 def stage_objective(stage: Stage, lmbda: float, mse: float, bpp: dict[str, float]) -> float:

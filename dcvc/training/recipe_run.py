@@ -10,6 +10,7 @@ The state of a stage is its checkpoints; recipe.json only says which stages need
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -18,14 +19,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dcvc.config import MODEL_SIZES, DataConfig, IntraConfig, TrainConfig, differences, from_dict, to_dict
+from dcvc.config import differences, to_dict
+from dcvc.data.config import DataConfig
 from dcvc.data.factory import training_set
 from dcvc.data.step_sampler import StepSampler
 from dcvc.errors import InputError, ReadError, TrainingError
 from dcvc.files import write_text
+from dcvc.inter.registry import codec_entry
+from dcvc.intra.config import IntraConfig
 from dcvc.run_folder import kept_checkpoints, only_run
 from dcvc.schedule import Recipe, Stage, schedule_table
-from dcvc.training.job import RUNTIME, Job, Outcome, plain_settings
+from dcvc.training.config import TrainConfig
+from dcvc.training.job import RUNTIME, Job, Outcome, plain_settings, stage_samples
 from dcvc.training.trainer import train_stage
 
 AGAIN = "the same command continues"
@@ -97,24 +102,33 @@ def stage_job(job: RecipeJob, part: Part, intra: IntraConfig) -> Job:
     here = part.folder / part.stage.label
     resume = "auto" if kept_checkpoints(here) else None
     start = str(part.start) if part.start else job.load_pretrained
-    return Job(part.stage, job.data, intra, replace(job.train, lambda_value=part.lmbda), part.folder,
-               inter=MODEL_SIZES[job.recipe.model_size], resume=resume, load_pretrained=None if resume else start,
-               device=job.device, quiet=job.quiet, accept_changes=job.accept_changes, again=AGAIN)
+    return Job(
+        stage=part.stage, data=job.data, intra=intra, train=replace(job.train, lambda_value=part.lmbda),
+        checkpoint_dir=part.folder, inter=codec_entry(job.recipe.codec).size(job.recipe.model_size), resume=resume,
+        load_pretrained=None if resume else start, device=job.device, quiet=job.quiet,
+        accept_changes=job.accept_changes, again=AGAIN)
 
 
 def count_steps(job: RecipeJob, processes: int = 1) -> dict[str, tuple[int, int]]:
     """Stage label -> (steps, samples of one step), from the data sets. Raises what the data sets raise."""
     counts = {}
     for item in job.recipe.stages:
-        dataset = training_set(job.data, item.number, item.gop_size, job.train.seed)
-        sampler = StepSampler(len(dataset), job.data.batch_size, job.train.seed,
+        data = stage_samples(job.data, item)
+        dataset = training_set(data, item.gop_size, job.train.seed, item.long_sequences)
+        sampler = StepSampler(len(dataset), data.batch_size, job.train.seed,
                               accumulation=job.train.gradient_accumulation_steps, processes=processes)
         counts[item.label] = item.steps(sampler.steps_per_epoch), sampler.frames_per_step(1)
     return counts
 
 
-def run_recipe(job: RecipeJob, tell: Callable[[str], None]) -> list[Outcome]:
+# How a recipe's own I-frame codec is trained: the job, what to tell the user with -> its configuration.
+TrainIntra = Callable[[RecipeJob, Callable[[str], None]], IntraConfig]
+
+
+def run_recipe(job: RecipeJob, tell: Callable[[str], None],
+               train_intra: TrainIntra | None = None) -> list[Outcome]:
     """Train whatever is not done yet. `tell` gets the lines that a user should see; on the main process alone.
+    train_intra is called where the job names no I-frame codec.
 
     Raises InputError for a folder begun with other settings, and what training raises; the same call continues.
     """
@@ -136,9 +150,11 @@ def run_recipe(job: RecipeJob, tell: Callable[[str], None]) -> list[Outcome]:
              + schedule_table(tuple(part.stage for part in parts), {k: v[0] for k, v in counts.items()}))
         if len(left) < len(parts):
             tell(f"continuing: {len(parts) - len(left)} of {len(parts)} stages are done")
-        intra = _intra(job, tell)
-        work = {part.name: counts[part.stage.label][0] * counts[part.stage.label][1] * part.stage.work
-                for part in parts}
+        if job.intra is None and train_intra is None:
+            raise InputError(f"recipe {job.recipe.name}: found no I-frame codec, needed one (--i_frame_type)")
+        intra = job.intra or train_intra(job, tell)
+        work_of = codec_entry(job.recipe.codec).work
+        work = {part.name: math.prod(counts[part.stage.label]) * work_of(part.stage) for part in parts}
         outcomes = []
         for part in left:
             after = sum(work[later.name] for later in parts[parts.index(part) + 1:])
@@ -163,7 +179,7 @@ def run_recipe(job: RecipeJob, tell: Callable[[str], None]) -> list[Outcome]:
 def _settings(job: RecipeJob) -> dict[str, Any]:
     """What must stay the same while a recipe runs in a folder."""
     stages = {item.label: to_dict(item) for item in job.recipe.stages}
-    first = plain_settings(Job(job.recipe.stages[0], job.data, job.intra or IntraConfig(), job.train, job.run))
+    first = plain_settings(job.recipe.stages[0], job.data, job.intra or IntraConfig(), job.train)
     return {"recipe": job.recipe.name, "model_size": job.recipe.model_size, "stages": stages,
             "lambdas": list(job.lambdas) if job.lambdas else None, "load_pretrained": job.load_pretrained,
             "vqgan": [job.recipe.vqgan, job.recipe.vqgan_steps] if job.intra is None else None,
@@ -181,9 +197,8 @@ def _open_state(job: RecipeJob) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReadError(f"{path}: not readable as the state of a recipe ({error}); remove it to have the stages "
                         "looked at again") from None
-    # Lengths and rates of stages count here: they are the recipe.
-    runtime = [name for name in RUNTIME if name not in ("epochs", "max_steps", "learning_rate")]
-    changed = differences(then, settings, runtime)
+    # Lengths and learning rates of stages count here: they are the recipe.
+    changed = differences(then, settings, RUNTIME)
     changed += [f"stages: {label} only {where}" for where, a, b in (
         ("there", then["stages"], settings["stages"]), ("now", settings["stages"], then["stages"]))
         for label in a if label not in b]
@@ -195,24 +210,3 @@ def _open_state(job: RecipeJob) -> dict[str, Any]:
 
 def _write_state(job: RecipeJob, state: dict[str, Any]) -> None:
     write_text(job.run / STATE, json.dumps(state, indent=1) + "\n")
-
-
-def _intra(job: RecipeJob, tell: Callable[[str], None]) -> IntraConfig:
-    """The I-frame codec: the one named, else the recipe's own VQGAN, trained now or gone on with."""
-    if job.intra is not None:
-        return job.intra
-    from dcvc.training.vqgan.trainer import VQGAN_PRESETS, train_vqgan
-
-    folder = job.run / "vqgan"
-    preset = VQGAN_PRESETS[job.recipe.vqgan]
-    config = replace(preset, steps=job.recipe.vqgan_steps or preset.steps, batch_size=job.data.batch_size,
-                     num_workers=job.data.num_workers,
-                     quantize_from=min(preset.quantize_from, (job.recipe.vqgan_steps or preset.steps) // 2))
-    done = folder / "done.json"
-    if not done.is_file():
-        tell(f"training the I-frame codec, a VQGAN ({job.recipe.vqgan}), {config.steps} steps")
-        trained = train_vqgan(config, list(job.data.train_video_dir), folder, seed=job.train.seed, device=job.device,
-                              resume=(folder / "latest.pt").is_file(), quiet=job.quiet)
-        write_text(done, json.dumps(trained.numbers) + "\n")
-    return from_dict(IntraConfig, {"type": "vqgan", "vqgan_config": str(folder / "vqgan.json"),
-                                   "vqgan_checkpoint": str(folder / "vqgan.pt")})

@@ -11,10 +11,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from dcvc.config import TrainConfig
-from dcvc.inter import DCVC
-from dcvc.interfaces import FrameCodec
+from dcvc.interfaces import FrameCodec, PFrameCodec, State
 from dcvc.schedule import Stage
+from dcvc.training.config import TrainConfig
 from dcvc.training.ema import EMA
 from dcvc.training.losses import GOPLoss
 
@@ -30,7 +29,7 @@ def as_clip(batch: Tensor, device: torch.device) -> Tensor:
     return batch.float().div_(255) if batch.dtype == torch.uint8 else batch
 
 
-def prepare_updates(accelerator: Accelerator, intra: FrameCodec, p_frame: DCVC, stage: Stage,
+def prepare_updates(accelerator: Accelerator, intra: FrameCodec, p_frame: PFrameCodec, stage: Stage,
                     config: TrainConfig) -> "Updates":
     """Freeze what the stage does not train, wrap the loss for the device and the processes, make the optimizer.
 
@@ -64,14 +63,14 @@ class Updates:
         """clips: one micro-batch `(B, T, 3, H, W)` in [0, 1] per accumulation. Returns means over the step's frames
         as 0-dim tensors, nothing waited for; "skipped" is the share of updates left out as not finite."""
         with torch.no_grad(), self.accelerator.autocast():
-            references = [self.intra.forward(clip[:, 0]).x_hat.float().clamp(0, 1) for clip in clips]
+            states = [self.p_frame.start(self.intra.forward(clip[:, 0]).x_hat.float().clamp(0, 1)) for clip in clips]
         count = clips[0].shape[1] - 1
         parts = [slice(1, count + 1)] if self.stage.cascaded else [slice(t, t + 1) for t in range(1, count + 1)]
         outputs, norms, skipped = [], [], []
         for part in parts:
-            pairs = [(reference, clip[:, part]) for reference, clip in zip(references, clips, strict=True)]
+            pairs = [(state, clip[:, part]) for state, clip in zip(states, clips, strict=True)]
             done, norm, bad = self._update(pairs)
-            references = [output["x_hat"].detach() for output in done]
+            states = [output["state"].detach() for output in done]
             outputs += done
             norms.append(norm)
             skipped.append(bad)
@@ -81,16 +80,16 @@ class Updates:
         return {**mean, "psnr": -10 * torch.log10(mean["mse"]), "bpp": sum(rates.values()), **rates,
                 "grad_norm": torch.stack(norms).mean(), "skipped": torch.stack(skipped).mean()}
 
-    def _update(self, micro_batches: list[tuple[Tensor, Tensor]]) -> tuple[list[dict[str, Any]], Tensor, Tensor]:
+    def _update(self, micro_batches: list[tuple[State, Tensor]]) -> tuple[list[dict[str, Any]], Tensor, Tensor]:
         """One optimizer update on the mean gradient of the micro-batches; processes synchronise once, at the last.
 
         Returns the micro-batches' outputs, the gradient's norm and 1 where the update was left out, else 0.
         """
         outputs = []
-        for number, (reference, frames) in enumerate(micro_batches):
+        for number, (state, frames) in enumerate(micro_batches):
             waits = number + 1 < len(micro_batches)
             with self.accelerator.no_sync(self.loss) if waits else nullcontext(), self.accelerator.autocast():
-                output = self.loss(reference, frames)
+                output = self.loss(state, frames)
                 # x0 keeps a finite loss as it is and turns the gradients of any other to NaN, on every process.
                 poisoned = output["loss"] * (1 + 0 * output["loss"].detach())
                 self.accelerator.backward(poisoned / len(micro_batches))

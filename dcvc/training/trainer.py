@@ -18,19 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcvc import checkpoint
-from dcvc.config import DCVCConfig, differences, from_dict, to_dict
+from dcvc.checkpoint import load_p_frame_model
+from dcvc.config import differences
 from dcvc.data.factory import data_counts, training_set, validation_set
 from dcvc.data.step_sampler import StepSampler, step_loader
 from dcvc.errors import InputError, ReadError, TrainingError
 from dcvc.evaluation.estimated import to_json
 from dcvc.files import write_text
-from dcvc.inter import DCVC
+from dcvc.inter.registry import build_p_frame, config_from_entry, entry_of_config, inter_entry
+from dcvc.interfaces import PFrameCodec
 from dcvc.intra import build_intra_codec
+from dcvc.intra.config import intra_entry
 from dcvc.run_folder import (
     choose_start,
     clear_leftovers,
-    intra_entry,
     keep_latest,
     only_run,
     read_newest,
@@ -39,11 +40,12 @@ from dcvc.run_folder import (
 )
 from dcvc.schedule import schedule_table
 from dcvc.training.interruption import StopSignal
-from dcvc.training.job import RUNTIME, Job, Outcome, make_accelerator, plain_settings
+from dcvc.training.job import RUNTIME_OF_STAGE, Job, Outcome, make_accelerator, plain_settings
 from dcvc.training.run_log import Outlook, RunLog
 from dcvc.training.save_pace import SavePace
 from dcvc.training.step import as_clip, prepare_updates
 from dcvc.training.validation import Validation
+from dcvc.weights import load_weights, read_checkpoint, write_checkpoint
 
 
 class Trainer:
@@ -57,7 +59,7 @@ class Trainer:
         if self.start.kind == "resume":
             saved, self.resumed_from = read_newest(self.start.path, self.notices.append)
             self._check_resumable(saved, self.resumed_from)
-        self.dataset = training_set(job.data, self.stage.number, self.stage.gop_size, self.config.seed)
+        self.dataset = training_set(job.samples, self.stage.gop_size, self.config.seed, self.stage.long_sequences)
         self.sequences = None if self.config.skip_eval else validation_set(job.data, self.config.eval_max_frames)
         p_frame = self._initial_model(saved)
         self.accelerator = make_accelerator(job)
@@ -65,7 +67,7 @@ class Trainer:
         torch.manual_seed(self.config.seed)                  # of a codec with random weights, in tests
         self.intra = build_intra_codec(job.intra, self.device)
         self.sampler = StepSampler(
-            len(self.dataset), job.data.batch_size, self.config.seed,
+            len(self.dataset), job.samples.batch_size, self.config.seed,
             accumulation=self.config.gradient_accumulation_steps, process=self.accelerator.process_index,
             processes=self.accelerator.num_processes, crops_per_read=getattr(self.dataset, "crops_per_read", 1))
         self.total_steps = self.stage.steps(self.sampler.steps_per_epoch)
@@ -91,22 +93,22 @@ class Trainer:
         if found != needed:
             raise InputError(f"{file}: found stage {found[0]} at GOP {found[1]}, needed stage {needed[0]} "
                              f"at GOP {needed[1]}; --load_pretrained begins a stage from another's weights")
-        changed = differences(saved["settings"], plain_settings(self.job), RUNTIME)
+        changed = differences(saved["settings"], self._plain_settings(), RUNTIME_OF_STAGE)
         if changed and not self.job.accept_changes:
             raise InputError(f"{file}: made with other settings ({'; '.join(changed)}); give the same ones, or "
                              "--accept_changes to go on with the new ones")
 
-    def _initial_model(self, saved: dict[str, Any] | None) -> DCVC:
+    def _initial_model(self, saved: dict[str, Any] | None) -> PFrameCodec:
         torch.manual_seed(self.config.seed)
         if saved is not None:
-            model = DCVC(from_dict(DCVCConfig, saved["inter"]))
-            checkpoint.load_weights(model, saved["model"], str(self.start.path))
+            model = build_p_frame(config_from_entry(saved["inter"], str(self.start.path)))
+            load_weights(model, saved["model"], str(self.start.path))
             return model
         if self.start.path is not None:
-            return checkpoint.load_p_frame_model(self.start.path)
-        return DCVC(self.job.inter)
+            return load_p_frame_model(self.start.path)
+        return build_p_frame(self.job.inter)
 
-    def _prepare(self, p_frame: DCVC) -> None:
+    def _prepare(self, p_frame: PFrameCodec) -> None:
         self.p_frame = p_frame.to(self.device)
         self.updates = prepare_updates(self.accelerator, self.intra, self.p_frame, self.stage, self.config)
         self.optimizer, self.trained, self.ema = self.updates.optimizer, self.updates.trained, self.updates.ema
@@ -118,7 +120,7 @@ class Trainer:
 
     def _restore(self, saved: dict[str, Any]) -> None:
         """Everything that training changes, from a checkpoint's content."""
-        checkpoint.load_weights(self.p_frame, saved["model"], str(self.start.path))
+        load_weights(self.p_frame, saved["model"], str(self.start.path))
         state = saved["training"]
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema and state["ema"] is not None:
@@ -142,7 +144,7 @@ class Trainer:
         """Compare the data with what the checkpoint that this stage goes on from was trained on."""
         self.counts = {"train": data_counts(self.dataset), "val": data_counts(self.sequences)}
         if saved is None and self.start.kind == "previous":
-            saved = checkpoint.read_checkpoint(self.start.path)
+            saved = read_checkpoint(self.start.path)
         then = ((saved or {}).get("settings") or {}).get("counts") or {}
         for kind, now in self.counts.items():
             before = then.get(kind)
@@ -156,10 +158,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = value
 
+    def _plain_settings(self) -> dict[str, Any]:
+        return plain_settings(self.stage, self.job.data, self.job.intra, self.config)
+
     @property
     def settings(self) -> dict[str, Any]:
         """The resolved configuration, as stored in the run folder and in every checkpoint."""
-        return {**plain_settings(self.job), "inter": to_dict(self.p_frame.config),
+        return {**self._plain_settings(), "inter": inter_entry(self.p_frame.config),
                 "processes": self.accelerator.num_processes, "counts": self.counts}
 
     # ---- the loop
@@ -193,7 +198,7 @@ class Trainer:
     def _outlook(self) -> Outlook | None:
         if self.job.position is None:
             return None
-        per_step = self.sampler.frames_per_step(1) * self.stage.work
+        per_step = self.sampler.frames_per_step(1) * entry_of_config(self.p_frame.config).work(self.stage)
         return Outlook(*self.job.position, per_step, self.job.work_after)
 
     def _announce(self) -> None:
@@ -323,7 +328,7 @@ class Trainer:
 
     def _content(self) -> dict[str, Any]:
         return {
-            "model": self.p_frame.state_dict(), "inter": to_dict(self.p_frame.config),
+            "model": self.p_frame.state_dict(), "inter": inter_entry(self.p_frame.config),
             "intra": intra_entry(self.job.intra, self.job.folder), "settings": self.settings,
             "progress": {"stage": self.stage.number, "gop": self.stage.gop_size, "step": self.step,
                          "steps": self.total_steps, "best": self.best,
@@ -352,7 +357,7 @@ class Trainer:
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
-            checkpoint.write_checkpoint(self.job.folder / name, content)
+            write_checkpoint(self.job.folder / name, content)
 
 
 def train_stage(job: Job) -> Outcome:

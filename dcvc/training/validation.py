@@ -6,10 +6,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from dcvc.config import TrainConfig
 from dcvc.evaluation.estimated import evaluate, results_table
 from dcvc.interfaces import FrameCodec, FrameOutput
 from dcvc.schedule import Stage
+from dcvc.training.config import TrainConfig
 from dcvc.training.losses import stage_objective
 from dcvc.training.run_log import RunLog
 

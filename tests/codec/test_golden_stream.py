@@ -14,8 +14,8 @@ from kit.damage import DeflatedIntra
 
 from dcvc.codec.bitstream import StreamReader
 from dcvc.codec.video_codec import VideoCodec, crc_of
-from dcvc.config import DCVCConfig
 from dcvc.inter import DCVC
+from dcvc.inter.dcvc2021.config import DCVCConfig
 
 
 def sparse_model() -> DCVC:
@@ -57,7 +57,7 @@ def _gain(part: str, out: int) -> float:
 
 
 def golden_codec() -> VideoCodec:
-    return VideoCodec(sparse_model(), DeflatedIntra(), "vqgan")
+    return VideoCodec(sparse_model(), DeflatedIntra())
 
 
 def frames():

@@ -5,28 +5,27 @@ import json
 
 import pytest
 
-from dcvc import demo
+from dcvc.demo import run as demo
 from dcvc.demo.run import Demo, run_demo
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError
-from dcvc.intra.vqgan import training
+from dcvc.training.vqgan.for_recipe import train_recipe_vqgan
 
 
 @pytest.fixture
 def short(monkeypatch):
-    """Two steps of everything."""
-    monkeypatch.setattr(demo, "LESSONS", tuple(
-        dataclasses.replace(lesson, stage=dataclasses.replace(lesson.stage, max_steps=2)) for lesson in
-        demo.LESSONS[:4]))
+    """Two steps of every kind of stage, three of the VQGAN."""
+    recipe = demo.load_recipe("demo")
+    stages = tuple(dataclasses.replace(item, max_steps=2) for item in recipe.stages[:4])
+    monkeypatch.setattr(demo, "load_recipe", lambda _: dataclasses.replace(
+        recipe, stages=stages, vqgan_steps=3, data={**recipe.data, "batch_size": 2}))
     monkeypatch.setattr(demo, "CLIPS", 3)
-    presets = {"demo": dataclasses.replace(training.VQGAN_PRESETS["demo"], steps=3, batch_size=2)}
-    monkeypatch.setattr(training, "VQGAN_PRESETS", presets)
 
 
 def test_users_own_videos_and_everything_is_written(short, tmp_path, capsys):
     write_synthetic_clips(tmp_path / "videos", count=3, frames=6, size=(96, 64))
     out = tmp_path / "demo"
-    summary = run_demo(Demo(out, videos=(str(tmp_path / "videos"),), device="cpu", quiet=True))
+    summary = run_demo(Demo(out, videos=(str(tmp_path / "videos"),), device="cpu", quiet=True), train_recipe_vqgan)
     for name in ("summary.txt", "results.json", "demo.json", "curves.png", "frames.png", "report.html"):
         assert (out / name).stat().st_size > 0, name
     assert "copying the reference" in capsys.readouterr().out
@@ -37,19 +36,19 @@ def test_users_own_videos_and_everything_is_written(short, tmp_path, capsys):
     assert not set(held) & set(trained)
     results = json.loads((out / "results.json").read_text())
     assert summary["psnr_p"] == results["mean"]["P"]["psnr"]
-    run_demo(Demo(out, videos=(str(tmp_path / "videos"),), device="cpu", quiet=True))
+    run_demo(Demo(out, videos=(str(tmp_path / "videos"),), device="cpu", quiet=True), train_recipe_vqgan)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("three years of work")
     with pytest.raises(InputError, match="found a folder with other files"):
-        run_demo(Demo(tmp_path, quiet=True))
+        run_demo(Demo(tmp_path, quiet=True), train_recipe_vqgan)
     assert (tmp_path / "thesis.txt").read_text() == "three years of work"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_the_whole_demo_learns(tmp_path):
-    summary = run_demo(Demo(tmp_path / "demo", quiet=True))
+    summary = run_demo(Demo(tmp_path / "demo", quiet=True), train_recipe_vqgan)
     assert summary["psnr_gain_over_copy_db"] >= 3
     assert summary["bpp_p"] < summary["bpp_i"]

@@ -8,11 +8,11 @@ from pathlib import Path
 import av
 import pytest
 
-from dcvc import compare as module
 from dcvc.cli import main
 from dcvc.data.eval_sequences import open_sequences
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError
+from dcvc.evaluation import anchors as module
 from dcvc.evaluation.anchors import ANCHORS, compare, encode, measure, missing_reason
 from dcvc.report.results import read_results
 

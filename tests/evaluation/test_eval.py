@@ -8,14 +8,16 @@ import pytest
 import torch
 from kit.eval_memory import bench_eval_memory
 
-from dcvc.checkpoint import write_checkpoint
 from dcvc.cli import main
-from dcvc.config import MODEL_SIZES, IntraConfig, to_dict
+from dcvc.config import to_dict
 from dcvc.data.eval_sequences import open_sequences
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.inter import DCVC
+from dcvc.inter.dcvc2021.config import SIZES
 from dcvc.intra import build_intra_codec
+from dcvc.intra.config import IntraConfig
 from dcvc.report.results import read_results
+from dcvc.weights import write_checkpoint
 
 SIZE = (96, 64)
 
@@ -28,7 +30,7 @@ def workplace(tmp_path_factory):
     torch.manual_seed(0)
     intra = build_intra_codec(IntraConfig("compressai", "bmshj2018-factorized", 1, False))
     torch.save(getattr(intra, "model", intra).state_dict(), folder / "intra.pt")
-    model = DCVC(MODEL_SIZES["tiny"])
+    model = DCVC(SIZES["tiny"])
     named = IntraConfig("compressai", "bmshj2018-factorized", 1, False, str(folder / "intra.pt"))
     write_checkpoint(folder / "tiny.pt", {"model": model.state_dict(), "inter": to_dict(model.config),
                                           "intra": to_dict(named), "settings": {}, "progress": {}})
@@ -76,7 +78,7 @@ def test_several_models_shared_out_over_processes_give_the_same_numbers(workplac
     other.mkdir(parents=True, exist_ok=True)
     content = torch.load(workplace / "tiny.pt", weights_only=True)
     torch.manual_seed(1)
-    write_checkpoint(other / "stage4_gop2" / "best.pt", {**content, "model": DCVC(MODEL_SIZES["tiny"]).state_dict()})
+    write_checkpoint(other / "stage4_gop2" / "best.pt", {**content, "model": DCVC(SIZES["tiny"]).state_dict()})
 
     def points(processes):
         out = workplace / f"{processes}.json"

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from dcvc.config import IntraConfig
 from dcvc.errors import BitstreamError, InputError, MissingError
 from dcvc.intra import build_intra_codec, compress_i_frame_with_padding
 from dcvc.intra.compressai import import_zoo
+from dcvc.intra.config import IntraConfig
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 import dcvc.files
-from dcvc.checkpoint import read_checkpoint, weights_hash
 from dcvc.commands.arguments import ArgumentParser
 from dcvc.commands.train import add_arguments, job_from
 from dcvc.errors import InputError, ReadError, TrainingError
@@ -22,6 +21,7 @@ from dcvc.interfaces import FrameOutput
 from dcvc.report.figures import read_metrics
 from dcvc.run_folder import only_run
 from dcvc.training.trainer import Trainer, train_stage
+from dcvc.weights import read_checkpoint, weights_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 

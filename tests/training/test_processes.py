@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcvc.checkpoint import read_checkpoint
+from dcvc.weights import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 

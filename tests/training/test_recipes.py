@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcvc.checkpoint import read_checkpoint, weights_hash
 from dcvc.cli import main
 from dcvc.commands.arguments import ArgumentParser
 from dcvc.commands.train import add_arguments, recipe_job_from
 from dcvc.errors import InputError, MissingError, TrainingError
-from dcvc.schedule import RECIPES, change_recipe, load_recipe, recipe_from_values
+from dcvc.inter.dcvc2021.recipes import RECIPES
+from dcvc.training.recipe_file import change_recipe, load_recipe, recipe_from_values
 from dcvc.training.recipe_run import parts_of, run_recipe
+from dcvc.weights import read_checkpoint, weights_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 TWO_STAGES = {"stages": [{"number": 1, "max_steps": 2}, {"number": 4, "max_steps": 2, "learning_rate": 0.001}],
@@ -212,31 +213,32 @@ def test_kills_at_random_moments_change_nothing(tmp_path):
 
 def test_compiling_breaks_no_graph():
     """One graph per frame (fullgraph) with the loss of the eager path."""
-    from dcvc.config import MODEL_SIZES
     from dcvc.inter import DCVC
-    from dcvc.schedule import stage
+    from dcvc.inter.dcvc2021.config import SIZES
+    from dcvc.inter.dcvc2021.recipes import stage
     from dcvc.training.losses import GOPLoss
 
-    model = DCVC(MODEL_SIZES["tiny"]).eval()
+    model = DCVC(SIZES["tiny"]).eval()
     item = stage(4, gop_size=3, cascaded=True)
     plain, compiled = GOPLoss(model, item, 100.0), GOPLoss(model, item, 100.0)
     compiled._code = torch.compile(compiled.frame_loss, fullgraph=True, dynamic=False, backend="aot_eager")
     clip = torch.rand(1, 3, 3, 64, 64)
-    torch.testing.assert_close(compiled(clip[:, 0], clip[:, 1:])["loss"], plain(clip[:, 0], clip[:, 1:])["loss"])
+    state = model.start(clip[:, 0])
+    torch.testing.assert_close(compiled(state, clip[:, 1:])["loss"], plain(state, clip[:, 1:])["loss"])
 
 
 def test_activation_checkpointing_gives_the_same_gradients():
-    from dcvc.config import MODEL_SIZES
     from dcvc.inter import DCVC
-    from dcvc.schedule import stage
+    from dcvc.inter.dcvc2021.config import SIZES
+    from dcvc.inter.dcvc2021.recipes import stage
     from dcvc.training.losses import GOPLoss
 
-    model = DCVC(MODEL_SIZES["tiny"]).train()
+    model = DCVC(SIZES["tiny"]).train()
     clip, gradients = torch.rand(1, 4, 3, 64, 64), []
     for flag in (False, True):
         torch.manual_seed(1)
         model.zero_grad()
         loss = GOPLoss(model, stage(4, gop_size=4, cascaded=True), 100.0, checkpointing=flag)
-        loss(clip[:, 0], clip[:, 1:])["loss"].backward()
+        loss(model.start(clip[:, 0]), clip[:, 1:])["loss"].backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
     assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcvc.checkpoint import load_p_frame_model, read_checkpoint, weights_hash
+from dcvc.checkpoint import load_p_frame_model
 from dcvc.commands.arguments import ArgumentParser
 from dcvc.commands.train import add_arguments, job_from
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError, MissingError, ReadError, TrainingError
 from dcvc.interfaces import FrameOutput
 from dcvc.training.trainer import Trainer, train_stage
+from dcvc.weights import read_checkpoint, weights_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from dcvc.checkpoint import read_checkpoint
 from dcvc.commands.arguments import ArgumentParser
 from dcvc.commands.train import add_arguments, job_from
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.training.trainer import Trainer
+from dcvc.weights import read_checkpoint
 
 
 @pytest.fixture(scope="module")

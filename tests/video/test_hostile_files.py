@@ -10,8 +10,9 @@ import damaged_videos as damage
 import numpy as np
 import pytest
 
-from dcvc.data import VideoReader, decoding
+from dcvc.data import VideoReader
 from dcvc.errors import ReadError
+from dcvc.video import decoder_run as decoding
 from dcvc.video.buffer_marks import Undecoded
 from dcvc.video.ffmpeg_log import Complaints
 

@@ -15,8 +15,8 @@ from colour_reference import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcvc.data import colour as colours
 from dcvc.errors import InputError
+from dcvc.video import yuv_to_rgb as colours
 from dcvc.video.frame_stack import FrameStack
 from dcvc.video.yuv_to_rgb import SITINGS, Colour, to_rgb
 

@@ -4,7 +4,7 @@ Each strategy offers `factorized` for z and `conditional` for y, returns the qua
 under the names mv_z, mv_y, z, y.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from dcvc.entropy.conditional import MaskedConv2d, likelihood, published_bits, published_estimate, rate
 from dcvc.entropy.wavefront import Coded, ContextModel, scale_levels, snap_scales
 from dcvc.errors import InputError
+from dcvc.inter.dcvc2021.config import DCVCConfig
 from dcvc.layers import round_straight_through
-
-if TYPE_CHECKING:
-    from dcvc.inter.dcvc2021.model import DCVC
 
 
 class Latents(Protocol):
@@ -41,8 +39,8 @@ def split_parameters(parameters: Tensor, order: str) -> tuple[Tensor, Tensor]:
 class _Parallel:
     """Means and scales of all positions at once, from a quantised latent that is known already."""
 
-    def __init__(self, model: "DCVC") -> None:
-        self.distribution, self.order = model.config.distribution, model.config.parameter_order
+    def __init__(self, config: DCVCConfig) -> None:
+        self.distribution, self.order = config.distribution, config.parameter_order
         self.bits: dict[str, Tensor] = {}
 
     def parameters(self, context: MaskedConv2d, network: nn.Module, y: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,8 +56,8 @@ class TrainingLatents(_Parallel):
     """Additive noise in the rates, straight-through rounding of y - mean in the reconstruction (mixed quantisation,
     Minnen and Singh, ICIP 2020). Without noise the rates are those of the rounded values."""
 
-    def __init__(self, model: "DCVC", noise: bool) -> None:
-        super().__init__(model)
+    def __init__(self, config: DCVCConfig, noise: bool) -> None:
+        super().__init__(config)
         self.noise = noise
 
     def factorized(self, name: str, model: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -101,8 +99,8 @@ class EstimatedLatents(_Parallel):
 class StreamLatents:
     """What is written to a stream, without writing it: round(y - mean) + mean along the wavefront."""
 
-    def __init__(self, model: "DCVC") -> None:
-        self.distribution, self.order = model.config.distribution, model.config.parameter_order
+    def __init__(self, config: DCVCConfig) -> None:
+        self.distribution, self.order = config.distribution, config.parameter_order
         self.bits: dict[str, Tensor] = {}
         self.symbols: dict[str, Tensor] = {}
 

@@ -4,14 +4,19 @@ import re
 
 from torch import Tensor
 
-from dcvc.config import DCVCConfig
 from dcvc.errors import InputError
-from dcvc.inter.dcvc2021.model import DCVC
+from dcvc.inter.dcvc2021.config import DCVCConfig
+from dcvc.inter.dcvc2021.model import DCVC, MOTION_PARTS
 
 # What CompressAI's modules keep beside the weights: bounds, pedestals and integer tables that follow from them.
 DERIVED = re.compile(r"(_quantized_cdf|_offset|_cdf_length|scale_table|\.target|\.bound|\.pedestal)$")
 BOTTLENECK_LISTS = re.compile(r"\.(matrices|biases|factors)\.(\d)$")
 BOTTLENECK_NAMES = {"matrices": "_matrix", "biases": "_bias", "factors": "_factor"}
+
+
+def is_dcvc(state: dict[str, Tensor]) -> bool:
+    """Whether some entries belong to the parts of this codec alone, even if others are missing or wrong."""
+    return any(key.split(".")[0] in MOTION_PARTS for key in state)
 
 
 def dcvc_from_state_dict(state: dict[str, Tensor], where: str) -> DCVC:

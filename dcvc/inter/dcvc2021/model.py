@@ -7,22 +7,25 @@
     y_hat -> contextualDecoder_part1, context -> contextualDecoder_part2 -> x_hat
 
 One data flow (`code`) serves training, both reconstructions, the encoder and the decoder; what happens to the four
-latents between analysis and synthesis is a `Latents` strategy (dcvc.inter.dcvc2021.latents). The reference frame is an
-argument and the reconstruction a result: the model has no state.
+latents between analysis and synthesis is a `Latents` strategy (latents.py, coding.py). The state between frames is the
+last picture shown; it is an argument and a result, the model keeps none.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dcvc.config import DCVCConfig
 from dcvc.entropy.conditional import MaskedConv2d, parameter_network
 from dcvc.entropy.factorized import build_factorized
 from dcvc.errors import InputError
+from dcvc.inter.dcvc2021.coding import DecoderLatents, EncoderLatents, LatentCoder
+from dcvc.inter.dcvc2021.config import NAME, STREAM_ID, DCVCConfig
 from dcvc.inter.dcvc2021.latents import EstimatedLatents, Latents, StreamLatents, TrainingLatents
 from dcvc.inter.dcvc2021.motion import SpyNet
-from dcvc.interfaces import FrameOutput
+from dcvc.inter.dcvc2021.recipes import CONTEXT_TERMS, MOTION_TERMS
+from dcvc.interfaces import FrameOutput, Quality, Until, check_quality, from_levels, to_levels
 from dcvc.layers import GDN, LeakyResidualBlock, ResidualBlock, crop, pad_to_multiple, subpel, warp
 
 MOTION_PARTS = ("opticFlow", "mvEncoder", "mvDecoder_part1", "mvDecoder_part2", "mvpriorEncoder", "mvpriorDecoder",
@@ -91,11 +94,28 @@ def _temporal_prior(n: int, m: int) -> nn.Sequential:
 LATENT_GAIN = 4         # of y and mv_y before training, over latents of a deviation near one
 
 
-class DCVC(nn.Module):
-    """The P-frame codec. Frames are float RGB (B, 3, H, W) in [0, 1] of any size; padding to 64 happens inside.
+class ReferencePicture(NamedTuple):
+    """The state of DCVC-2021 between two frames: the last picture shown, float RGB (B, 3, H, W) in [0, 1]."""
 
-    Entry names and shapes at the default configuration are those of the published checkpoints.
+    picture: Tensor
+
+    def detach(self) -> "ReferencePicture":
+        return ReferencePicture(self.picture.detach())
+
+
+class DCVC(nn.Module):
+    """The P-frame codec (a dcvc.interfaces.PFrameCodec).
+
+    Frames are float RGB (B, 3, H, W) in [0, 1] of any size; padding to 64 happens inside. Entry names and shapes at
+    the default configuration are those of the published checkpoints.
     """
+
+    name = NAME
+    stream_id = STREAM_ID
+    multiple = HYPER_STRIDE
+    parts = ("motion", "contextual", "all")
+    terms = MOTION_TERMS + CONTEXT_TERMS
+    rates = None                                             # one rate a model
 
     def __init__(self, config: DCVCConfig | None = None) -> None:
         super().__init__()
@@ -122,6 +142,7 @@ class DCVC(nn.Module):
         self.entropy_parameters_mv = parameter_network(4 * v, (10 * v // 3, 8 * v // 3), 2 * v)
         self.temporalPriorEncoder = _temporal_prior(n, m)
         self.opticFlow = SpyNet(config.flow_channels)
+        self._coder: tuple[tuple, LatentCoder] | None = None
         self._initialise()
 
     @torch.no_grad()
@@ -182,39 +203,112 @@ class DCVC(nn.Module):
 
     def part_parameters(self, part: str) -> list[str]:
         """Names of the parameters of "motion" (flow, its latents, their entropy model), "contextual" or "all"."""
-        if part not in ("motion", "contextual", "all"):
-            raise InputError(f"part: found '{part}', needed one of motion, contextual, all")
+        if part not in self.parts:
+            raise InputError(f"part: found '{part}', needed one of {', '.join(self.parts)}")
         names = [name for name, _ in self.named_parameters()]
         return [name for name in names if part == "all" or (name.split(".")[0] in MOTION_PARTS) == (part == "motion")]
 
-    def forward(self, reference: Tensor, current: Tensor, contextual: bool = True) -> FrameOutput:
-        """The differentiable path: additive noise for the rates (in train mode), straight-through rounding for the
-        reconstruction. x_hat is not clamped. `contextual=False` runs the motion branch alone: x_hat is None.
+    def start(self, x_hat: Tensor) -> ReferencePicture:
+        """The state after an I-frame: the picture that was shown, (B, 3, H, W) in [0, 1]."""
+        return ReferencePicture(x_hat)
 
-        Raises InputError when the frames differ in shape or are not (B, 3, H, W).
+    def forward(self, state: ReferencePicture, frame: Tensor, quality: Quality = None, *,
+                until: Until = "reconstruction") -> tuple[FrameOutput, ReferencePicture]:
+        """The differentiable path: additive noise for the rates (in train mode), straight-through rounding for the
+        reconstruction. x_hat is not clamped. until "prediction" runs the motion branch alone: x_hat is None.
+
+        Raises InputError when the frames differ in shape or are not (B, 3, H, W), or for a quality.
         """
-        return self._run(TrainingLatents(self, noise=self.training), reference, current, contextual)
+        check_quality(self.name, self.rates, quality)
+        latents = TrainingLatents(self.config, noise=self.training)
+        output = self._run(latents, state.picture, frame, contextual=until == "reconstruction")
+        shown = output.prediction if output.x_hat is None else output.x_hat
+        return output, ReferencePicture(shown.float().clamp(0, 1))
 
     @torch.no_grad()
-    def reconstruct(self, reference: Tensor, current: Tensor, mode: str = "stream") -> FrameOutput:
+    def reconstruct(self, state: ReferencePicture, frame: Tensor, quality: Quality = None, *,
+                    until: Until = "reconstruction", mode: str = "stream") -> tuple[FrameOutput, ReferencePicture]:
         """What a decoder shows, clamped to [0, 1], without gradients.
 
         mode "stream": y_hat = round(y - mean) + mean along the wavefront, the bits of the symbols actually coded.
         mode "estimate": the published test code's numbers: y_hat = round(y), bits clamp(-log2(p + 1e-5), 0, 50).
+        until "prediction": the motion branch alone, as `forward` runs it.
         """
         if mode not in ("stream", "estimate"):
             raise InputError(f"mode: found '{mode}', needed stream or estimate")
-        latents = StreamLatents(self) if mode == "stream" else EstimatedLatents(self)
-        output = self._run(latents, reference, current, True)
-        return FrameOutput(output.x_hat.clamp_(0, 1), output.bits, output.prediction.clamp_(0, 1))
+        if until == "prediction":
+            return self.forward(state, frame, quality, until=until)
+        check_quality(self.name, self.rates, quality)
+        latents = StreamLatents(self.config) if mode == "stream" else EstimatedLatents(self.config)
+        output = self._run(latents, state.picture, frame, contextual=True)
+        x_hat = output.x_hat.clamp_(0, 1)
+        return FrameOutput(x_hat, output.bits, output.prediction.clamp_(0, 1)), ReferencePicture(x_hat.float())
 
-    def _run(self, latents: Latents, reference: Tensor, current: Tensor, contextual: bool) -> FrameOutput:
-        if reference.shape != current.shape or current.dim() != 4 or current.shape[1] != 3:
-            raise InputError(f"frames: found reference {tuple(reference.shape)} and current {tuple(current.shape)}, "
+    @property
+    def tables_crc(self) -> int:
+        return self.latent_coder().tables_crc
+
+    @torch.no_grad()
+    def compress(self, state: ReferencePicture, frame: Tensor,
+                 quality: Quality = None) -> tuple[bytes, FrameOutput, ReferencePicture]:
+        """-> payload, x_hat (1, 3, H, W) of 256 levels as `decompress` gives it with bits per latent, next state."""
+        check_quality(self.name, self.rates, quality)
+        reference = state.picture
+        self._check_frames(reference, frame)
+        if frame.shape[0] != 1:
+            raise InputError(f"frame: found a batch of {frame.shape[0]}, needed one frame (1, 3, H, W)")
+        if not (torch.isfinite(frame).all() and torch.isfinite(reference).all()):
+            raise InputError("frames: found a value that is not finite")
+        latents = EncoderLatents(self.latent_coder())
+        x_hat, prediction = self.code(latents, pad_to_multiple(reference, self.multiple),
+                                      pad_to_multiple(frame, self.multiple))
+        shown = self._shown(x_hat, frame)
+        output = FrameOutput(shown, latents.bits, crop(prediction, *frame.shape[-2:]))
+        return latents.encoder.to_bytes(), output, ReferencePicture(shown)
+
+    @torch.no_grad()
+    def decompress(self, state: ReferencePicture, payload: bytes,
+                   bits: dict[str, float] | None = None) -> tuple[Tensor, ReferencePicture]:
+        """-> x_hat (1, 3, H, W) of 256 levels in [0, 1], next state; `bits`, where given, receives what each latent
+        cost. Raises BitstreamError where the payload does not fit."""
+        latents = DecoderLatents(self.latent_coder(), payload, bits)
+        x_hat, _ = self.code(latents, pad_to_multiple(state.picture, self.multiple), None)
+        latents.decoder.finish()
+        shown = self._shown(x_hat, state.picture)
+        return shown, ReferencePicture(shown)
+
+    def _shown(self, x_hat: Tensor, frame: Tensor) -> Tensor:
+        """Cropped to the frame's size and rounded to the 256 levels that are shown. Encoder and decoder refer to the
+        rounded picture, so that tiny differences cannot build up over a GOP."""
+        return from_levels(to_levels(crop(x_hat, *frame.shape[-2:])))
+
+    def latent_coder(self) -> LatentCoder:
+        """The coder of the present weights. Making one takes seconds, so it is kept until a weight changes: torch
+        counts the changes of every tensor, and a moved model has other tensors."""
+        weights = [*self.parameters(), *self.buffers()]
+        now = tuple((value.data_ptr(), value.device, value._version) for value in weights)
+        if self._coder is None or self._coder[0] != now:
+            self._coder = now, LatentCoder(
+                self.config, {"mv_z": self.bitEstimator_z_mv, "z": self.bitEstimator_z},
+                {"mv_y": (self.auto_regressive_mv, self.entropy_parameters_mv),
+                 "y": (self.auto_regressive, self.entropy_parameters)})
+        return self._coder[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes its own coder, whose tables live outside of Python."""
+        return {**self.__dict__, "_coder": None}
+
+    @staticmethod
+    def _check_frames(reference: Tensor, frame: Tensor) -> None:
+        if reference.shape != frame.shape or frame.dim() != 4 or frame.shape[1] != 3:
+            raise InputError(f"frames: found reference {tuple(reference.shape)} and current {tuple(frame.shape)}, "
                              "needed two of the same shape (B, 3, H, W)")
-        height, width = current.shape[-2:]
-        x_hat, prediction = self.code(latents, pad_to_multiple(reference, HYPER_STRIDE),
-                                      pad_to_multiple(current, HYPER_STRIDE), contextual)
+
+    def _run(self, latents: Latents, reference: Tensor, frame: Tensor, contextual: bool) -> FrameOutput:
+        self._check_frames(reference, frame)
+        height, width = frame.shape[-2:]
+        x_hat, prediction = self.code(latents, pad_to_multiple(reference, self.multiple),
+                                      pad_to_multiple(frame, self.multiple), contextual)
         return FrameOutput(None if x_hat is None else crop(x_hat, height, width), latents.bits,
                            crop(prediction, height, width))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dcvc.errors import BitstreamError, InputError
-from dcvc.intra.base import FrozenCodec, IntraOutput, check_frames, weights_checksum
+from dcvc.interfaces import FrozenCodec, IntraOutput, Quality, check_frames, check_quality
 from dcvc.intra.vqgan.config import VQGANConfig, config_to_values, read_config
 from dcvc.intra.vqgan.loading import load_vqgan, read_checkpoint
 from dcvc.intra.vqgan.model import VQGAN
@@ -17,7 +17,9 @@ from dcvc.intra.vqgan.rate import RateModel, UniformRate, read_codes, write_code
 from dcvc.intra.vqgan.rate_file import rate_models_from_file
 from dcvc.intra.vqgan.stream import LARGEST_SIDE, Payload, read_payload, write_payload
 from dcvc.layers import crop, pad_to_multiple
+from dcvc.weights import weights_checksum
 
+NAME, STREAM_ID = "vqgan", 2
 RateChoice = Literal["auto", "uniform", "static", "prior"]
 
 
@@ -34,6 +36,9 @@ class VQGANIFrameModel(FrozenCodec):
     rate_model: "auto" takes the best one the checkpoint holds (prior, static, uniform); a name insists on that one.
     Raises MissingError, ReadError, InputError with one line that names the file and what does not fit.
     """
+
+    name = NAME
+    stream_id = STREAM_ID
 
     def __init__(self, vq_config_path: str | Path | VQGANConfig, vq_checkpoint_path: str | Path,
                  device: str | torch.device = "cpu", rate_model: RateChoice = "auto") -> None:
@@ -95,11 +100,12 @@ class VQGANIFrameModel(FrozenCodec):
         height, width = (side * self.multiple for side in indices.shape[-2:])
         return self._frames(indices.to(self.device, torch.int64), height, width).clone()
 
-    def forward(self, x: Tensor) -> IntraOutput:
+    def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
         """x: float RGB `(B, 3, H, W)` in [0, 1] -> reconstruction, bits of the batch, one likelihood per code.
 
         The estimate is that of the codec's rate model, or of the uniform one where that is cheaper, as in `compress`.
         """
+        check_quality("a VQGAN", self.rates, quality)
         codes = self.codes_of(x)
         bits = torch.from_numpy(self.bits_of(codes.cpu().numpy()))
         total = bits.sum().to(codes.device, torch.float32)
@@ -116,12 +122,13 @@ class VQGANIFrameModel(FrozenCodec):
         models = [self.rate_models[name] for name in {"uniform", rate_name or self.rate_name}]
         return min((np.stack([model.bits(frame) for frame in codes]) for model in models), key=np.sum)
 
-    def compress(self, x: Tensor) -> tuple[bytes, Tensor]:
+    def compress(self, x: Tensor, quality: Quality = None) -> tuple[bytes, Tensor]:
         """Frames `(B, 3, H, W)` -> payload and the reconstruction that `decompress` gives, bit for bit.
 
         The payload is decoded before it is handed out; where the rate model does not pay or does not reproduce, the
         uniform one is written.
         """
+        check_quality("a VQGAN", self.rates, quality)
         codes = self.codes_of(x)
         return self.payload_of(codes, *x.shape[-2:]), self.frames_of(codes, *x.shape[-2:])
 

@@ -7,9 +7,10 @@ from typing import Any
 from dcvc.errors import InputError
 from dcvc.files import write_text
 from dcvc.intra.vqgan.config import config_to_values
-from dcvc.intra.vqgan.containers import find_state, read_file
+from dcvc.intra.vqgan.containers import find_state
 from dcvc.intra.vqgan.loading import check_against, infer_config, read_checkpoint
 from dcvc.intra.vqgan.rate_file import rate_models_from_file
+from dcvc.weights import read_file
 
 
 def is_vqgan(path: str | Path) -> bool:

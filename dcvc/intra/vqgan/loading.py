@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dcvc.errors import InputError
 from dcvc.intra.vqgan.config import LLAMAGEN, VQGANConfig, config_from_values
-from dcvc.intra.vqgan.containers import find_state, read_file
+from dcvc.intra.vqgan.containers import find_state
 from dcvc.intra.vqgan.model import VQGAN
+from dcvc.weights import read_file
 
 # Which config key explains a wrong shape of an entry: the first pattern that matches.
 EXPLANATIONS = (

@@ -16,9 +16,9 @@ from dcvc.errors import InputError, TrainingError
 from dcvc.files import save_tensors
 from dcvc.intra.vqgan.codec import VQGANIFrameModel
 from dcvc.intra.vqgan.config import VQGANConfig
-from dcvc.intra.vqgan.containers import read_file
 from dcvc.intra.vqgan.prior import CodePrior, PriorConfig
 from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
+from dcvc.weights import read_file
 
 MANY = 4                                                     # videos from which whole ones are held out
 

@@ -28,12 +28,12 @@ from dcvc.data.step_sampler import StepSampler, step_loader
 from dcvc.errors import InputError, MissingError, TrainingError
 from dcvc.files import save_tensors, write_text
 from dcvc.intra.vqgan.config import VQGANConfig, config_to_values
-from dcvc.intra.vqgan.containers import read_file
 from dcvc.intra.vqgan.model import VQGAN
 from dcvc.training.interruption import StopSignal
 from dcvc.training.run_log import RunLog
 from dcvc.training.vqgan.codebook_trainer import CodebookTrainer, perplexity
 from dcvc.training.vqgan.losses import PatchDiscriminator, Perceptual, PerceptualLoss, hinge_loss
+from dcvc.weights import read_file
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dcvc.config import DCVCConfig
+from dcvc.inter.dcvc2021.config import DCVCConfig
 
 TINY = DCVCConfig(8, 12, 16, 8, (8, 8, 8, 8), 8)
 

@@ -5,8 +5,8 @@ import zlib
 import numpy as np
 import torch
 
-from dcvc.config import DCVCConfig
 from dcvc.inter import DCVC
+from dcvc.inter.dcvc2021.config import DCVCConfig
 from dcvc.layers import warp
 
 

@@ -13,10 +13,10 @@ from dcvc.commands import info
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.intra import VQGANIFrameModel
 from dcvc.intra.vqgan.config import LLAMAGEN, config_from_values, config_to_values, read_config
-from dcvc.intra.vqgan.containers import Foreign, read_file
 from dcvc.intra.vqgan.describe import describe_vqgan, write_config
 from dcvc.intra.vqgan.model import VQGAN
 from dcvc.intra.vqgan.quantizers import nearest_codes
+from dcvc.weights import Foreign, read_file
 
 X = torch.rand(1, 3, 40, 52, generator=torch.Generator().manual_seed(1))
 VARIANTS = [

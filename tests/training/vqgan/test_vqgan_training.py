@@ -15,12 +15,12 @@ from dcvc.errors import InputError, MissingError, TrainingError
 from dcvc.evaluation.lpips import LPIPS
 from dcvc.intra import VQGANIFrameModel
 from dcvc.intra.vqgan.config import VQGANConfig, config_to_values
-from dcvc.intra.vqgan.containers import read_file
 from dcvc.intra.vqgan.model import VQGAN
 from dcvc.training.vqgan.codebook_trainer import CodebookTrainer
 from dcvc.training.vqgan.losses import PerceptualLoss
 from dcvc.training.vqgan.prior_trainer import PriorTrainingConfig, _windows, split_maps, train_prior
 from dcvc.training.vqgan.trainer import VQGANTrainer, VQGANTrainingConfig, stored_config, train_vqgan
+from dcvc.weights import read_file
 
 MODEL = VQGANConfig("EMAVQ", 32, 8, ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, attn_resolutions=(), z_channels=16)
 SHORT = VQGANTrainingConfig(MODEL, steps=6, batch_size=2, crop_size=32, save_every=3, log_every=2, quantize_from=2)

@@ -1,6 +1,6 @@
 """The wavefront's speed as a ratio to the raster order, measured in one run."""
 
-from dcvc.bench.coding import bench_coding
+from kit.context_coding import bench_coding
 
 
 def test_wavefront_is_faster_with_the_same_symbols():
