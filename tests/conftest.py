@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import sample_videos
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,12 @@ def vectors(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def clips(shared: Path) -> Path:
     return shared / "clips"
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory) -> dict[str, tuple[Path, int]]:
+    """Small videos of every kind: name -> (path, number of frames)."""
+    return sample_videos.make_all(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(autouse=True)

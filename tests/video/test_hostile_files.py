@@ -21,8 +21,7 @@ DAMAGED = ["h264_open.mp4", "h264_open.mkv", "h264_open.ts", "hevc_open.mp4", "v
 
 def run_judge(path: Path, kind: str, first: int, last: int, folder: Path) -> dict:
     """In another process: a crash there is a failure here, not the end of the tests."""
-    script = Path(__file__).with_name("damage.py")
-    command = [sys.executable, str(script), str(path), kind, str(first), str(last), str(folder)]
+    command = [sys.executable, damage.__file__, str(path), kind, str(first), str(last), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10 * (last - first) + 60)
     assert done.returncode == 0, f"{path.name} {kind} {first}-{last}: exit {done.returncode}\n{done.stderr[-2000:]}"
     return json.loads(done.stdout)
