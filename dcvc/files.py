@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dcvc.errors import DcvcError, ReadError
+from dcvc.errors import DcvcError, InputError, ReadError
 
 
 @contextmanager
@@ -18,25 +18,52 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
     After an exception the target is as it was and nothing is left behind. Folders are made as needed; the temporary
     name keeps the suffix. Raises ReadError naming the target when the disk is full, read-only or otherwise refuses.
     """
-    target = Path(path)
-    partial = None
+    target, partial = Path(path), None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=f".tmp{target.suffix}")
-        os.close(handle)
-        partial = Path(name)
-        yield partial
-        # mkstemp makes files that only their owner reads; keep what the target had, else what a plain open gives.
-        os.chmod(partial, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
-        os.replace(partial, target)
+        with _refusal_named(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=f".tmp{target.suffix}")
+            os.close(handle)
+            partial = Path(name)
+            yield partial
+            # mkstemp makes files that only their owner reads; keep what the target had, else what a plain open gives.
+            os.chmod(partial, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+            os.replace(partial, target)
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """As `replaced`, for a folder of files. Raises InputError where the target exists and is no empty folder."""
+    target, partial = Path(path), None
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target}: exists and is not an empty folder; give another name")
+    try:
+        with _refusal_named(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+            yield partial
+            if target.exists():
+                target.rmdir()
+            os.chmod(partial, 0o777 & ~_umask())
+            os.replace(partial, target)
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _refusal_named(target: Path) -> Iterator[None]:
+    """A refusal of the disk becomes a ReadError that names the target."""
+    try:
+        yield
     except OSError as error:
         if isinstance(error, DcvcError):
             raise
         raise ReadError(f"{target}: cannot be written ({error.strerror or error}); what was there is untouched; "
                         "free space or choose another place") from None
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from torch import Tensor
 
 from dcvc.config import nearest
@@ -28,7 +27,7 @@ from dcvc.evaluation.lpips import LPIPS, load_lpips
 from dcvc.evaluation.sequence_recorder import SequenceRecorder, describe_sequence, safe_name, snapshot_frame
 from dcvc.files import copy_file, write_text
 from dcvc.report.results import make_point, new_results
-from dcvc.video.rgb_to_yuv import rgb_to_yuv420
+from dcvc.video.encoder_tags import bt709_frame, tag_bt709
 from dcvc.video.yuv_to_rgb import Colour, to_rgb
 from dcvc.weights import weights_hash
 
@@ -99,11 +98,8 @@ def _has(codec: str, mode: str) -> bool:
 def _to_frame(rgb: Tensor) -> av.VideoFrame:
     """uint8 `(3, H, W)` -> tagged 4:2:0 frame; odd sides repeat their last row or column."""
     height, width = rgb.shape[-2:]
-    padded = torch.nn.functional.pad(rgb[None].float() / 255, (0, width % 2, 0, height % 2), mode="replicate")[0]
-    packed = np.concatenate([plane.numpy().reshape(-1) for plane in rgb_to_yuv420(padded)])
-    frame = av.VideoFrame.from_ndarray(packed.reshape(-1, padded.shape[-1]), format="yuv420p")
-    frame.colorspace, frame.color_range = Colorspace.ITU709, ColorRange.MPEG
-    return frame
+    return bt709_frame(torch.nn.functional.pad(rgb[None].float() / 255, (0, width % 2, 0, height % 2),
+                                               mode="replicate")[0])
 
 
 def _to_rgb(frame: av.VideoFrame, height: int, width: int) -> Tensor:
@@ -125,8 +121,7 @@ def encode(anchor: Anchor, sequence: EvalSequence, options: dict[str, str], cloc
     context.pix_fmt, context.thread_count = "yuv420p", 1
     rate = Fraction(sequence.fps).limit_denominator(1001)
     context.time_base, context.framerate = 1 / rate, rate
-    context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
-    context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+    tag_bt709(context)
     context.options = dict(options)
     clock["encode"] = 0.0
 

@@ -1,163 +1,130 @@
 """Where decoded frames go: .mp4/.mkv (lossless RGB, or lossy by CRF), .y4m, a folder of PNG, or y4m on stdout."""
 
-import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import av
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
-from dcvc.errors import DcvcError, InputError, ReadError
-from dcvc.video.rgb_to_yuv import rgb_to_ycbcr
+from dcvc.errors import DcvcError, InputError
+from dcvc.files import replaced, replaced_folder, replacing
+from dcvc.video.encoder_tags import tag_bt709
+from dcvc.video.rgb_to_yuv import rgb_to_yuv444
+from dcvc.video.yuv_to_rgb import default_matrix
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 
-
-class Output(Protocol):
-    """`write` frames uint8 (3, H, W); then `keep` or `discard`: nothing has the final name before `keep`."""
-
-    def write(self, frame: Tensor) -> None: ...
-
-    def keep(self) -> None: ...
-
-    def discard(self) -> None: ...
+# Entered, an output gives what writes one frame, uint8 (3, H, W). Nothing has the final name before it is left; after
+# an exception nothing is left behind. Entering raises InputError for a folder that is not empty, and ReadError where
+# the place cannot be written.
+Output = AbstractContextManager[Callable[[Tensor], None]]
 
 
 def open_output(path: str, size: tuple[int, int], fps: Fraction, crf: int | None = None) -> Output:
     """size: (height, width). "-" is y4m on stdout; a name without suffix is a folder of PNG files.
 
-    Raises InputError for an unknown suffix or a folder that is not empty, ReadError when it cannot be written.
+    Raises InputError for an unknown suffix, or a CRF for anything but a video.
     """
-    suffix = Path(path).suffix.lower()
+    target, suffix = Path(path), Path(path).suffix.lower()
     if crf is not None and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"--crf: given with {path}, needed a {', '.join(VIDEO_SUFFIXES)} file")
-    try:
-        if path == "-":
-            return _Y4M(sys.stdout.buffer, None, size, fps)
-        target = Path(path)
-        if suffix in VIDEO_SUFFIXES:
-            return _Video(target, size, fps, crf)
-        if suffix == ".y4m":
-            partial = _partial(target)
-            return _Y4M(open(partial, "wb"), (partial, target), size, fps)
-        if suffix == "":
-            return _Pictures(target)
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be written ({error.strerror or error})") from None
+    if path == "-":
+        return _y4m_stream(sys.stdout.buffer, size, fps)
+    if suffix in VIDEO_SUFFIXES:
+        return _video(target, size, fps, crf)
+    if suffix == ".y4m":
+        return _y4m_file(target, size, fps)
+    if suffix == "":
+        return _pictures(target)
     raise InputError(f"{path}: found suffix '{suffix}', needed .mp4, .mkv, .mov, .y4m, a folder, or - for stdout")
 
 
 def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = False) -> int:
-    """Write all frames and keep the output -> how many. When `frames` fails, nothing is left and the error goes on;
-    with keep_going the frames that came before a DcvcError are kept, the error then carries their number as
-    `frames_written`."""
-    written = 0
-    try:
-        for frame in frames:
-            output.write(frame)
-            written += 1
-        output.keep()
-    except BaseException as error:
-        if keep_going and written and isinstance(error, DcvcError):
-            output.keep()
-            error.frames_written = written
-        else:
-            output.discard()
-        raise
+    """Write all frames -> how many. When `frames` fails, nothing is left and the error goes on; with keep_going the
+    frames that came before a DcvcError are kept, the error then carries their number as `frames_written`."""
+    written, failure = 0, None
+    with output as write:
+        try:
+            for frame in frames:
+                write(frame)
+                written += 1
+        except DcvcError as error:
+            if not (keep_going and written):
+                raise
+            # Raised only when the output is complete: inside, it would take away what was written.
+            failure, error.frames_written = error, written
+    if failure is not None:
+        raise failure
     return written
 
 
-def _partial(target: Path) -> Path:
-    return target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+def _interleaved(frame: Tensor) -> np.ndarray:
+    """(3, H, W) -> (H, W, 3)."""
+    return np.ascontiguousarray(frame.cpu().permute(1, 2, 0).numpy())
 
 
-class _Video:
-    def __init__(self, target: Path, size: tuple[int, int], fps: Fraction, crf: int | None) -> None:
-        self.target, self.partial, self.crf = target, _partial(target), crf
-        odd = size[0] % 2 or size[1] % 2
-        self._format = "rgb24" if crf is None else "yuv444p" if odd else "yuv420p"
-        self._container = av.open(str(self.partial), "w")
-        stream = self._container.add_stream("libx264rgb" if crf is None else "libx264", rate=fps)
+@contextmanager
+def _video(target: Path, size: tuple[int, int], fps: Fraction, crf: int | None) -> Iterator[Callable[[Tensor], None]]:
+    """H.264: of RGB samples without loss, or with a CRF of YCbCr, 4:2:0 where both sides are even."""
+    odd = size[0] % 2 or size[1] % 2
+    pixels = "rgb24" if crf is None else "yuv444p" if odd else "yuv420p"
+    with replaced(target) as partial, av.open(str(partial), "w") as container:
+        stream = container.add_stream("libx264rgb" if crf is None else "libx264", rate=fps)
         stream.height, stream.width = size
-        stream.pix_fmt = self._format
+        stream.pix_fmt = pixels
         stream.options = {"qp": "0", "preset": "veryfast"} if crf is None else {"crf": str(crf)}
         if crf is not None:
-            stream.codec_context.colorspace = av.video.reformatter.Colorspace.ITU709
-            stream.codec_context.color_range = av.video.reformatter.ColorRange.MPEG
-        self._stream = stream
+            tag_bt709(stream.codec_context)
 
-    def write(self, frame: Tensor) -> None:
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.cpu().permute(1, 2, 0).numpy()), format="rgb24")
-        if self.crf is not None:
-            picture = picture.reformat(format=self._format, dst_colorspace="ITU709", dst_color_range="MPEG")
-        self._container.mux(self._stream.encode(picture))
+        def write(frame: Tensor) -> None:
+            picture = av.VideoFrame.from_ndarray(_interleaved(frame), format="rgb24")
+            if crf is not None:
+                picture = picture.reformat(format=pixels, dst_colorspace="ITU709", dst_color_range="MPEG")
+            container.mux(stream.encode(picture))
 
-    def keep(self) -> None:
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-        os.replace(self.partial, self.target)
-
-    def discard(self) -> None:
-        self._container.close()
-        self.partial.unlink(missing_ok=True)
+        yield write
+        container.mux(stream.encode(None))
 
 
-class _Y4M:
-    """4:4:4, 8 bits, limited range: any size, no chroma lost. The format cannot name its matrix: readers, ours too,
-    take BT.709 from 720 rows up and BT.601 below."""
+@contextmanager
+def _y4m_stream(file: BinaryIO, size: tuple[int, int], fps: Fraction) -> Iterator[Callable[[Tensor], None]]:
+    """4:4:4, 8 bits, limited range: any size, no chroma lost."""
+    height, width = size
+    # The format cannot name its matrix: readers, ours too, choose it by the picture's height.
+    matrix = default_matrix(height)
+    file.write(f"YUV4MPEG2 W{width} H{height} F{fps.numerator}:{fps.denominator} Ip A1:1 C444 "
+               "XCOLORRANGE=LIMITED\n".encode())
 
-    def __init__(self, file: BinaryIO, paths: tuple[Path, Path] | None, size: tuple[int, int], fps: Fraction) -> None:
-        self.file, self.paths = file, paths
-        self.matrix = "bt709" if size[0] >= 720 else "bt601"
-        rate = f"{fps.numerator}:{fps.denominator}"
-        file.write(f"YUV4MPEG2 W{size[1]} H{size[0]} F{rate} Ip A1:1 C444 XCOLORRANGE=LIMITED\n".encode())
+    def write(frame: Tensor) -> None:
+        planes = rgb_to_yuv444(frame.float().div(255), matrix)
+        file.write(b"FRAME\n" + b"".join(plane.cpu().numpy().tobytes() for plane in planes))
 
-    def write(self, frame: Tensor) -> None:
-        ycbcr = rgb_to_ycbcr(frame.float().div(255), self.matrix)
-        luma = ycbcr[:1] * 219 + 16
-        chroma = ycbcr[1:] * 224 + 128
-        planes = torch.cat((luma, chroma)).round().clamp(0, 255).to(torch.uint8)
-        self.file.write(b"FRAME\n" + planes.cpu().contiguous().numpy().tobytes())
-
-    def keep(self) -> None:
-        self.file.flush()
-        if self.paths:
-            self.file.close()
-            os.replace(*self.paths)
-
-    def discard(self) -> None:
-        self.file.flush()
-        if self.paths:
-            self.file.close()
-            self.paths[0].unlink(missing_ok=True)
+    try:
+        yield write
+    finally:
+        file.flush()
 
 
-class _Pictures:
-    def __init__(self, target: Path) -> None:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InputError(f"{target}: exists and is not an empty folder; give another name")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.target, self.number = target, 0
-        self.partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+@contextmanager
+def _y4m_file(target: Path, size: tuple[int, int], fps: Fraction) -> Iterator[Callable[[Tensor], None]]:
+    with replacing(target) as file, _y4m_stream(file, size, fps) as write:
+        yield write
 
-    def write(self, frame: Tensor) -> None:
-        self.number += 1
-        picture = np.ascontiguousarray(frame.cpu().permute(1, 2, 0).numpy())
-        Image.fromarray(picture).save(self.partial / f"im{self.number:05d}.png", compress_level=1)
 
-    def keep(self) -> None:
-        if self.target.exists():
-            self.target.rmdir()
-        os.chmod(self.partial, 0o755)
-        os.replace(self.partial, self.target)
+@contextmanager
+def _pictures(target: Path) -> Iterator[Callable[[Tensor], None]]:
+    """im00001.png, im00002.png ..."""
+    with replaced_folder(target) as folder:
+        names = (folder / f"im{number:05d}.png" for number in count(1))
 
-    def discard(self) -> None:
-        shutil.rmtree(self.partial, ignore_errors=True)
+        def write(frame: Tensor) -> None:
+            Image.fromarray(_interleaved(frame)).save(next(names), compress_level=1)
+
+        yield write

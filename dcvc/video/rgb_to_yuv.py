@@ -1,4 +1,14 @@
-"""RGB -> Y'CbCr: the matrices of the standards and 4:2:0 planes. The way back belongs to the video reader."""
+"""RGB -> Y'CbCr: the matrices and sample ranges of the standards, and 4:2:0 planes.
+
+    Y  = K_R R + K_G G + K_B B        K_G = 1 - K_R - K_B; R, G, B in [0, 1], gamma-coded as stored
+    Cb = (B - Y) / (2 (1 - K_B))      in [-0.5, 0.5]; 0 for grey
+    Cr = (R - Y) / (2 (1 - K_R))
+
+Pure red in BT.709: Y = 0.2126, Cb = -0.2126 / 1.8556 = -0.1146, Cr = 0.7874 / 1.5748 = 0.5. As samples
+of 8 bits and limited range: 219 Y + 16 = 63, 224 Cb + 128 = 102, 224 Cr + 128 = 240.
+
+All numbers of these formulas stand here alone. The way back (yuv_to_rgb) takes them from here.
+"""
 
 from typing import Literal
 
@@ -20,8 +30,24 @@ LUMA_WEIGHTS: dict[str, tuple[float, float]] = {
 Siting = Literal["left", "center"]
 
 
+def sample_range(full_range: bool, depth: int = 8) -> tuple[int, int, int, int]:
+    """Steps from black to white, black, steps of the whole range of Cb and Cr, their neutral value (BT.709-6 s. 4.6).
+
+    Limited range leaves room below black and above white: 16 ... 235 of 0 ... 255 for luma, 16 ... 240 for chroma.
+    """
+    neutral = 1 << (depth - 1)
+    if full_range:
+        largest = (1 << depth) - 1
+        return largest, 0, largest, neutral
+    unit = 1 << (depth - 8)
+    return 219 * unit, 16 * unit, 224 * unit, neutral
+
+
 def rgb_to_ycbcr(rgb: Tensor, matrix: str = "bt709") -> Tensor:
-    """`(..., 3, H, W)` R'G'B' in [0, 1] -> the same shape, Y in [0, 1], Cb and Cr in [-0.5, 0.5]."""
+    """`(..., 3, H, W)` R'G'B' in [0, 1] -> the same shape, Y in [0, 1], Cb and Cr in [-0.5, 0.5].
+
+    Raises InputError for an unknown matrix or another shape.
+    """
     if matrix not in LUMA_WEIGHTS:
         raise InputError(f"matrix: found {matrix!r}, needed one of {', '.join(LUMA_WEIGHTS)}")
     if rgb.dim() < 3 or rgb.shape[-3] != 3:
@@ -33,9 +59,11 @@ def rgb_to_ycbcr(rgb: Tensor, matrix: str = "bt709") -> Tensor:
 
 
 def subsample_chroma(chroma: Tensor, siting: Siting = "center") -> Tensor:
-    """`(..., H, W)` -> `(..., ceil(H/2), ceil(W/2))`. "center": mean of 2×2 (MPEG-1, JPEG, and the usual 4:2:0
-    PSNR); "left": samples sit on the even columns (MPEG-2, H.264, HEVC by default), filter 1-2-1 across, mean down.
-    Odd sides repeat their last row or column."""
+    """`(..., H, W)` -> `(..., ceil(H/2), ceil(W/2))`. Odd sides repeat their last row or column.
+
+    "center": mean of 2×2 (MPEG-1, JPEG, and the usual 4:2:0 PSNR); "left": samples sit on the even columns (MPEG-2,
+    H.264, HEVC by default), filter 1-2-1 across, mean down.
+    """
     flat = chroma.reshape(-1, 1, *chroma.shape[-2:])
     height, width = flat.shape[-2:]
     flat = F.pad(flat, (0, width % 2, 0, height % 2), mode="replicate")
@@ -50,12 +78,21 @@ def subsample_chroma(chroma: Tensor, siting: Siting = "center") -> Tensor:
     return half.reshape(*chroma.shape[:-2], *half.shape[-2:])
 
 
-def rgb_to_yuv420(
-    rgb: Tensor, matrix: str = "bt709", full_range: bool = False, siting: Siting = "left"
-) -> tuple[Tensor, Tensor, Tensor]:
+def rgb_to_yuv420(rgb: Tensor, matrix: str = "bt709", full_range: bool = False,
+                  siting: Siting = "left") -> tuple[Tensor, Tensor, Tensor]:
     """`(..., 3, H, W)` in [0, 1] -> 8-bit planes Y `(..., H, W)`, U and V `(..., ceil(H/2), ceil(W/2))`, uint8."""
-    ycbcr = rgb_to_ycbcr(rgb, matrix)
-    luma_scale, luma_offset, chroma_scale = (255, 0, 255) if full_range else (219, 16, 224)
-    y = ycbcr.select(-3, 0) * luma_scale + luma_offset
-    u, v = (subsample_chroma(ycbcr.select(-3, i), siting) * chroma_scale + 128 for i in (1, 2))
-    return tuple(plane.round().clamp(0, 255).to(torch.uint8) for plane in (y, u, v))
+    y, u, v = rgb_to_ycbcr(rgb, matrix).unbind(-3)
+    return _to_samples((y, subsample_chroma(u, siting), subsample_chroma(v, siting)), full_range)
+
+
+def rgb_to_yuv444(rgb: Tensor, matrix: str = "bt709", full_range: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """`(..., 3, H, W)` in [0, 1] -> 8-bit planes Y, U and V `(..., H, W)`, uint8."""
+    return _to_samples(rgb_to_ycbcr(rgb, matrix).unbind(-3), full_range)
+
+
+def _to_samples(planes: tuple[Tensor, ...], full_range: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Y in [0, 1], Cb and Cr in [-0.5, 0.5] -> the nearest samples of 8 bits."""
+    white, black, chroma, neutral = sample_range(full_range)
+    y, u, v = planes
+    scaled = y * white + black, u * chroma + neutral, v * chroma + neutral
+    return tuple(plane.round().clamp(0, 255).to(torch.uint8) for plane in scaled)
