@@ -1,5 +1,5 @@
 """Seven planes of 256x256 to RGB: this project's conversion and FFmpeg's scaler, their time and their distance from the
-float64 reference of tests/data/colour_reference.py (smooth planes: the scaler sites chroma differently).
+float64 reference of tests/helpers/colour_reference.py (smooth planes: the scaler sites chroma differently).
 
 `OMP_NUM_THREADS=1 python benchmarks/colour_speed.py --out benchmarks/colour_speed.json`
 """

@@ -24,6 +24,9 @@ from torch.utils.data import DataLoader
 from dcvc.data import VideoGOPDataset
 from dcvc.data.video_table import VideoTable
 from dcvc.errors import InputError
+from dcvc.video.container import open_decoder
+from dcvc.video.file_index import FileIndex
+from dcvc.video.frame_stack import Planes
 from dcvc.video.images import read_image
 from dcvc.video.reader import VideoReader
 
@@ -118,28 +121,36 @@ def _draw(table: VideoTable, row: int, gop: int, crop: int, rng: np.random.Gener
 def _readers(table: VideoTable, gop: int, chosen: list[Sample], folder: Path | None) -> dict[str, Callable]:
     rows = {s[0] for s in chosen}
 
-    def ours(verified: bool = False, sound: dict[int, int] | None = None) -> dict[int, VideoReader]:
-        """Readers of their own for each comparison: what one finds sound must not speed up another."""
-        return {row: VideoReader(table.path(row), index=replace(table.row(row), verified=verified), sound=sound)
-                for row in rows}
+    def ours(read: Callable, verified: bool = False, verified_until: dict[int, int] | None = None) -> Callable:
+        """Reading by readers of its own: what one comparison finds free of errors must not speed up another."""
+        kept = {row: VideoReader(table.path(row), index=replace(table.row(row), verified=verified),
+                                 verified_until=verified_until) for row in rows}
+        return lambda s: read(kept[s[0]], s)
 
-    def first(s: Sample) -> Tensor:
+    def rgb(reader: VideoReader, s: Sample) -> Tensor:
+        return reader.read(s[1], gop, s[2])
+
+    def planes(reader: VideoReader, s: Sample) -> Planes:
+        return reader.read(s[1], gop, s[2], out="yuv")
+
+    def crops(reader: VideoReader, s: Sample) -> list[Tensor]:
+        return reader.read_crops(s[1], gop, [s[2]] * CROPS)
+
+    def first(reader: VideoReader, s: Sample) -> Tensor:
         known.clear()
-        return new[s[0]].read(s[1], gop, s[2])
+        return rgb(reader, s)
 
     known: dict[int, int] = {}
-    new = ours(sound=known)
-    rgb, rgb_verified, yuv, yuv_verified, four, four_verified, bare = map(
-        ours, (False, True, False, True, False, True, False))
+    streams = {row: (table.row(row), open_decoder(table.path(row))) for row in rows}
     readers = {
-        "dcvc": lambda s: rgb[s[0]].read(s[1], gop, s[2]),
-        "dcvc first reads": first,
-        "dcvc verified": lambda s: rgb_verified[s[0]].read(s[1], gop, s[2]),
-        "dcvc planes": lambda s: yuv[s[0]].read(s[1], gop, s[2], out="yuv"),
-        "dcvc verified planes": lambda s: yuv_verified[s[0]].read(s[1], gop, s[2], out="yuv"),
-        f"dcvc {CROPS} crops": lambda s: four[s[0]].read_crops(s[1], gop, [s[2]] * CROPS),
-        f"dcvc {CROPS} crops verified": lambda s: four_verified[s[0]].read_crops(s[1], gop, [s[2]] * CROPS),
-        "bound (decode only)": lambda s: _decode_only(bare[s[0]], s[1], gop),
+        "dcvc": ours(rgb),
+        "dcvc first reads": ours(first, verified_until=known),
+        "dcvc verified": ours(rgb, verified=True),
+        "dcvc planes": ours(planes),
+        "dcvc verified planes": ours(planes, verified=True),
+        f"dcvc {CROPS} crops": ours(crops),
+        f"dcvc {CROPS} crops verified": ours(crops, verified=True),
+        "bound (decode only)": lambda s: _decode_only(*streams[s[0]], s[1], gop),
     }
     if importlib.util.find_spec("cv2"):
         import cv2
@@ -152,17 +163,17 @@ def _readers(table: VideoTable, gop: int, chosen: list[Sample], folder: Path | N
         decoders = {row: VideoDecoder(table.path(row), num_ffmpeg_threads=1) for row in rows}
         readers["torchcodec kept open"] = lambda s: _torchcodec(decoders[s[0]], s, gop)
     if folder is not None:
-        _write_pictures(bare, chosen, gop, folder)
+        _write_pictures(table, chosen, gop, folder)
         readers["png folder"] = lambda s: torch.stack(
             [read_image(str(folder / f"{s[0]}_{s[1] + t}.png"), s[2]) for t in range(gop)])
     return readers
 
 
-def _decode_only(reader: VideoReader, start: int, gop: int) -> None:
-    """The bound: seek and decode the very packets a sample needs, throw the frames away."""
-    container, stream = reader._opened()
-    pts = reader.index.pts[start: start + gop]
-    key = reader.index.keys[reader.index.keys.searchsorted(pts[0], "right") - 1]
+def _decode_only(index: FileIndex, opened: tuple, start: int, gop: int) -> None:
+    """The bound: seek and decode the very packets a sample needs, throw the frames away. opened: of open_decoder."""
+    container, stream = opened
+    pts = index.pts[start: start + gop]
+    key = index.keys[index.keys.searchsorted(pts[0], "right") - 1]
     container.seek(int(key), stream=stream, backward=True)
     waiting, context = set(pts.tolist()), stream.codec_context
     for packet in container.demux(stream):
@@ -201,12 +212,13 @@ def _torchcodec(decoder, sample: Sample, gop: int) -> Tensor:
     return decoder[start: start + gop][:, :, top: top + height, left: left + width].contiguous()
 
 
-def _write_pictures(kept: dict[int, VideoReader], chosen: list[Sample], gop: int, folder: Path) -> None:
+def _write_pictures(table: VideoTable, chosen: list[Sample], gop: int, folder: Path) -> None:
     for row, start, _ in chosen:
-        for t, frame in enumerate(kept[row].read(start, gop)):
-            path = folder / f"{row}_{start + t}.png"
-            if not path.exists():
-                Image.fromarray(frame.permute(1, 2, 0).numpy()).save(path)
+        with VideoReader(table.path(row), index=table.row(row)) as reader:
+            for t, frame in enumerate(reader.read(start, gop)):
+                path = folder / f"{row}_{start + t}.png"
+                if not path.exists():
+                    Image.fromarray(frame.permute(1, 2, 0).numpy()).save(path)
 
 
 def as_table(result: dict) -> str:

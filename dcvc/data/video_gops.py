@@ -26,24 +26,25 @@ log = logging.getLogger("dcvc.data")
 
 
 class OpenReaders:
-    """A bounded number of open readers, the least recently used closed first. What they found sound is remembered for
-    more files than are open."""
+    """A bounded number of open readers, the least recently used closed first. What they decoded without error is
+    remembered for more files than are open."""
 
     REMEMBERED = 4096
 
     def __init__(self, limit: int = 32, skip_unreferenced: bool = False) -> None:
         self.limit, self.skip_unreferenced = limit, skip_unreferenced
         self._readers: OrderedDict[int, VideoReader] = OrderedDict()
-        self._sound: OrderedDict[int, dict[int, int]] = OrderedDict()
+        self._verified_until: OrderedDict[int, dict[int, int]] = OrderedDict()
 
     def get(self, table: VideoTable, row: int) -> VideoReader:
         reader = self._readers.pop(row, None)
         if reader is None:
             index = table.row(row)
-            sound = self._sound[row] = self._sound.pop(row, {})
-            reader = VideoReader(index.path, index=index, skip_unreferenced=self.skip_unreferenced, sound=sound)
-            if len(self._sound) > self.REMEMBERED:
-                self._sound.popitem(last=False)
+            verified = self._verified_until[row] = self._verified_until.pop(row, {})
+            reader = VideoReader(index.path, index=index, skip_unreferenced=self.skip_unreferenced,
+                                 verified_until=verified)
+            if len(self._verified_until) > self.REMEMBERED:
+                self._verified_until.popitem(last=False)
         self._readers[row] = reader
         while len(self._readers) > self.limit:
             self._readers.popitem(last=False)[1].close()

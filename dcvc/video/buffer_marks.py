@@ -1,9 +1,18 @@
-"""Pictures that FFmpeg leaves undecoded in part, without an error and without a flag.
+"""Finding pictures that FFmpeg decoded only in part, without an error and without a flag.
 
-Where damage ends a slice of HEVC early, the blocks after it keep what the picture's buffer held before. So every buffer
-is marked before FFmpeg uses it again: in the middle of each 8x8 block one sample of each plane is set to a value that
-pictures hardly ever show in all three at one place. A decoded picture that still shows it is suspect, or the grey that
-FFmpeg gives to pictures it misses; decoding it once more, from further back and over another mark, tells for certain.
+Where damage ends a slice of HEVC early, FFmpeg leaves the remaining blocks as they are: they show
+whatever the picture's memory (its buffer) held before, usually an older picture. To see this, every
+buffer is marked before FFmpeg uses it again: the sample in the middle of each 8x8 block is set to 0
+in all three planes.
+
+    buffer before decoding      decoded whole          decoded in part
+    . . . .  . . . .            5 5 6 6  7 7 7 7       5 5 6 6  . . . .
+    . . 0 .  . . 0 .            5 5 6 6  7 7 8 8       5 5 6 6  . . 0 .   <- the mark is still there
+
+Pictures hardly ever have Y = Cb = Cr = 0 (or grey, which FFmpeg gives to pictures it misses) at such
+a place, but they may. So a frame that shows the mark is only a suspect (SuspectFrame). To decide,
+the reader decodes it once more over another mark, the largest sample value: a true picture now
+shows its own 0 again, which is no mark any more, while an undecoded block shows the new mark.
 """
 
 from collections import deque
@@ -12,82 +21,89 @@ from collections.abc import Iterable
 import av
 import numpy as np
 
-BLOCK = 8             # the smallest coding unit of HEVC
-FRESH = 0             # what FFmpeg's new buffers hold
-PICTURES = 16         # the most that a decoder keeps for reference (HEVC, annex A)
+BLOCK_SIDE = 8                 # the smallest coding unit of HEVC: a smaller part is never left out
+FRESH_VALUE = 0                # what a buffer holds that FFmpeg has just allocated
+MOST_REFERENCE_PICTURES = 16   # a decoder refers to no older pictures (HEVC, annex A)
 
 
-class Suspect(Exception):
-    """A picture may be wrong (it shows the mark, the decoder complained, frames came out of order): decoding from
-    further back, or over another mark, has to tell."""
+class SuspectFrame(Exception):
+    """A frame may be wrong: it shows the mark, FFmpeg logged an error about its references, or frames came out in
+    the wrong order. Decoding again, from further back or over another mark, has to decide."""
 
 
-class Undecoded:
-    """The picture buffers of one decoder at a time. `hold` takes every decoded frame, `release` ends a run of them."""
+class BufferMarks:
+    """The marks in the picture buffers of one decoder.
+
+    Pass every decoded frame to `mark_later` once its samples were read, and call `restart_decoder` after each run.
+    """
 
     def __init__(self) -> None:
-        self._other = False
-        self._held: deque[av.VideoFrame] = deque()
+        self._second_mark = False
+        self._waiting: deque[av.VideoFrame] = deque()
 
     def check(self, frame: av.VideoFrame) -> None:
-        """Raises Suspect for a frame that shows the mark."""
-        middles = [_middles(plane, frame) for plane in frame.planes]
-        if len(middles) != 3 or frame.format.is_rgb:
-            return  # black and white would be marks
-        rows, columns = (min(sizes) for sizes in zip(*(plane.shape for plane in middles), strict=True))
-        luma, *chroma = (plane[:rows, :columns] for plane in middles)
+        """Raises SuspectFrame for a frame that shows the mark."""
+        samples = [_block_centres(plane, frame) for plane in frame.planes]
+        if len(samples) != 3 or frame.format.is_rgb:
+            return  # without chroma, plain black or white would be taken for marks
+        rows, columns = (min(sizes) for sizes in zip(*(plane.shape for plane in samples), strict=True))
+        luma, *chroma = (plane[:rows, :columns] for plane in samples)
         grey = 1 << (frame.format.components[0].bits - 1)
-        for value in (self._mark(luma),) if self._other else (FRESH, grey):
-            shown = luma == value
-            if shown.any() and (shown & (chroma[0] == value) & (chroma[1] == value)).any():
-                raise Suspect
+        for mark in (self._mark_value(luma),) if self._second_mark else (FRESH_VALUE, grey):
+            marked = luma == mark
+            # Most pictures have no such luma sample at all: the chroma planes then need no look.
+            if marked.any() and (marked & (chroma[0] == mark) & (chroma[1] == mark)).any():
+                raise SuspectFrame
 
-    def hold(self, frame: av.VideoFrame) -> None:
-        """Keep a frame, whose samples the caller has read, until its buffer can be marked."""
-        self._held.append(frame)
-        if len(self._held) > PICTURES:
-            self._write(self._held.popleft())
+    def mark_later(self, frame: av.VideoFrame) -> None:
+        """Hold a frame until its buffer can be marked: the decoder may refer to it for some pictures more."""
+        self._waiting.append(frame)
+        if len(self._waiting) > MOST_REFERENCE_PICTURES:
+            self._mark(self._waiting.popleft())
 
-    def release(self, context: av.VideoCodecContext) -> None:
-        """Mark all buffers that are held; the decoder starts anew."""
+    def restart_decoder(self, context: av.VideoCodecContext) -> None:
+        """Let the decoder forget its pictures, and mark the buffers of all that were held."""
         context.flush_buffers()
-        while self._held:
-            self._write(self._held.popleft())
+        while self._waiting:
+            self._mark(self._waiting.popleft())
 
-    def change_mark(self, context: av.VideoCodecContext, packets: Iterable[av.Packet]) -> None:
-        """Use the other mark, in all of the decoder's buffers: those of as many pictures as it can ever hold."""
-        self._other = True
+    def use_second_mark(self, context: av.VideoCodecContext, packets: Iterable[av.Packet]) -> None:
+        """Write the other mark into all of the decoder's buffers, by decoding `packets` for that alone."""
+        self._second_mark = True
         for packet in packets:
             try:
-                self._held.extend(context.decode(packet))
+                self._waiting.extend(context.decode(packet))
             except av.error.FFmpegError:
                 continue
-            if len(self._held) > 2 * PICTURES:
+            # Frames held here keep their buffers from reuse, so twice as many reach all that the decoder has.
+            if len(self._waiting) > 2 * MOST_REFERENCE_PICTURES:
                 break
-        self.release(context)
+        self.restart_decoder(context)
 
-    def forget(self) -> None:
-        """The decoder is closed: its buffers are gone."""
-        self._held.clear()
+    def forget_frames(self) -> None:
+        """To be called when the decoder was closed: its buffers are gone."""
+        self._waiting.clear()
 
-    def _mark(self, samples: np.ndarray) -> int:
-        return np.iinfo(samples.dtype).max if self._other else FRESH
+    def _mark_value(self, samples: np.ndarray) -> int:
+        return np.iinfo(samples.dtype).max if self._second_mark else FRESH_VALUE
 
-    def _write(self, frame: av.VideoFrame) -> None:
-        """Mark a frame's buffer, unless the decoder still refers to it: `make_writable` copies it then."""
-        before = frame.planes[0].buffer_ptr
+    def _mark(self, frame: av.VideoFrame) -> None:
+        """Mark a frame's buffer, unless the decoder still refers to it."""
+        address = frame.planes[0].buffer_ptr
         frame.make_writable()
-        if frame.planes[0].buffer_ptr == before:
+        # `make_writable` copies a buffer that somebody else uses: a mark in the copy would be in vain.
+        if frame.planes[0].buffer_ptr == address:
             for plane in frame.planes:
-                samples = _middles(plane, frame)
-                samples[:] = self._mark(samples)
+                samples = _block_centres(plane, frame)
+                samples[:] = self._mark_value(samples)
 
 
-def _middles(plane, frame: av.VideoFrame) -> np.ndarray:
+def _block_centres(plane, frame: av.VideoFrame) -> np.ndarray:
     """A view of one sample in the middle of every 8x8 block of the picture, in this plane."""
     kind = np.uint8 if frame.format.components[0].bits == 8 else np.uint16
     samples = np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width]
+    # In 4:2:0 a chroma plane has half the rows and columns: there, the same block is 4x4.
     down, across = (max(1, round(whole / part)) for whole, part in
                     ((frame.height, plane.height), (frame.width, plane.width)))
-    rows, columns = BLOCK // down, BLOCK // across
+    rows, columns = BLOCK_SIDE // down, BLOCK_SIDE // across
     return samples[rows // 2:: rows, columns // 2:: columns]

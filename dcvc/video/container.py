@@ -7,7 +7,8 @@ import av
 
 from dcvc.errors import MissingError, ReadError
 
-# Formats that hold one video in one file. Playlists (hls, concat) could open other files, and text art is no video.
+# Formats that hold one video in one file. Playlists (hls, concat) are kept out since they could open
+# any other file of the machine, and text art since every text would be a video.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,yuv4mpegpipe,ivf,asf,mxf,nut,gif,apng,"
     "h264,hevc,m4v,mpegvideo,obu,av1,vvc,mjpeg,dv,wtv,rm,gxf,live_flv"
@@ -58,10 +59,24 @@ def reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).replace("\n", " ")
 
 
+def open_decoder(path: str, threads: int = 1) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+    """The open file and its video stream, whose codec_context decodes with so many threads."""
+    container = open_container(path)
+    stream = video_stream(container, path)
+    context = stream.codec_context
+    context.thread_count = threads
+    context.thread_type = "AUTO" if threads != 1 else "NONE"
+    context.options = decoder_options(context.name)
+    return container, stream
+
+
 def decoder_options(codec: str) -> dict[str, str]:
-    """FFmpeg's HEVC decoder hides errors inside a slice, its MPEG-4 decoders conceal some unflagged, unless told to
-    report them; the others flag their frames. Its H.264 decoder drops frames where it finds by them how long it has to
-    wait for others, in streams that do not say so, unless told to wait as long as the standard allows."""
+    """The options with which FFmpeg's decoder of this codec hides nothing that it can tell."""
+    # H.264: in streams that do not say how many frames are reordered, FFmpeg guesses and drops frames until the guess
+    # is right. With "strict" it waits as long as the standard allows.
     if codec == "h264":
         return {"strict": "1"}
-    return {"err_detect": "explode"} if codec == "hevc" or codec.startswith(("mpeg4", "msmpeg4", "h263")) else {}
+    # HEVC and the MPEG-4 family conceal some errors without flagging the frame, unless told to report them. The
+    # other decoders flag their frames by themselves.
+    reports_on_demand = codec == "hevc" or codec.startswith(("mpeg4", "msmpeg4", "h263"))
+    return {"err_detect": "explode"} if reports_on_demand else {}

@@ -1,4 +1,23 @@
-"""One run of a decoder: from a keyframe on, forwards, as long as it meets no error."""
+"""One run of a decoder: from a keyframe on, forwards, as long as it meets no error.
+
+A decoder gives a frame some packets after the frame's own packet, because frames that are shown
+earlier may be coded later. With I at time 0, P at 3 and B-frames between them:
+
+    packets sent      I0  P3  B1  B2  P6  B4 ...       (decoding order)
+    frames received           I0  B1  B2  P3 ...       (order of their times)
+
+A run sends packets until those of all wanted frames are sent. For their frames to come out there are
+two ways. To drain the decoder (send None) gives all frames at once, but ends the run. To look ahead
+(send what follows) costs a few packets, but the next read can go on where this one ended. The reader
+asks for the latter (`go_on`) where files are read in sequence.
+
+Which errors count: those of packets from the keyframe on, in presentation time. Pictures before it
+that are decoded after it (leading pictures) refer to frames from before the keyframe, which this run
+never decoded: their errors say nothing about the file.
+
+Frames that no other frame refers to may be left out before the wanted ones. That is faster, but damage
+in them goes unseen. So it is done only where an earlier decoding met no error, see VerifiedPackets.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,181 +26,218 @@ from dataclasses import dataclass
 import av
 
 from dcvc.errors import ReadError
-from dcvc.video.buffer_marks import Suspect, Undecoded
+from dcvc.video.buffer_marks import BufferMarks, SuspectFrame
 from dcvc.video.container import reason
-from dcvc.video.ffmpeg_log import Complaints
+from dcvc.video.ffmpeg_log import FFmpegLog
 
 # Decoders that may leave out frames nobody refers to, and give the very same samples for all others.
-_SKIPS_EXACTLY = ("h264", "hevc")
-# Damage to a slice's header may change which pictures are kept: often nothing but the frames' order tells.
-_TOLD_BY_ORDER = ("h264",)
+CODECS_THAT_SKIP_EXACTLY = ("h264", "hevc")
+# Where damage to a slice's header changes which pictures are kept, often only the order of the frames tells it.
+CODECS_CHECKED_BY_ORDER = ("h264",)
 LONGEST_DELAY = 16  # frames that a decoder may hold back (H.264, annex A)
 
 
 @dataclass
-class Sound:
-    """What may be skipped of a file: all frames that no other refers to (`whole`), or those among the first packets
-    from a keyframe on that were all decoded without any error before (keyframe time -> number of packets)."""
+class VerifiedPackets:
+    """Where a file was decoded before without any error.
 
-    whole: bool
-    packets: dict[int, int]
+    whole_file: everywhere. until: time of a keyframe -> so many packets from there on.
+    """
 
-    def skippable(self, began: int, codec: str) -> int:
-        if codec not in _SKIPS_EXACTLY:
+    whole_file: bool
+    until: dict[int, int]
+
+    def skippable(self, key_time: int, codec: str) -> int:
+        """Among how many packets from this keyframe on frames that no other refers to may be left out."""
+        if codec not in CODECS_THAT_SKIP_EXACTLY:
             return 0
+        if self.whole_file:
+            return sys.maxsize
         # FFmpeg's HEVC decoder overlooks too much for one decoding to vouch for the next.
-        return sys.maxsize if self.whole else self.packets.get(began, 0) if codec == "h264" else 0
+        return self.until.get(key_time, 0) if codec == "h264" else 0
 
-    def found(self, began: int, packets: int) -> None:
-        self.packets[began] = max(packets, self.packets.get(began, 0))
+    def add(self, key_time: int, packets: int) -> None:
+        self.until[key_time] = max(packets, self.until.get(key_time, 0))
 
 
-class Run:
-    """Times are presentation times in the stream's units. Errors before the keyframe do not count; any since then
-    raises what `damaged(time, why)` makes of it, or Suspect where decoding from further back has to tell."""
+@dataclass
+class _Search:
+    """What one call of DecoderRun.read looks for."""
 
-    def __init__(self, context: av.VideoCodecContext, packets: Iterator[av.Packet], sound: Sound,
-                 undecoded: Undecoded | None, damaged: Callable[[int, str], ReadError], began: int | None) -> None:
-        """began: the keyframe from which on errors count; None: the first packet that is one."""
-        self._context, self._packets, self._sound = context, packets, sound
-        self._undecoded, self._damaged = undecoded, damaged
-        self._in_order = context.name in _TOLD_BY_ORDER
-        self.began = began
-        self.sent = 0                           # packets
-        self.checked = 0                        # of them, those whose frames were all seen
-        self.last: int | None = None            # the last frame given
-        self.met_errors = False                 # anywhere, also before `began`
-        self.over = False                       # whether the decoder can go on
-        self._opening: list[bool] = []          # whether the frames shown at `began` were keyframes
-        self._times: set[int] = set()           # of the packets sent
-        self._ahead: set[int] = set()           # those of them that nothing wanted so far depends on
-        self._inside: set[int] = set()          # frames that have not come out yet
-        self._held: list[av.VideoFrame] = []    # frames later than the last given
+    first: int                                  # the earliest wanted time
+    missing: dict[int, int]                     # wanted frames that have not come out yet: time -> place
+    put: Callable[[int, av.VideoFrame], None]   # takes a place and its frame
+    log: FFmpegLog
+
+
+class DecoderRun:
+    """Times are presentation times in the stream's units.
+
+    verified: what may be skipped. marks: of this decoder's buffers, None where the codec needs none.
+    damaged: makes the error to raise from a time and a reason. key_time: the keyframe from which on
+    errors count; None: the first packet that is one.
+    """
+
+    def __init__(self, context: av.VideoCodecContext, packets: Iterator[av.Packet], *,
+                 verified: VerifiedPackets, marks: BufferMarks | None,
+                 damaged: Callable[[int, str], ReadError], key_time: int | None) -> None:
+        self._context, self._packets = context, packets
+        self._verified, self._marks, self._damaged = verified, marks, damaged
+        self._order_counts = context.name in CODECS_CHECKED_BY_ORDER
+        self.key_time = key_time
+        self.packets_sent = 0
+        self.packets_verified = 0                     # of them, those whose frames were all seen
+        self.last_wanted: int | None = None           # the latest frame that was ever asked for
+        self.met_errors = False                       # anywhere, also before the keyframe
+        self.ended = False                            # the decoder cannot go on
+        self._key_flags: list[bool] = []              # of the frames that came out at `key_time`
+        self._sent_times: set[int] = set()
+        self._ahead_times: set[int] = set()           # sent after all wanted ones, by _look_ahead
+        self._inside: set[int] = set()                # sent, and their frames have not come out yet
+        self._later_frames: list[av.VideoFrame] = []  # came out, and are later than all wanted so far
         self._skipping: bool | None = None
-        self._shown: int | None = None          # the last frame that came out, of those from `began` on
+        self._last_out: int | None = None             # the last frame that came out, from the keyframe on
 
     def read(self, wanted: dict[int, int], put: Callable[[int, av.VideoFrame], None], go_on: bool) -> bool:
         """Give every wanted frame (time -> place), all later than those before, to `put(place, frame)`.
 
-        go_on: leave the decoder such that a later read can go on, which costs the frames it delays.
-        False: they cannot be had from here.
+        go_on: leave the decoder such that a later read can continue. Returns False when they cannot be had from here.
+        Raises what `damaged` makes of an error since the keyframe, SuspectFrame where another decoding has to decide.
         """
-        with Complaints() as self._complaints:
-            return self._read(wanted, put, go_on)
+        self.last_wanted = max(wanted)
+        self._ahead_times.clear()
+        with FFmpegLog() as log:
+            search = _Search(min(wanted), dict(wanted), put, log)
+            frames, self._later_frames = self._later_frames, []
+            for frame in frames:
+                self._give(frame, search)
+            if not self._send_wanted(wanted, search):
+                return False
+            sent = self.packets_sent
+            # Frames that come out later may have been referred to already: an error in them counts, so they are
+            # waited for too. Where the keyframe gave no frame (intra refresh), what later reads get would depend
+            # on where decoding began: such a run is never continued.
+            if not (go_on and self._key_flags and self._look_ahead(search)):
+                self._drain(search)
+            if self._marks is not None:
+                self._marks.restart_decoder(self._context)
+        self.packets_verified = sent
+        return not search.missing
 
-    def _read(self, wanted: dict[int, int], put: Callable[[int, av.VideoFrame], None], go_on: bool) -> bool:
-        first, missing, waiting = min(wanted), dict(wanted), set(wanted) - self._times
-        self.last = max(wanted)
-        self._ahead.clear()
-        held, self._held = self._held, []
-        for frame in held:
-            self._give(frame, missing, put)
+    def begins_with_keyframe(self) -> bool:
+        """Whether the decoder, too, takes the frame at `key_time` for a keyframe: in a damaged file the container may
+        be wrong about it. (An H.264 intra refresh gives no frame until the picture is complete.)"""
+        return all(self._key_flags) and (bool(self._key_flags) or self._context.name == "h264")
+
+    def _send_wanted(self, wanted: dict[int, int], search: _Search) -> bool:
+        """Send packets until those of all wanted frames are sent. False: no keyframe lies before them."""
+        waiting = set(wanted) - self._sent_times
         for packet in self._packets if waiting else ():
             time = packet.pts
             if packet.size == 0 or time is None:
                 continue
-            if self.began is None:
+            if self.key_time is None:
                 if not packet.is_keyframe:
                     continue
-                if time > first:
+                if time > search.first:
                     return False
-                self.began = time
-            if packet.is_corrupt and time >= self.began:
+                self.key_time = time
+            if packet.is_corrupt and time >= self.key_time:
                 raise self._damaged(time, "its packet is cut short")
-            self._skip(time < first and self.sent < self._sound.skippable(self.began, self._context.name))
-            self._send(packet, time, missing, put)
+            self._skip_unreferenced(time < search.first and self.packets_sent < self._verified.skippable(
+                self.key_time, self._context.name))
+            self._send(packet, time, search)
             waiting.discard(time)
             if not waiting:
                 break
-        if self.began is None:
-            return False
-        sent = self.sent
-        # Frames shown later may have been referred to already: their flags count, so take them out too.
-        # Where a keyframe showed nothing (intra refresh), frames would depend on where decoding began.
-        if not (go_on and self._opening and self._look_ahead(missing, put)):
-            self._send(None, first, missing, put)
-            self.over = True
-            if self._in_order and self._opening and not missing and self._inside - self._ahead:
-                raise Suspect("a frame before did not come out")
-        if self._undecoded is not None:
-            self._undecoded.release(self._context)
-        self.checked = sent
-        return not missing
+        return self.key_time is not None
 
-    def begins_with_keyframe(self) -> bool:
-        """Whether the frame decoding began at is a keyframe to the decoder too: damage can make the container lie.
-        (An H.264 intra refresh shows nothing until it is complete.)"""
-        return all(self._opening) and (bool(self._opening) or self._context.name == "h264")
-
-    def _look_ahead(self, missing: dict[int, int], put: Callable) -> bool:
-        """Decode on until all frames sent before have come out. False: that takes too long, or errors begin."""
+    def _look_ahead(self, search: _Search) -> bool:
+        """Decode on until all frames sent so far have come out. False: that takes too long, or errors begin."""
         inside = set(self._inside)
         for _ in range(LONGEST_DELAY):
-            if self.over or not inside & self._inside:
+            if self.ended or not inside & self._inside:
                 break
             packet = next(self._packets, None)
             if packet is None or packet.is_corrupt:
                 return False
             if packet.size and packet.pts is not None:
-                self._skip(False)
-                self._ahead.add(packet.pts)
-                self._send(packet, packet.pts, missing, put)
-        return not self.over and not inside & self._inside
+                self._skip_unreferenced(False)
+                self._ahead_times.add(packet.pts)
+                self._send(packet, packet.pts, search)
+        return not self.ended and not inside & self._inside
 
-    def _skip(self, skip: bool) -> None:
+    def _drain(self, search: _Search) -> None:
+        """Take all frames that are still inside the decoder, which ends the run."""
+        self._send(None, search.first, search)
+        self.ended = True
+        lost = self._inside - self._ahead_times
+        if self._order_counts and self._key_flags and not search.missing and lost:
+            raise SuspectFrame("a frame before did not come out")
+
+    def _skip_unreferenced(self, skip: bool) -> None:
         if skip is not self._skipping:
-            self._skipping, self._context.skip_frame = skip, "NONREF" if skip else "DEFAULT"
+            self._skipping = skip
+            self._context.skip_frame = "NONREF" if skip else "DEFAULT"
 
-    def _send(self, packet: av.Packet | None, time: int, missing: dict[int, int], put: Callable) -> None:
+    def _send(self, packet: av.Packet | None, time: int, search: _Search) -> None:
+        """Decode a packet (None: drain) and take the frames that come out."""
         if packet is not None:
-            self.sent += 1
-            self._times.add(time)
-            # What is skipped, or decoded meanwhile, is known as sound; what an edit list leaves out never comes out.
-            if not self._skipping and not packet.is_discard and time >= self.began:
+            self.packets_sent += 1
+            self._sent_times.add(time)
+            # While unreferenced frames are skipped, all is verified already, and some never come out. Nor do those
+            # that an edit list leaves out (is_discard).
+            if not self._skipping and not packet.is_discard and time >= self.key_time:
                 self._inside.add(time)
-        logs = self._complaints.logs
-        before = len(logs)  # the parser's, while packets were read: not about this one
+        # Messages before this one came from reading packets and are not about decoding this one.
+        logged = len(search.log.messages)
         try:
             frames = self._context.decode(packet)
         except av.error.FFmpegError as error:
             self.met_errors = True
-            if time in self._ahead:
-                self.over = True
-            elif time >= self.began:  # others are leading pictures: their references lie before the keyframe
+            if time in self._ahead_times:
+                self.ended = True  # what was wanted is whole: only going on is not possible
+            elif time >= self.key_time:
                 raise self._damaged(time, reason(error)) from None
             return
-        complaint = self._complaints.since(before) if len(logs) > before else None
-        if complaint is not None and time in self._ahead:
-            self.over = True
-        elif complaint is not None and time >= self.began:
-            raise Suspect(complaint)  # or a list of references that names some from before the keyframe, unused
+        problem = search.log.reference_error(logged) if len(search.log.messages) > logged else None
+        if problem is not None and time in self._ahead_times:
+            self.ended = True
+        elif problem is not None and time >= self.key_time:
+            # Damage, or a good slice that lists references from before the keyframe and does not use them.
+            raise SuspectFrame(problem)
         for frame in frames:
-            self.met_errors = self.met_errors or frame.is_corrupt
-            if self._undecoded is not None:
-                self._undecoded.hold(frame)
-            if frame.pts is None:
-                continue
-            if self._in_order and self._shown is not None and frame.pts < self._shown:
-                if time not in self._ahead:
-                    raise Suspect("frames came out in another order than they are shown in")
-                self.over = True
-            if frame.pts < self.began:
-                continue
-            self._shown = frame.pts
-            if frame.is_corrupt and frame.pts in self._ahead:
-                self.over = True
-                continue
-            if frame.is_corrupt:
-                raise self._damaged(frame.pts, "FFmpeg found errors and concealed them")
-            if self._undecoded is not None:
-                self._undecoded.check(frame)
-            if frame.pts == self.began:
-                self._opening.append(frame.key_frame)
-            self._inside.discard(frame.pts)
-            self._give(frame, missing, put)
+            self._take(frame, time, search)
 
-    def _give(self, frame: av.VideoFrame, missing: dict[int, int], put: Callable) -> None:
-        if frame.pts in missing:
-            put(missing.pop(frame.pts), frame)
-        elif frame.pts > self.last:
-            self._held.append(frame)
+    def _take(self, frame: av.VideoFrame, sent: int, search: _Search) -> None:
+        """Check a frame that came out after the packet of time `sent`."""
+        self.met_errors = self.met_errors or frame.is_corrupt
+        if self._marks is not None:
+            self._marks.mark_later(frame)
+        time = frame.pts
+        if time is None:
+            return
+        if self._order_counts and self._last_out is not None and time < self._last_out:
+            if sent not in self._ahead_times:
+                raise SuspectFrame("frames came out in another order than they are shown in")
+            self.ended = True
+        if time < self.key_time:
+            return
+        self._last_out = time
+        if frame.is_corrupt and time in self._ahead_times:
+            self.ended = True
+            return
+        if frame.is_corrupt:
+            raise self._damaged(time, "FFmpeg found errors and concealed them")
+        if self._marks is not None:
+            self._marks.check(frame)
+        if time == self.key_time:
+            self._key_flags.append(frame.key_frame)
+        self._inside.discard(time)
+        self._give(frame, search)
+
+    def _give(self, frame: av.VideoFrame, search: _Search) -> None:
+        if frame.pts in search.missing:
+            search.put(search.missing.pop(frame.pts), frame)
+        elif frame.pts > self.last_wanted:
+            self._later_frames.append(frame)

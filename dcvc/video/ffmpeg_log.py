@@ -1,55 +1,74 @@
-"""What FFmpeg says while it decodes.
+"""What FFmpeg's H.264 decoder logs while it decodes.
 
-Its H.264 decoder neither flags nor refuses a picture whose reference is missing, or whose headers contradict the
-others: it only logs an error and takes another picture instead.
+Where a picture's reference is missing, or its headers contradict the others, this decoder neither
+refuses nor flags the picture. It logs an error, predicts from another picture and goes on: the result
+looks plausible and is wrong. So the reader listens to the log. FFmpeg has one log level for the whole
+process, and repeated messages are left out by default. Both are changed while anybody listens, and
+set back after the last one; messages are told apart by the thread that they came from.
 """
 
 import threading
 
 import av
 
-# What it says of a slice whose references are not those that its encoder had. (Much else that it logs as an error is
-# harmless, and met in good files.)
-REFERENCES = ("reference picture missing", "Missing reference picture", "co located POCs unavailable",
-              "illegal modification_of_pic_nums", "illegal reordering_of_pic_nums", "reference count overflow",
-              "number of reference frames", "Frame num gap")
-
-_lock = threading.Lock()
-_listeners = 0
-_before: tuple[int | None, bool] = None, True
+# Parts of the messages about slices whose references are not those that the encoder had. (Most of the other
+# errors that FFmpeg logs are harmless and occur in good files.)
+REFERENCE_ERRORS = ("reference picture missing", "Missing reference picture", "co located POCs unavailable",
+                    "illegal modification_of_pic_nums", "illegal reordering_of_pic_nums",
+                    "reference count overflow", "number of reference frames", "Frame num gap")
 
 
-class Complaints:
-    """Within `with`, what H.264's decoder logs of wrong references in this thread; FFmpeg's log is otherwise as it was.
+class _SharedLogLevel:
+    """FFmpeg's log level: errors are logged, each time they occur, as long as there is a listener."""
 
-    Decoders with threads of their own (threads other than 1) log there: nothing is heard of them.
-    """
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners = 0
+        self._level_before: int | None = None
+        self._skipped_repeated_before = True
 
-    logs: list  # all that FFmpeg has logged in this thread since `with`
-
-    def __enter__(self) -> "Complaints":
-        global _listeners, _before
-        with _lock:
-            if _listeners == 0:
-                _before = av.logging.get_level(), av.logging.get_skip_repeated()
-                if _before[0] is None or _before[0] < av.logging.ERROR:
+    def add_listener(self) -> None:
+        with self._lock:
+            if self._listeners == 0:
+                self._level_before = av.logging.get_level()
+                self._skipped_repeated_before = av.logging.get_skip_repeated()
+                if self._level_before is None or self._level_before < av.logging.ERROR:
                     av.logging.set_level(av.logging.ERROR)
                 av.logging.set_skip_repeated(False)
-            _listeners += 1
+            self._listeners += 1
+
+    def remove_listener(self) -> None:
+        with self._lock:
+            self._listeners -= 1
+            if self._listeners == 0:
+                av.logging.set_level(self._level_before)
+                av.logging.set_skip_repeated(self._skipped_repeated_before)
+
+
+_level = _SharedLogLevel()
+
+
+class FFmpegLog:
+    """`with FFmpegLog() as log:` holds what FFmpeg logs in this thread inside the block.
+
+    Decoders that use threads of their own (threads other than 1) log there: nothing is heard of them.
+    messages: (level, name of the decoder, text), the oldest first.
+    """
+
+    def __init__(self) -> None:
         self._capture = av.logging.Capture()
-        self.logs = self._capture.__enter__()
+        self.messages: list[tuple[int, str, str]] = self._capture.logs
+
+    def __enter__(self) -> "FFmpegLog":
+        _level.add_listener()
+        self._capture.__enter__()
         return self
 
     def __exit__(self, *reason) -> None:
-        global _listeners
         self._capture.__exit__(*reason)
-        with _lock:
-            _listeners -= 1
-            if _listeners == 0:
-                av.logging.set_level(_before[0])
-                av.logging.set_skip_repeated(_before[1])
+        _level.remove_listener()
 
-    def since(self, count: int) -> str | None:
-        """The first one after as many messages as `logs` once held."""
-        return next((message.strip() for _, name, message in self.logs[count:]
-                     if name == "h264" and any(words in message for words in REFERENCES)), None)
+    def reference_error(self, since: int) -> str | None:
+        """The first message about wrong references in `messages[since:]`, None if there is none."""
+        return next((text.strip() for _, name, text in self.messages[since:]
+                     if name == "h264" and any(part in text for part in REFERENCE_ERRORS)), None)

@@ -1,13 +1,24 @@
-"""The index of one video file: the presentation time of every frame, made by demuxing alone.
+"""The index of one video file: the presentation time of every frame and of every keyframe.
 
-Headers lie about frame counts; packets do not. Frames are numbered in presentation order. Files whose packets carry
-no usable timestamps, or such as contradict the order of their frames, are decoded once and counted; their frames are
-found by counting again (exact, but slow).
+It is made by demuxing alone, which reads all packets and decodes none, so it takes a small part of the
+time of decoding. Headers lie about the number of frames; packets do not. One frame is decoded, for its
+size, pixel format and colours. Frames are numbered in presentation order:
+
+    packet (decoding order)   0   1   2   3   4   5
+    pts (time shown)          0  30  10  20  60  40     sorted: 0 10 20 30 40 60, frame 2 is at time 20
+    keyframe                  x               x         seeking for time 40 or 60 begins at packet 4
+
+What may be wrong, and what happens then:
+
+    times are missing or repeat, or contradict    the frames are decoded once and counted; they are
+    the order in which frames come out            found by counting again (exact, but slow)
+    the file ends early                           frames are numbered up to where all are there
+    it starts before its first keyframe           frames before the keyframe are left out
+    an AVI's own index disagrees with its frames  counted, as above
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -16,10 +27,14 @@ import av
 import numpy as np
 
 from dcvc.errors import InputError, ReadError
-from dcvc.video.container import decoder_options, open_container, reason, video_stream
+from dcvc.video.container import open_container, open_decoder, reason, video_stream
 from dcvc.video.yuv_to_rgb import MATRIX_OF_TAG
 
-_FARTHEST = 64  # frames between a packet's place and its frame's: in a GOP of B-frames as many as the GOP has
+# How far a packet may be from the place of its frame: B-frames move it by at most the length of their GOP.
+# Larger distances are times that cannot be trusted.
+LARGEST_REORDERING = 64
+AVI_CHUNK_HEADER = 8    # bytes: an AVI's index points to a chunk, FFmpeg to the packet behind its header
+DECODED_DEPTHS = (8, 9, 10, 12, 14, 16)   # bits of the planar formats that FFmpeg has
 
 
 @dataclass(frozen=True)
@@ -50,12 +65,24 @@ class FileIndex:
 
 @dataclass
 class _Packets:
-    pts: list[int]
-    keys: list[int]
-    usable: bool
-    cut_short: bool
-    last_dts: int | None
-    reason: str = "no usable timestamps"
+    """What demuxing tells. pts, keys: presentation times in decoding order."""
+
+    pts: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    cut_short: bool = False
+    last_dts: int | None = None
+    times_problem: str = ""                   # why the times are not usable, "" if they are
+
+    def whole_frames(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted times of the frames that can be decoded, and of the keyframes."""
+        pts, keys = np.sort(np.array(self.pts, np.int64)), np.sort(np.array(self.keys, np.int64))
+        if self.cut_short and self.last_dts is not None:
+            # A packet that is missing at the end would show after the last decoding time: only what shows before
+            # that is complete.
+            pts = pts[: np.searchsorted(pts, self.last_dts)]
+        elif self.cut_short and len(keys):
+            pts = pts[pts < keys[-1]]
+        return pts, keys
 
 
 def index_file(path: str | os.PathLike) -> FileIndex:
@@ -72,154 +99,157 @@ def index_file(path: str | os.PathLike) -> FileIndex:
         time_base, field_order = stream.time_base, int(stream.codec_context.field_order)
         codec = stream.codec_context.name
         reorders = bool(stream.codec_context.has_b_frames)
-    if packets.usable and _times_contradict(path, packets.pts, reorders):
-        packets.usable, packets.reason = False, "its times contradict the order of its frames"
-    first, decoded = _decode(path, count=not packets.usable)
+    if not packets.times_problem and _times_contradict(path, packets.pts, reorders):
+        packets.times_problem = "its times contradict the order of its frames"
+    first, decoded = _decode(path, count_all=bool(packets.times_problem))
     try:
         sample_depth(first.format.name)
     except InputError as error:
         raise ReadError(f"{path}: cannot read ({error})") from None
-    notes = []
+    packets.cut_short = packets.cut_short or _declares_more(path, status.st_size)
+    pts, keys, notes = _numbered(packets, decoded)
     if first.interlaced_frame or field_order > 1:
-        notes.append("interlaced")
-    cut_short = packets.cut_short or _ends_early(path, status.st_size)
-    pts, keys = np.sort(np.array(packets.pts, np.int64)), np.sort(np.array(packets.keys, np.int64))
-    if not packets.usable:
-        notes.append(f"{packets.reason} (slow random access)")
-        pts, keys = np.arange(decoded, dtype=np.int64), np.zeros(1, np.int64)
-    elif cut_short:
-        # A packet that is missing at the end would show after the last decoding time: only what shows before is whole.
-        if packets.last_dts is not None:
-            pts = pts[: np.searchsorted(pts, packets.last_dts)]
-        elif len(keys):
-            pts = pts[pts < keys[-1]]
-    if cut_short:
-        notes.append("cut short")
-    if packets.usable and len(keys) and len(pts):
-        if pts[0] < keys[0]:
-            notes.append("starts before its first keyframe")
-        pts = pts[pts >= keys[0]]  # leading pictures without their reference cannot be decoded
+        notes.insert(0, "interlaced")
     if not len(pts) or not len(keys):
         raise ReadError(f"{path}: cannot decode (found no whole frame)")
     orientation = orientation_of(first)
     height, width = (first.width, first.height) if orientation[0] else (first.height, first.width)
-    span = float((pts[-1] - pts[0]) * time_base) if packets.usable else 0.0
+    span = 0.0 if packets.times_problem else float((pts[-1] - pts[0]) * time_base)
     fps = float(rate) if rate else ((len(pts) - 1) / span if span else 25.0)
     return FileIndex(
         path=path, pts=pts, keys=keys, time_base=Fraction(time_base or 1), height=height, width=width,
         orientation=orientation, fps=fps, codec=codec, pix_fmt=first.format.name,
         matrix=MATRIX_OF_TAG.get(int(first.colorspace), ""), full_range=is_full_range(first),
-        counted=not packets.usable, notes=tuple(notes), file_size=status.st_size, mtime_ns=status.st_mtime_ns,
+        counted=bool(packets.times_problem), notes=tuple(notes),
+        file_size=status.st_size, mtime_ns=status.st_mtime_ns,
     )
+
+
+def _numbered(packets: _Packets, decoded: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Times of the frames and keyframes, and what is suspicious. decoded: how many frames decoding gave."""
+    if packets.times_problem:
+        notes = [f"{packets.times_problem} (slow random access)"]
+        pts, keys = np.arange(decoded, dtype=np.int64), np.zeros(1, np.int64)
+    else:
+        notes = []
+        pts, keys = packets.whole_frames()
+    if packets.cut_short:
+        notes.append("cut short")
+    if not packets.times_problem and len(keys) and len(pts):
+        if pts[0] < keys[0]:
+            notes.append("starts before its first keyframe")
+        pts = pts[pts >= keys[0]]  # leading pictures without their reference cannot be decoded
+    return pts, keys, notes
 
 
 def sample_depth(pix_fmt: str) -> int:
     """Bits of the samples that frames of this pixel format are taken in. Raises InputError where there are none."""
     bits = max(component.bits for component in av.VideoFormat(pix_fmt).components)
-    found = next((known for known in (8, 9, 10, 12, 14, 16) if bits <= known), None)
-    if found is None:
+    depth = next((depth for depth in DECODED_DEPTHS if bits <= depth), None)
+    if depth is None:
         raise InputError(f"found pixel format {pix_fmt}, needed at most 16 bits per sample")
-    return found
+    return depth
 
 
-def _demux(container, stream) -> _Packets:
-    """Presentation times of all packets that show a frame."""
-    found = _Packets([], [], True, False, None)
-    codec, total = stream.codec_context.name, 0
-    listed = _listed(stream) if stream.container.format.name == "avi" else None
-    places = []
+def _demux(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> _Packets:
+    """Read all packets of the stream."""
+    packets = _Packets()
+    format, codec = stream.container.format.name, stream.codec_context.name
+    # Taken before reading: FFmpeg adds to these entries while it reads on.
+    listed = _avi_index(stream) if format == "avi" else []
+    total, places = 0, []
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
         total += 1
         if packet.is_corrupt:
-            found.cut_short = True
+            packets.cut_short = True
             continue
         if packet.dts is not None:
-            found.last_dts = packet.dts
-        if listed is not None:
+            packets.last_dts = packet.dts
+        if listed:
             places.append((packet.dts, packet.pos))
         if codec.startswith("vp8") and not bytes(packet)[0] & 0x10:
             continue  # VP8 keeps references that are never shown in packets of their own
         if packet.pts is None:
-            found.usable = False
+            packets.times_problem = "no usable timestamps"
             continue
         if packet.is_keyframe:
-            found.keys.append(packet.pts)
+            packets.keys.append(packet.pts)
         if not packet.is_discard:
-            found.pts.append(packet.pts)
-    if len(set(found.pts)) != len(found.pts) or (found.pts and not found.keys):
-        found.usable = False
-    if listed and not found.cut_short and places != listed[: len(places)]:
-        found.usable, found.reason = False, "its index disagrees with its frames"
-    if stream.container.format.name.startswith(("mov", "avi")) and len(stream.index_entries) > total:
-        found.cut_short = True
-    return found
+            packets.pts.append(packet.pts)
+    if len(set(packets.pts)) != len(packets.pts) or (packets.pts and not packets.keys):
+        packets.times_problem = "no usable timestamps"
+    if listed and not packets.cut_short and places != listed[: len(places)]:
+        packets.times_problem = "its index disagrees with its frames"
+    if format.startswith(("mov", "avi")) and len(stream.index_entries) > total:
+        packets.cut_short = True
+    return packets
 
 
-def _listed(stream) -> list[tuple[int, int]]:
-    """Time and place of each packet by an AVI's own index. AVI frames carry no times, reading on counts them, and
-    after seeking the index counts: where damage makes these disagree, seeking would give other frames."""
-    header = 8  # of each chunk; the index points to it, a packet's place is behind it
-    return [(entry.timestamp, entry.pos + header) for entry in stream.index_entries]
+def _avi_index(stream: av.video.stream.VideoStream) -> list[tuple[int, int]]:
+    """The time and position of each packet by an AVI's own index.
+
+    AVI frames carry no times: reading on counts frames, and after seeking the index counts. Where damage makes these
+    disagree, seeking would give other frames.
+    """
+    return [(entry.timestamp, entry.pos + AVI_CHUNK_HEADER) for entry in stream.index_entries]
 
 
-def _ends_early(path: str, size: int) -> bool:
-    """Whether the container itself says that the file should be longer."""
+def _declares_more(path: str, size: int) -> bool:
+    """Whether the container itself says that the file should be longer. size: what it has, in bytes."""
     with open(path, "rb") as file:
         head = file.read(4096)
+    # A transport stream is made of packets of 188 bytes, each beginning with 0x47.
     if head[:1] == b"\x47" and len(head) > 188 and head[188] == 0x47:
         return size % 188 != 0
-    position = head.find(b"\x18\x53\x80\x67")  # Matroska's Segment element
+    # Matroska: a header, then one element (Segment) with everything else. Its length is a number whose first byte
+    # tells by its leading zeros how many bytes it has; all ones stand for "unknown".
+    position = head.find(b"\x18\x53\x80\x67")
     if head[:4] == b"\x1a\x45\xdf\xa3" and position > 0:
-        first = head[position + 4]
-        length = 9 - first.bit_length()
-        value = int.from_bytes(head[position + 4: position + 4 + length], "big") & ((1 << 7 * length) - 1)
-        unknown = value == (1 << 7 * length) - 1
-        return not unknown and position + 4 + length + value > size
+        begin = position + 4
+        length = 9 - head[begin].bit_length()
+        largest = (1 << 7 * length) - 1
+        value = int.from_bytes(head[begin: begin + length], "big") & largest
+        return value != largest and begin + length + value > size
     return False
 
 
 def _times_contradict(path: str, pts: list[int], reorders: bool) -> bool:
-    """Whether frames come out in another order than that of their times, which are given in the order of decoding:
-    where parts of different origin were joined, or B-frames written by a program that knew only times of decoding."""
+    """Whether frames come out in another order than that of their times, given here in decoding order.
+
+    So it is where parts of different origin were joined, or where a program wrote B-frames with their times of
+    decoding only. reorders: what the stream says about itself.
+    """
     moved = int(np.abs(np.argsort(pts, kind="stable") - np.arange(len(pts))).max(initial=0))
-    if moved > _FARTHEST:
+    if moved > LARGEST_REORDERING:
         return True
-    return (moved > 0) != reorders and not _shown_in_order(path)
+    # Only where the times and the stream tell different stories are frames decoded to see which is true.
+    return (moved > 0) != reorders and not _come_out_in_order(path)
 
 
-@contextmanager
-def _decoder(path: str) -> Iterator[tuple[Iterator[av.Packet], av.VideoCodecContext]]:
-    """The packets of the file's video and what decodes them."""
-    with open_container(path) as container:
-        stream = video_stream(container, path)
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = decoder_options(stream.codec_context.name)
-        yield container.demux(stream), stream.codec_context
-
-
-def _shown_in_order(path: str) -> bool:
-    """Whether frames come out in the order of their times, as far as a look at the first ones tells (an error
-    among them is for _decode to tell)."""
+def _come_out_in_order(path: str) -> bool:
+    """Whether the first frames come out in the order of their times. (An error among them is for _decode to tell.)"""
     last = None
-    with _decoder(path) as (packets, context), suppress(av.error.FFmpegError):
-        for packet in islice(packets, 100):
-            for frame in context.decode(packet if packet.size else None):
+    container, stream = open_decoder(path)
+    with container, suppress(av.error.FFmpegError):
+        for packet in islice(container.demux(stream), 100):
+            for frame in stream.codec_context.decode(packet if packet.size else None):
                 if None not in (last, frame.pts) and frame.pts < last:
                     return False
                 last = frame.pts if frame.pts is not None else last
     return True
 
 
-def _decode(path: str, count: bool):
-    """The first frame and, if `count`, the number of frames a full decode gives."""
+def _decode(path: str, count_all: bool) -> tuple[av.VideoFrame, int]:
+    """The first frame and, if `count_all`, the number of frames that decoding the whole file gives."""
     first, total, problem = None, 0, "it holds no frame"
-    with _decoder(path) as (packets, context):
+    container, stream = open_decoder(path)
+    with container:
         try:
-            for packet in packets:
+            for packet in container.demux(stream):
                 try:
-                    frames = context.decode(packet if packet.size else None)
+                    frames = stream.codec_context.decode(packet if packet.size else None)
                 except av.error.FFmpegError as error:
                     problem = reason(error)
                     if not packet.size:
@@ -227,7 +257,7 @@ def _decode(path: str, count: bool):
                     continue
                 total += len(frames)
                 first = first or (frames[0] if frames else None)
-                if first is not None and not count:
+                if first is not None and not count_all:
                     break
         except av.error.FFmpegError as error:
             problem = reason(error)
@@ -236,14 +266,15 @@ def _decode(path: str, count: bool):
     return first, total
 
 
-def is_full_range(frame) -> bool:
+def is_full_range(frame: av.VideoFrame) -> bool:
     return int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
 
 
-def orientation_of(frame) -> tuple[bool, bool, bool]:
+def orientation_of(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """The display matrix of a frame as (transpose, flip rows, flip columns)."""
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
+            # Of the 3x3 matrix only the four numbers that turn and mirror count: a b / c d.
             a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5]
             if abs(int(b)) > abs(int(a)):
                 return True, bool(b < 0), bool(c < 0)

@@ -1,4 +1,13 @@
-"""Decoded frames -> a stack of a crop's samples, as planes or RGB."""
+"""Decoded frames -> a stack of a crop's samples, as planes or RGB.
+
+RGB is made from each frame's own memory where possible (up to 12 bits, yuv_to_rgb.converter):
+samples are then read once and only those of the crop. Otherwise the samples are copied, and converted
+together at the end. Both ways give the same RGB.
+
+A crop of the picture needs more chroma than lies inside it, since chroma is interpolated. In 4:2:0, luma
+columns 5 ... 9 need the chroma columns 2 ... 5, which lie at 4, 6, 8 and 10. What is cut out of the
+chroma planes is called the window here.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -7,32 +16,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dcvc.interfaces import Crop
 from dcvc.video.file_index import FileIndex, sample_depth
 from dcvc.video.yuv_to_rgb import SITINGS, Colour, chroma_position, converter, default_matrix, sample_kind, to_rgb
 
-_CENTRE_CODECS = ("mjpeg", "mpeg1video")
+CODECS_WITH_CENTRED_CHROMA = ("mjpeg", "mpeg1video")
+# log2 of the vertical and horizontal chroma reduction -> FFmpeg's name for it.
+LAYOUTS = {(1, 1): "420", (0, 1): "422", (0, 0): "444", (1, 0): "440", (0, 2): "411", (2, 2): "410"}
 
 
 def frame_format(index: FileIndex, matrix: str | None = None, full_range: bool | None = None) -> tuple[str, Colour]:
     """The planar pixel format frames are taken in, and its colour. Arguments override the file's tags."""
     format = av.VideoFormat(index.pix_fmt, index.width, index.height)
-    components = format.components
     depth = sample_depth(index.pix_fmt)
     suffix = "" if depth == 8 else f"{depth}le"
     if format.is_rgb or format.has_palette:
         return "gbrp" + suffix, Colour("rgb", True, depth, (0, 0))
+    full = index.full_range if full_range is None else full_range
+    if len(format.components) < 3:
+        return "gray" + suffix, Colour(matrix="bt601", full_range=full, depth=depth, subsampling=(0, 0),
+                                       monochrome=True)
     coded_height = index.width if index.orientation[0] else index.height
     matrix = matrix or index.matrix or default_matrix(coded_height)
-    full = index.full_range if full_range is None else full_range
-    if len(components) < 3:
-        return "gray" + suffix, Colour("bt601", full, depth, (0, 0), monochrome=True)
-    small = av.VideoFormat(index.pix_fmt, 64, 64).components[1]
-    rows, columns = (64 // small.height).bit_length() - 1, (64 // small.width).bit_length() - 1
-    layout = {(1, 1): "420", (0, 1): "422", (0, 0): "444", (1, 0): "440", (0, 2): "411", (2, 2): "410"}[rows, columns]
-    siting = "centre" if index.codec in _CENTRE_CODECS else "left"
-    name = index.pix_fmt if index.pix_fmt.startswith(("yuv4", "yuvj4")) and not index.pix_fmt.endswith("be") \
-        else f"yuv{layout}p{suffix}"
-    return name, Colour("bt709" if matrix == "rgb" else matrix, full, depth, (rows, columns), siting)
+    # The chroma planes' size of a picture of 64x64 tells their reduction.
+    chroma = av.VideoFormat(index.pix_fmt, 64, 64).components[1]
+    subsampling = (64 // chroma.height).bit_length() - 1, (64 // chroma.width).bit_length() - 1
+    planar = index.pix_fmt.startswith(("yuv4", "yuvj4")) and not index.pix_fmt.endswith("be")
+    colour = Colour(
+        matrix="bt709" if matrix == "rgb" else matrix,
+        full_range=full,
+        depth=depth,
+        subsampling=subsampling,
+        siting="centre" if index.codec in CODECS_WITH_CENTRED_CHROMA else "left",
+    )
+    return index.pix_fmt if planar else f"yuv{LAYOUTS[subsampling]}p{suffix}", colour
 
 
 @dataclass(frozen=True)
@@ -71,10 +88,11 @@ def orient(x: Tensor, orientation: tuple[bool, bool, bool]) -> Tensor:
     return x.contiguous()
 
 
-def coded_crop(crop: tuple[int, int, int, int], index: FileIndex) -> tuple[int, int, int, int]:
+def coded_crop(crop: Crop, index: FileIndex) -> Crop:
     """A crop of the displayed picture -> the same pixels in the coded picture, both (top, left, height, width)."""
-    top, left, height, width = crop
+    (top, left), (height, width) = crop[:2], crop[2:]
     transpose, rows, columns = index.orientation
+    # The way back from what is displayed: first the flips, then the transposition.
     if rows:
         top = index.height - top - height
     if columns:
@@ -83,11 +101,14 @@ def coded_crop(crop: tuple[int, int, int, int], index: FileIndex) -> tuple[int, 
 
 
 class FrameStack:
-    """Takes frames one by one, keeps the samples of the crop, as RGB at once where that can be had from the frame's
-    own memory (`out="rgb"`). reformat: the pixel format that frames are brought into first, None: they have it."""
+    """Takes frames one by one and keeps the samples of the crop.
 
-    def __init__(self, count: int, crop: tuple[int, int, int, int], coded_size: tuple[int, int], reformat: str | None,
-                 colour: Colour, out: str) -> None:
+    count: how many frames. crop: in the coded picture, whose (height, width) is coded_size. reformat: the pixel format
+    that frames are brought into first, None: they have it. out: "rgb" or "yuv".
+    """
+
+    def __init__(self, *, count: int, crop: Crop, coded_size: tuple[int, int], reformat: str | None, colour: Colour,
+                 out: str) -> None:
         self.reformat, self.colour, self.coded_size, self.out = reformat, colour, coded_size, out
         self.corner, size = crop[:2], crop[2:]
         (top, bottom), (left, right) = (
@@ -96,30 +117,35 @@ class FrameStack:
         self.window = top, left, bottom - top, right - left
         self.dtype = sample_kind(colour.depth)
         self._convert = converter(colour, self.corner, (top, left), size, self.dtype) if out == "rgb" else None
-        if self._convert is not None:
-            self.rgb = np.empty((count, 3, *size), np.uint8)
-            return
-        self.y = np.empty((count, *size), self.dtype)
-        self.u, self.v = np.empty((2, count, *((0, 0) if colour.monochrome else self.window[2:])), self.dtype)
-        chroma = () if colour.monochrome else ((self.u, self.window[:2]), (self.v, self.window[:2]))
+        # Of the two kinds of memory only the one that is needed has room for frames.
+        directly = self._convert is not None
+        self.rgb = np.empty((count if directly else 0, 3, *size), np.uint8)
+        kept = 0 if directly else count
+        self.y = np.empty((kept, *size), self.dtype)
+        self.u, self.v = np.empty((2, kept, *((0, 0) if colour.monochrome else self.window[2:])), self.dtype)
+        chroma = () if colour.monochrome else ((self.u, (top, left)), (self.v, (top, left)))
         self._targets = (self.y, self.corner), *chroma
 
-    def put(self, position: int, frame: av.VideoFrame) -> None:
+    def put(self, place: int, frame: av.VideoFrame) -> None:
         if self.reformat is not None:
             frame = frame.reformat(format=self.reformat, threads=1)
         planes = [np.frombuffer(plane, self.dtype).reshape(plane.height, -1) for plane in frame.planes]
         if self._convert is not None:
-            self._convert(*planes, self.corner, self.window, self.rgb[position])
+            self._convert(*planes, self.corner, self.window, self.rgb[place])
             return
         for samples, (target, (top, left)) in zip(planes, self._targets, strict=True):
             height, width = target.shape[1:]
-            np.copyto(target[position], samples[top: top + height, left: left + width])
+            np.copyto(target[place], samples[top: top + height, left: left + width])
 
     def result(self, orientation: tuple[bool, bool, bool]) -> "Tensor | Planes":
+        """RGB, uint8 `(count, 3, height, width)` of the displayed crop, or Planes, as `out` says."""
         if self._convert is not None:
             return orient(torch.from_numpy(self.rgb), orientation)
-        arrays = [a if self.dtype == np.uint8 else a.astype(np.int32) for a in (self.y, self.u, self.v)]
-        planes = Planes(*(torch.from_numpy(a) for a in arrays), self.colour, self.corner, self.window[:2], orientation)
+        # torch has no shifts for uint16.
+        y, u, v = (torch.from_numpy(samples if self.dtype == np.uint8 else samples.astype(np.int32))
+                   for samples in (self.y, self.u, self.v))
+        planes = Planes(y=y, u=u, v=v, colour=self.colour, origin=self.corner, chroma_origin=self.window[:2],
+                        orientation=orientation)
         return planes.rgb() if self.out == "rgb" else planes
 
 
@@ -128,4 +154,5 @@ def _chroma_bounds(first: int, size: int, total: int, shift: int, siting: float)
     if shift == 0:
         return first, first + size
     low, high = (chroma_position(luma, shift, siting)[0] for luma in (first, first + size - 1))
+    # The sample behind the last one takes part too, unless the plane ends before.
     return max(0, low), min(-(-total // (1 << shift)), high + 2)

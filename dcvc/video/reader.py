@@ -1,23 +1,74 @@
-"""Exact random access to the frames of one video file."""
+"""Exact random access to the frames of one video file.
+
+A frame is found by its presentation time, which the file's index knows for every number. The reader
+seeks to a keyframe, decodes forwards and takes the wanted frames. Containers, seeking and decoders
+may all be wrong about a damaged file, or an odd one, so there is a ladder of attempts. Each begins
+further back than the one before; the first that gives all wanted frames without an error ends it.
+
+    try                                       why it may give nothing                      next
+    1  go on with the last read's decoder     the frames lie elsewhere, or any error       2
+    2  seek to the keyframe before the        seeking led behind it; a frame did not come  3
+       first wanted frame                     out; the container calls a frame a keyframe
+                                              that is none
+    3  the same from each of the three        the file's own index is damaged              4
+       keyframes before that, in turn
+    4  open the file anew, decode from its    the keyframe of 2 did not come out           5
+       start, count errors from the keyframe  as a keyframe
+       of 2 on
+    5  the same, but every error counts       the frame is not there                       ReadError
+
+An error in a wanted frame, or in one since the keyframe, is a ReadError at once in 2 to 5: beginning
+further back would decode the same damaged packets. Where a frame is only suspect (SuspectFrame, see
+buffer_marks and decoder_run), the ladder is climbed once more:
+
+    H.264 and others   from one keyframe further back; suspect again -> ReadError
+    HEVC               with the second mark in the decoder's buffers, from the same keyframe and
+                       from one further back; suspect in either -> ReadError
+
+Files without usable times are not sought in but counted (counted_read).
+"""
 
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import av
 import torch
 from torch import Tensor
 
 from dcvc.errors import InputError, ReadError
-from dcvc.video.buffer_marks import Suspect, Undecoded
-from dcvc.video.container import decoder_options, open_container, reason, video_stream
-from dcvc.video.decoder_run import Run, Sound
+from dcvc.interfaces import Crop
+from dcvc.video.buffer_marks import BufferMarks, SuspectFrame
+from dcvc.video.container import open_decoder, reason
+from dcvc.video.counted_read import CountedRead
+from dcvc.video.decoder_run import DecoderRun, VerifiedPackets
 from dcvc.video.file_index import FileIndex, index_file
 from dcvc.video.frame_stack import FrameStack, Planes, coded_crop, frame_format
 
-# Frames whose decoding a read must be likely to save before a decoder is kept going: about what that costs.
-_WORTH_KEEPING = 4
+# To keep a decoder going costs about as much as decoding this many frames (it has to look ahead), so a read must be
+# likely to save more.
+WORTH_GOING_ON = 4
+KEYFRAMES_TO_TRY = 4   # the nearest one and three before it
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Frames start, start+1 ... and the stacks that take them, one per crop."""
+
+    start: int
+    count: int
+    stacks: list[FrameStack]
+
+
+class _LastRead(NamedTuple):
+    """The last read that began by seeking: its keyframe's time, its last frame's time, the packets sent for it."""
+
+    key_time: int | None = None
+    last_wanted: int = -1
+    packets_sent: int = 0
 
 
 class VideoReader:
@@ -27,7 +78,8 @@ class VideoReader:
     instead of the file's colour tags. threads: decoder threads (1 suits loader workers). skip_unreferenced: leave out
     frames before the wanted ones that no other refers to: the same samples, faster, but damage in those goes unseen
     (on by itself for files that `dcvc index --verify` found whole, and for what an earlier read decoded without error).
-    sound: where the latter is remembered, a dict that readers of the same file may share.
+    verified_until: where the latter is remembered (keyframe time -> packets from there on), a dict that readers of the
+    same file may share.
     Raises MissingError, ReadError (cannot open, cannot decode, damaged).
 
     `len(reader)`: number of frames. `reader.fps`: average frames per second. `reader.size`: (height, width) of the
@@ -36,20 +88,22 @@ class VideoReader:
 
     def __init__(self, path: str | os.PathLike, *, index: FileIndex | None = None, matrix: str | None = None,
                  full_range: bool | None = None, threads: int = 1, skip_unreferenced: bool = False,
-                 sound: dict[int, int] | None = None) -> None:
+                 verified_until: dict[int, int] | None = None) -> None:
         self.path = os.fspath(path)
         self.index = index if index is not None else index_file(self.path)
         self._options = {"matrix": matrix, "full_range": full_range, "threads": threads,
                          "skip_unreferenced": skip_unreferenced}
         self._threads = threads
         self._format, self.colour = frame_format(self.index, matrix, full_range)
-        self._sound = Sound(skip_unreferenced or self.index.verified, sound if sound is not None else {})
+        self._verified = VerifiedPackets(skip_unreferenced or self.index.verified,
+                                         verified_until if verified_until is not None else {})
         self._container = self._stream = None
-        self._run: Run | None = None        # the last read's, where a later one may go on with it
-        self._where = None, -1, 0           # its keyframe, its last frame, its packets
-        self._saved = 0.0                   # packets that going on would have saved a read, of late
-        # H.264's decoder conceals and flags what is missing, VP9's and AV1's refuse it.
-        self._undecoded = Undecoded() if self.index.codec == "hevc" else None
+        self._run: DecoderRun | None = None   # the last read's, where a later one may go on with it
+        self._last_read = _LastRead()
+        self._packets_saved = 0.0             # what going on would have saved a read, a running mean
+        # Only HEVC's decoder leaves blocks undecoded without a word. H.264's conceals and flags what is missing,
+        # VP9's and AV1's refuse it.
+        self._marks = BufferMarks() if self.index.codec == "hevc" else None
         self._process = 0
         self._lock = threading.Lock()
 
@@ -78,11 +132,10 @@ class VideoReader:
         if self._container is not None:
             self._container.close()
         self._container = self._stream = self._run = None
-        if self._undecoded is not None:
-            self._undecoded.forget()
+        if self._marks is not None:
+            self._marks.forget_frames()
 
-    def read(self, start: int, count: int, crop: tuple[int, int, int, int] | None = None,
-             out: str = "rgb") -> Tensor | Planes:
+    def read(self, start: int, count: int, crop: Crop | None = None, out: str = "rgb") -> Tensor | Planes:
         """Frames start ... start+count-1.
 
         crop: (top, left, height, width) in pixels of the displayed picture. out: "rgb" gives uint8
@@ -92,72 +145,70 @@ class VideoReader:
         """
         if out not in ("rgb", "yuv"):
             raise InputError(f"out: found {out!r}, needed 'rgb' or 'yuv'")
-        if count < 1 or start < 0 or start + count > len(self):
-            raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, found {len(self)} frames")
         return self._read(start, count, [crop], out)[0]
 
-    def read_crops(self, start: int, count: int, crops: Sequence[tuple[int, int, int, int]]) -> list[Tensor]:
+    def read_crops(self, start: int, count: int, crops: Sequence[Crop]) -> list[Tensor]:
         """Several crops of the same frames from one decoding; as `read` otherwise."""
-        if count < 1 or start < 0 or start + count > len(self):
-            raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, found {len(self)} frames")
         return self._read(start, count, crops, "rgb")
 
-    def _read(self, start: int, count: int, crops: Sequence[tuple[int, int, int, int] | None],
-              out: str) -> list[Tensor | Planes]:
-        stacks = [self._stack(count, crop, out) for crop in crops]
+    def _read(self, start: int, count: int, crops: Sequence[Crop | None], out: str) -> list[Tensor | Planes]:
+        if count < 1 or start < 0 or start + count > len(self):
+            raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, found {len(self)} frames")
+        request = _Request(start, count, [self._new_stack(count, crop, out) for crop in crops])
         with self._lock:
             if self.index.counted:
-                self._read_counting(start, count, stacks)
+                self._read_counting(request)
             else:
                 try:
-                    self._read_seeking(start, count, stacks)
-                except Suspect:
-                    self._read_suspect(start, count, stacks)
-        return [stack.result(self.index.orientation) for stack in stacks]
+                    self._read_seeking(request)
+                except SuspectFrame:
+                    self._read_suspect(request)
+        return [stack.result(self.index.orientation) for stack in request.stacks]
 
     def __iter__(self) -> Iterator[Tensor]:
         """Every frame in order, uint8 `(3, H, W)`, holding one at a time. Raises ReadError at the first bad frame."""
-        container, stream = self._open()
-        undecoded = Undecoded() if self._undecoded is not None and not self.index.counted else None
+        container, stream = self._open_file()
+        marks = BufferMarks() if self._marks is not None and not self.index.counted else None
+        number = 0
         try:
-            number = 0
-            for frame in self._sequence(container, stream):
-                if undecoded is not None:
-                    undecoded.hold(frame)
+            for frame in self._decode_all(container, stream):
+                if marks is not None:
+                    marks.mark_later(frame)
                 if self.index.counted or (number < len(self) and frame.pts == self.index.pts[number]):
                     try:
-                        if undecoded is not None:
-                            undecoded.check(frame)
-                    except Suspect:
-                        self.read(number, 1)
-                    stack = self._stack(1, None, "rgb")
-                    self._put([stack], number, 0, frame)
-                    yield stack.result(self.index.orientation)[0]
+                        if marks is not None:
+                            marks.check(frame)
+                    except SuspectFrame:
+                        self.read(number, 1)  # raises unless the frame is as it should be
+                    request = _Request(number, 1, [self._new_stack(1, None, "rgb")])
+                    self._put(request, 0, frame)
+                    yield request.stacks[0].result(self.index.orientation)[0]
                     number += 1
                 elif number < len(self) and frame.pts is not None and frame.pts > self.index.pts[number]:
-                    raise self._damaged(number, "FFmpeg gave no such frame")
+                    break
                 if number == len(self):
                     return
             raise self._damaged(number, "FFmpeg gave no such frame")
         finally:
             container.close()
 
-    def _stack(self, count: int, crop: tuple[int, int, int, int] | None, out: str) -> FrameStack:
+    def _new_stack(self, count: int, crop: Crop | None, out: str) -> FrameStack:
         height, width = self.size
-        top, left, rows, columns = crop = tuple(crop) if crop is not None else (0, 0, height, width)
+        crop = tuple(crop) if crop is not None else (0, 0, height, width)
+        (top, left), (rows, columns) = crop[:2], crop[2:]
         if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > height or left + columns > width:
             raise InputError(f"{self.path}: crop (top, left, height, width) {crop} does not fit into {height}x{width}")
-        coded = (width, height) if self.index.orientation[0] else (height, width)
-        reformat = self._format if self._format != self.index.pix_fmt else None
-        return FrameStack(count, coded_crop(crop, self.index), coded, reformat, self.colour, out)
+        return FrameStack(
+            count=count,
+            crop=coded_crop(crop, self.index),
+            coded_size=(width, height) if self.index.orientation[0] else (height, width),
+            reformat=self._format if self._format != self.index.pix_fmt else None,
+            colour=self.colour,
+            out=out,
+        )
 
-    def _open(self):
-        container = open_container(self.path)
-        stream = video_stream(container, self.path)
-        context = stream.codec_context
-        context.thread_count = self._threads
-        context.thread_type = "AUTO" if self._threads != 1 else "NONE"
-        context.options = decoder_options(context.name)
+    def _open_file(self) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+        container, stream = open_decoder(self.path, self._threads)
         size = container.size
         if size >= 0 and size != self.index.file_size:
             container.close()
@@ -165,147 +216,118 @@ class VideoReader:
                             "indexed; run `dcvc index` again")
         return container, stream
 
-    def _opened(self):
+    def _kept_file(self) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
         """The open file of this process: one opened before a fork would share its position with the parent."""
         if self._container is not None and self._process != os.getpid():
             self.close()
             # Of OpenMP's threads a fork copies none; torch would wait for them for ever. A DataLoader does the same.
             torch.set_num_threads(1)
         if self._container is None:
-            self._container, self._stream = self._open()
+            self._container, self._stream = self._open_file()
             self._process = os.getpid()
         return self._container, self._stream
 
-    def _read_seeking(self, start: int, count: int, stacks: list[FrameStack], back: int = 0) -> None:
-        """back: begin this many keyframes before the nearest one."""
-        pts = self.index.pts[start: start + count]
-        wanted = {int(time): position for position, time in enumerate(pts)}
-        key = max(0, int(self.index.keys.searchsorted(pts[0], "right")) - 1 - back)
-        if self._goes_on(int(self.index.keys[key]), wanted, start, stacks):
+    def _read_seeking(self, request: _Request, back: int = 0) -> None:
+        """The ladder of attempts. back: begin this many keyframes before the nearest one."""
+        times = self.index.pts[request.start: request.start + request.count]
+        wanted = {int(time): place for place, time in enumerate(times)}
+        keys = self.index.keys
+        nearest = max(0, int(keys.searchsorted(times[0], "right")) - 1 - back)
+        if self._go_on(request, wanted, int(keys[nearest])):
             return
-        for entry in reversed(self.index.keys[max(0, key - 3): key + 1]):
-            if self._try_from(int(entry), wanted, start, stacks):
+        for key_time in reversed(keys[max(0, nearest + 1 - KEYFRAMES_TO_TRY): nearest + 1]):
+            if self._seek_and_decode(int(key_time), request, wanted):
                 return
-        self.close()  # seeking did not lead there: from the very start, the file opened anew
-        for entry in (int(self.index.keys[key]), None):
-            if self._try_from(None, wanted, start, stacks, entry):
+        for errors_from in (int(keys[nearest]), None):
+            self.close()  # what a decoder remembers, and where seeking left the file, must not matter here
+            if self._decode_from_start(errors_from, request, wanted):
                 return
-            self.close()
-        raise self._damaged(start, "FFmpeg gave no such frame")
+        self.close()
+        raise self._damaged(request.start, "FFmpeg gave no such frame")
 
-    def _goes_on(self, key: int, wanted: dict[int, int], start: int, stacks: list[FrameStack]) -> bool:
-        """Whether the last read's run led to the wanted frames. Any trouble: False, and the usual way has to tell."""
+    def _go_on(self, request: _Request, wanted: dict[int, int], key_time: int) -> bool:
+        """Try the last read's decoder. Any trouble: False, and the usual way has to tell."""
         run, self._run = self._run, None
-        began, last, sent = self._where
-        ahead = began == key and last < min(wanted)
-        self._saved += 0.25 * (sent * ahead - self._saved)
+        last = self._last_read
+        possible = last.key_time == key_time and last.last_wanted < min(wanted)
+        self._packets_saved += 0.25 * (last.packets_sent * possible - self._packets_saved)
         container = self._container
-        if run is None or not ahead or self._opened()[0] is not container:
+        if run is None or not possible or self._kept_file()[0] is not container:
             return False
         try:
-            return self._finish(run, wanted, start, stacks)
-        except (ReadError, Suspect):
+            return self._finish(run, request, wanted)
+        except (ReadError, SuspectFrame):
             return False
 
-    def _read_suspect(self, start: int, count: int, stacks: list[FrameStack]) -> None:
-        """Once more, from further back; and before, for HEVC, with other marks in the decoder's buffers."""
-        if self._undecoded is None:
-            try:
-                return self._read_seeking(start, count, stacks, back=1)
-            except Suspect as suspect:
-                raise self._damaged(start, f"FFmpeg: {suspect}") from None
+    def _seek_and_decode(self, key_time: int, request: _Request, wanted: dict[int, int]) -> bool:
+        container, stream = self._kept_file()
         try:
-            container, stream = self._opened()
-            container.seek(int(self.index.keys[0]), stream=stream, backward=True)
-            self._undecoded.change_mark(stream.codec_context, container.demux(stream))
-            for back in (0, 1):
-                self._read_seeking(start, count, stacks, back)
-        except (Suspect, av.error.FFmpegError):
-            raise self._damaged(start, "FFmpeg left a part of it, or of a frame before it, undecoded") from None
-        finally:
-            self.close()
-            self._undecoded = Undecoded()
-
-    def _try_from(self, key: int | None, wanted: dict[int, int], start: int, stacks: list[FrameStack],
-                  entry: int | None = None) -> bool:
-        """Decode from keyframe time `key` (None: the start of the file) until `wanted` are in `stacks`.
-
-        entry: with key=None, the keyframe from which on errors count (None: all count)."""
-        container, stream = self._opened()
-        try:
-            if key is not None:
-                container.seek(key, stream=stream, backward=True)
+            container.seek(key_time, stream=stream, backward=True)
         except av.error.FFmpegError as error:
-            raise self._damaged(start, reason(error)) from None
-        run = Run(stream.codec_context, container.demux(stream), self._sound, self._undecoded,
-                  lambda time, why: self._damaged(self._number(time), why), entry)
-        return self._finish(run, wanted, start, stacks, key is not None, key is not None or entry is not None)
+            raise self._damaged(request.start, reason(error)) from None
+        return self._finish(self._new_run(container, stream), request, wanted)
 
-    def _finish(self, run: Run, wanted: dict[int, int], start: int, stacks: list[FrameStack], begins: bool = True,
-                check: bool = True) -> bool:
-        """begins: the run began at a keyframe, where others will. check: that the keyframe is one."""
-        go_on = begins and self._undecoded is None and self._saved > _WORTH_KEEPING
+    def _decode_from_start(self, errors_from: int | None, request: _Request, wanted: dict[int, int]) -> bool:
+        """errors_from: the keyframe from which on errors count (None: all of them count)."""
+        run = self._new_run(*self._kept_file(), errors_from)
+        return self._finish(run, request, wanted, sought=False, check_keyframe=errors_from is not None)
+
+    def _new_run(self, container: av.container.InputContainer, stream: av.video.stream.VideoStream,
+                 key_time: int | None = None) -> DecoderRun:
+        return DecoderRun(
+            stream.codec_context, container.demux(stream), verified=self._verified, marks=self._marks,
+            damaged=lambda time, why: self._damaged(int(self.index.pts.searchsorted(time)), why), key_time=key_time)
+
+    def _finish(self, run: DecoderRun, request: _Request, wanted: dict[int, int], *, sought: bool = True,
+                check_keyframe: bool = True) -> bool:
+        """Let the run read the wanted frames, and keep it where a later read may go on with it.
+
+        sought: it began at a keyframe, where later reads will begin too.
+        """
+        go_on = sought and self._marks is None and self._packets_saved > WORTH_GOING_ON
         good = False
         try:
-            good = run.read(wanted, partial(self._put, stacks, start), go_on)
-            good = good and (not check or run.begins_with_keyframe())
+            good = run.read(wanted, partial(self._put, request), go_on)
+            good = good and (not check_keyframe or run.begins_with_keyframe())
         except av.error.FFmpegError as error:
-            raise self._damaged(start, reason(error)) from None
+            raise self._damaged(request.start, reason(error)) from None
         finally:
             if run.met_errors:
                 self.close()  # FFmpeg's MPEG-4 decoder remembers errors beyond a seek
-            elif good and begins:
-                self._sound.found(run.began, run.checked)
-                self._where = run.began, run.last, run.sent
-                self._run = None if run.over else run
+            elif good and sought:
+                self._verified.add(run.key_time, run.packets_verified)
+                self._last_read = _LastRead(run.key_time, run.last_wanted, run.packets_sent)
+                self._run = None if run.ended else run
         return good
 
-    def _read_counting(self, start: int, count: int, stacks: list[FrameStack]) -> None:
-        """Decode from the start of the file, counting what comes out.
-
-        Packets are numbered in decoding order, which frames inherit: errors count from the keyframe before the wanted
-        frames up to the last packet that those can depend on."""
-        container, stream = self._open()
-        errors: list[int] = []
-        number, entry, last = 0, 0, -1
-
-        def take(frames) -> None:
-            nonlocal number, entry, last
-            for frame in frames:
-                place = frame.pts if frame.pts is not None else sent
-                if frame.is_corrupt:
-                    errors.append(place)
-                if frame.key_frame and number <= start:
-                    entry = place
-                if start <= number < start + count:
-                    self._put(stacks, start, number - start, frame)
-                    last = max(last, place)
-                number += 1
-
-        try:
-            sent = -1
-            for sent, packet in enumerate(_whole_packets(container, stream)):
-                if packet.is_corrupt:
-                    errors.append(sent)
-                packet.pts = packet.dts = sent
-                try:
-                    take(stream.codec_context.decode(packet))
-                except av.error.FFmpegError:
-                    errors.append(sent)
-                if number >= start + count:
-                    break
+    def _read_suspect(self, request: _Request) -> None:
+        """The ladder once more, for frames that are suspect. Raises ReadError if they still are."""
+        if self._marks is None:
             try:
-                take(stream.codec_context.decode(None))
-            except av.error.FFmpegError:
-                errors.append(sent)
-            if number < start + count:
-                raise self._damaged(number, "FFmpeg gave no such frame")
-            if any(entry <= place <= last for place in errors):
-                raise self._damaged(start, "FFmpeg found errors since the keyframe before")
+                return self._read_seeking(request, back=1)
+            except SuspectFrame as suspect:
+                raise self._damaged(request.start, f"FFmpeg: {suspect}") from None
+        try:
+            container, stream = self._kept_file()
+            container.seek(int(self.index.keys[0]), stream=stream, backward=True)
+            self._marks.use_second_mark(stream.codec_context, container.demux(stream))
+            # From neither keyframe may the mark be left. The frames of the second reading are those returned.
+            for back in (0, 1):
+                self._read_seeking(request, back)
+        except (SuspectFrame, av.error.FFmpegError):
+            raise self._damaged(request.start,
+                                "FFmpeg left a part of it, or of a frame before it, undecoded") from None
         finally:
-            container.close()
+            self.close()
+            self._marks = BufferMarks()
 
-    def _sequence(self, container, stream) -> Iterator[av.VideoFrame]:
+    def _read_counting(self, request: _Request) -> None:
+        container, stream = self._open_file()
+        with container:
+            CountedRead(request.start, request.count, partial(self._put, request), self._damaged).run(container, stream)
+
+    def _decode_all(self, container: av.container.InputContainer,
+                    stream: av.video.stream.VideoStream) -> Iterator[av.VideoFrame]:
         """All frames from the start. A damaged frame raises ReadError."""
         number = 0
         try:
@@ -320,29 +342,16 @@ class VideoReader:
         except av.error.FFmpegError as error:
             raise self._damaged(number, reason(error)) from None
 
-    def _put(self, stacks: list[FrameStack], start: int, position: int, frame: av.VideoFrame) -> None:
-        if (frame.height, frame.width) != stacks[0].coded_size or frame.format.name != self.index.pix_fmt:
-            height, width = stacks[0].coded_size
-            raise self._damaged(start + position, f"it is {frame.width}x{frame.height} {frame.format.name}, "
-                                                  f"needed {width}x{height} {self.index.pix_fmt}")
-        for stack in stacks:
-            stack.put(position, frame)
-
-    def _number(self, time: int) -> int:
-        return int(self.index.pts.searchsorted(time))
+    def _put(self, request: _Request, place: int, frame: av.VideoFrame) -> None:
+        height, width = request.stacks[0].coded_size
+        if (frame.height, frame.width) != (height, width) or frame.format.name != self.index.pix_fmt:
+            raise self._damaged(request.start + place, f"it is {frame.width}x{frame.height} {frame.format.name}, "
+                                                       f"needed {width}x{height} {self.index.pix_fmt}")
+        for stack in request.stacks:
+            stack.put(place, frame)
 
     def _damaged(self, number: int, why: str) -> ReadError:
         return ReadError(f"{self.path}: cannot decode frame {number} ({why})")
-
-
-def _whole_packets(container, stream) -> Iterator[av.Packet]:
-    """Packets with something in them, up to the end or to where the file cannot be read further."""
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except av.error.FFmpegError:
-        return
 
 
 def _rebuild(path: str, index: FileIndex, options: dict) -> VideoReader:

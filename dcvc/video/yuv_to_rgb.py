@@ -1,8 +1,34 @@
 """YCbCr planes -> RGB: matrix and range by tag, bilinear chroma with its siting, on any device.
 
-Formulas: ITU-R BT.601-7 s. 2.5, BT.709-6 s. 3, BT.2020-2 table 4 (non-constant luminance); quantisation ranges ibid.
-In integers of 16 bits, thus fast, and the same samples on every device, by every way of computing, and whatever the
-crop.
+The formulas are those of rgb_to_yuv turned round (ITU-R BT.601-7 s. 2.5, BT.709-6 s. 3, BT.2020-2 table 4 with
+non-constant luminance). They are computed in integers of 16 bits: fast, and the same on every device, by
+every way of computing, and whatever the crop. A level is counted in units of 1/32 (FRACTION_BITS).
+
+One pixel of a 4:2:0 picture, BT.709, 8 bits, limited range: row 5, column 3, Y = 120. With "left"
+siting, chroma row r lies at luma row 2 r + 0.5, and chroma column c at luma column 2 c:
+
+                          column 1 (at 2)   column 2 (at 4)
+    row 2 (at luma 4.5)   Cb 100  Cr 150    Cb 104  Cr 154    luma row 5 is 1/4 of the way: weights 3, 1
+    row 3 (at luma 6.5)   Cb 108  Cr 158    Cb 112  Cr 162    luma column 3 is half way:    weights 1, 1
+
+    Cb    3 (100 + 104) + 1 (108 + 112) = 832 eighths, less 8 * 128: -192, shifted by 5 bits: -6144
+    Cr    3 (150 + 154) + 1 (158 + 162) = 1232 eighths, less 8 * 128: 208, shifted by 5 bits:  6656
+    Y     120, shifted by 7 bits: 15360
+
+Shifted, all fill 15 or 16 bits, whatever the depth. Of each product with a gain (16 bits, too) the upper
+16 of 32 bits count, which is what processors compute fastest:
+
+    Y      15360 * 19077 >> 16 = 4471         19077 = 255/219 * 32 * 512, rounded
+    red     6656 * 14686 >> 16 = 1491         14686 = 2 (1 - K_R) * 255/224 * 32 * 256, from Cr
+    green  -6144 * -1747 >> 16 =  163         from Cb
+            6656 * -4366 >> 16 = -444         from Cr
+    blue   -6144 * 17305 >> 16 = -1623        from Cb
+
+The constant -580 takes black away (16 * 255/219 = 18.6 levels) and adds half a level for rounding:
+
+    red    (4471 + 1491 - 580) >> 5       = 168        exact: 167.71
+    green  (4471 + 163 - 444 - 580) >> 5  = 112        exact: 112.36
+    blue   (4471 - 1623 - 580) >> 5       = 70         exact: 70.40
 """
 
 import functools
@@ -16,11 +42,14 @@ import torch
 from torch import Tensor
 
 from dcvc.errors import InputError
-from dcvc.video.rgb_to_yuv import LUMA_WEIGHTS
+from dcvc.video.rgb_to_yuv import LUMA_WEIGHTS, sample_range
 
 log = logging.getLogger("dcvc.data")
 
-FRACTION_BITS = 5  # of the integers that stand for levels: 2**15 is nearly twice the largest sum
+# Of the integers that stand for levels. The largest sum of a pixel (a bright Y and the largest chroma) is a bit more
+# than half of 2**15 then; with 6 bits it would not fit into an int16.
+FRACTION_BITS = 5
+PIXELS_AT_A_TIME = 1 << 24  # that torch converts: more need more memory, fewer need more calls
 # FFmpeg's AVColorSpace numbers (ITU-T H.273 MatrixCoefficients).
 MATRIX_OF_TAG = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 8: "ycgco", 9: "bt2020"}
 # Where a chroma sample lies within its block of luma samples, as (vertical, horizontal) fraction of the block's
@@ -39,15 +68,13 @@ class Colour:
     siting: str = "left"
     monochrome: bool = False
 
-    def coefficients(self) -> tuple[float, list[float], list[float], float, float]:
-        """Luma gain, Cb and Cr gains for (R, G, B), luma and chroma offsets; samples in, 0...255 out."""
-        top = (1 << self.depth) - 1
-        unit = 1 << (self.depth - 8)
-        if self.full_range or self.matrix == "rgb":
-            luma_gain, chroma_gain, black = 255 / top, 255 / top, 0.0
-        else:
-            luma_gain, chroma_gain, black = 255 / (219 * unit), 255 / (224 * unit), 16.0 * unit
-        neutral = float(1 << (self.depth - 1))
+    def coefficients(self) -> tuple[float, list[float], list[float], int, int]:
+        """Luma gain, Cb and Cr gains for (R, G, B), luma and chroma offsets; samples in, 0...255 out.
+
+        The matrix must not be "rgb".
+        """
+        white, black, chroma, neutral = sample_range(self.full_range, self.depth)
+        luma_gain, chroma_gain = 255 / white, 255 / chroma
         if self.matrix == "ycgco":
             gains = [-chroma_gain, chroma_gain, -chroma_gain], [chroma_gain, 0.0, -chroma_gain]
             return luma_gain, *gains, black, neutral
@@ -58,19 +85,17 @@ class Colour:
         return luma_gain, [g * chroma_gain for g in cb], [g * chroma_gain for g in cr], black, neutral
 
 
-class Terms(NamedTuple):
-    """`level = luma * Y + gains[0] * Cb + gains[1] * Cr + constant`, in units of 2**-FRACTION_BITS, where Y are samples
-    shifted to 15 bits, Cb and Cr differences from `neutral` shifted to 16 bits (chroma_shift: once multiplied by the
-    interpolation's weights), and of each product the upper 16 of 32 bits count. gains: `(2, 3)`; constant: with what
-    rounds; top: the largest sample."""
+class FixedPoint(NamedTuple):
+    """A colour's numbers, as in the example above:
+    `level = luma_gain * Y + chroma_gains[0] * Cb + chroma_gains[1] * Cr + constant`."""
 
-    luma_shift: int
-    chroma_shift: int
-    top: int
-    neutral: int
-    luma: int
-    gains: np.ndarray
-    constant: int
+    luma_shift: int              # to 15 bits
+    chroma_shift: int            # to 16 bits, once multiplied by the interpolation's weights; negative: to the right
+    largest: int                 # sample
+    neutral: int                 # chroma sample
+    luma_gain: int
+    chroma_gains: np.ndarray     # int16 (2, 3): of Cb and Cr for R, G, B
+    constant: int                # with what rounds
 
 
 def default_matrix(height: int) -> str:
@@ -94,7 +119,7 @@ def to_rgb(
     if colour.matrix == "rgb":
         return _scaled(torch.stack((v, y, u), 1), 255 / ((1 << colour.depth) - 1), 0.5)
     if colour.monochrome:
-        return _levels(_luma(y, colour), _terms(colour).constant).to(torch.uint8)[:, None].repeat(1, 3, 1, 1)
+        return _levels(_luma(y, colour), _fixed_point(colour).constant).to(torch.uint8)[:, None].repeat(1, 3, 1, 1)
     if u.shape != v.shape or u.shape[0] != y.shape[0] or (y.numel() and not u.numel()):
         raise InputError(f"planes: found shapes {tuple(y.shape)}, {tuple(u.shape)}, {tuple(v.shape)}, needed as many "
                          "pictures of each, and u like v")
@@ -103,7 +128,7 @@ def to_rgb(
         arrays = [np.ascontiguousarray(plane.numpy()) for plane in (y, u, v)]
         convert = converter(colour, origin, chroma_origin, y.shape[1:], arrays[0].dtype)
     if convert is None:
-        return _by_torch(y, u, v, _lines(colour, origin, chroma_origin, y.shape[1:]), colour)
+        return _by_torch(y, u, v, _interpolations(colour, origin, chroma_origin, y.shape[1:]), colour)
     rgb = np.empty((y.shape[0], 3, *y.shape[1:]), np.uint8)
     for picture, *planes in zip(rgb, *arrays, strict=True):
         convert(*planes, (0, 0), (0, 0, *u.shape[1:]), picture)
@@ -120,27 +145,33 @@ def converter(colour: Colour, origin: tuple[int, int], chroma_origin: tuple[int,
     """
     if colour.matrix == "rgb" or colour.monochrome:
         return None
-    terms = _terms(colour)
-    if min(terms.chroma_shift, terms.luma_shift) < 0:
+    numbers = _fixed_point(colour)
+    if min(numbers.chroma_shift, numbers.luma_shift) < 0:
         return None  # sums beyond 16 bits
-    loops = _loops(np.dtype(kind).name)
+    loops = _compiled_loops(np.dtype(kind).name)
     if loops is None:
         return None
-    numbers = 1 << terms.luma_shift, 1 << terms.chroma_shift, terms.neutral, terms.luma, terms.constant
-    rest = (*_lines(colour, origin, chroma_origin, size), 1 << colour.subsampling[1], np.dtype(kind).type(terms.top),
-            *map(np.int16, numbers), terms.gains)
+    rest = (*_interpolations(colour, origin, chroma_origin, size), 1 << colour.subsampling[1],
+            np.dtype(kind).type(numbers.largest),
+            np.int16(1 << numbers.luma_shift), np.int16(1 << numbers.chroma_shift), np.int16(numbers.neutral),
+            np.int16(numbers.luma_gain), np.int16(numbers.constant), numbers.chroma_gains)
     return lambda y, u, v, corner, window, rgb: loops(y, u, v, *corner, *window, *rest, rgb)
 
 
 @functools.cache
-def _loops(kind: str) -> Callable | None:
-    """The loops, compiled for samples of this dtype or loaded from Numba's cache. None where Numba is not installed (it
-    follows a new Python after some months) or cannot be used: a full disk, a damaged cache."""
+def _compiled_loops(kind: str) -> Callable | None:
+    """The loops, compiled for samples of this dtype or loaded from Numba's cache.
+
+    None where Numba is not installed (it follows a new Python after some months) or cannot be used: a full disk, a
+    damaged cache.
+    """
     try:
+        # Here, since Numba takes long to import, and may be missing.
         from dcvc.video.yuv_to_rgb_loops import convert
 
-        line, some = _line(0, 2, 0, 0.0), [np.zeros((2, 2), kind) for _ in range(3)]
-        convert(*some, 0, 0, 0, 0, 2, 2, line, line, 1, np.dtype(kind).type(255), *map(np.int16, (1, 1, 0, 0, 0)),
+        # A picture of 2x2 makes Numba compile, or read its cache, now.
+        table, planes = _interpolation(0, 2, 0, 0.0), [np.zeros((2, 2), kind) for _ in range(3)]
+        convert(*planes, 0, 0, 0, 0, 2, 2, table, table, 1, np.dtype(kind).type(255), *map(np.int16, (1, 1, 0, 0, 0)),
                 np.zeros((2, 3), np.int16), np.empty((3, 2, 2), np.uint8))
     except Exception as error:  # what a damaged cache raises is as various as the damage
         if not (isinstance(error, ModuleNotFoundError) and error.name == "numba"):
@@ -154,7 +185,7 @@ def compile_loops(depths: Iterable[int]) -> None:
     """Compile the loops, or load them from Numba's cache, for samples of these bits: worker processes that are forked
     afterwards share them."""
     for kind in {np.dtype(sample_kind(depth)).name for depth in depths}:
-        _loops(kind)
+        _compiled_loops(kind)
 
 
 def sample_kind(depth: int) -> type[np.integer]:
@@ -166,76 +197,79 @@ def _scaled(samples: Tensor, gain: float, offset: float) -> Tensor:
     return samples.float().mul_(gain).add_(offset).clamp_(0, 255.5).to(torch.uint8)
 
 
-def _by_torch(y: Tensor, u: Tensor, v: Tensor, lines: list[np.ndarray], colour: Colour) -> Tensor:
+def _by_torch(y: Tensor, u: Tensor, v: Tensor, tables: list[np.ndarray], colour: Colour) -> Tensor:
     """The same integers as the compiled loops, operation by operation."""
-    rgb, terms = torch.empty(y.shape[0], 3, *y.shape[1:], dtype=torch.uint8, device=y.device), _terms(colour)
-    rows, columns = (torch.from_numpy(line).to(y.device) for line in lines)
-    middle = terms.neutral << sum(_all_weight_bits(colour))
-    frames = max(1, FRAMES_OF_PIXELS // max(1, y.shape[1] * y.shape[2]))
+    rgb = torch.empty(y.shape[0], 3, *y.shape[1:], dtype=torch.uint8, device=y.device)
+    numbers = _fixed_point(colour)
+    rows, columns = (torch.from_numpy(table).to(y.device) for table in tables)
+    middle = numbers.neutral << sum(_weight_bits_of_axes(colour))
+    frames = max(1, PIXELS_AT_A_TIME // max(1, y.shape[1] * y.shape[2]))
     for t in range(0, y.shape[0], frames):
-        some = slice(t, t + frames)
-        cb, cr = (_shifted(_blended(_blended(_samples(plane[some], terms), rows, 1), columns, 2) - middle,
-                           terms.chroma_shift) for plane in (u, v))
-        bright = _luma(y[some], colour)
+        part = slice(t, t + frames)
+        cb, cr = (_shifted(_blended(_blended(_clipped(plane[part], numbers), rows, 1), columns, 2) - middle,
+                           numbers.chroma_shift) for plane in (u, v))
+        bright = _luma(y[part], colour)
         for channel in range(3):
-            part = (cb * int(terms.gains[0, channel]) >> 16) + (cr * int(terms.gains[1, channel]) >> 16)
-            rgb[some, channel] = _levels(bright + part, terms.constant)
+            of_cb, of_cr = (int(gain) for gain in numbers.chroma_gains[:, channel])
+            rgb[part, channel] = _levels(bright + (cb * of_cb >> 16) + (cr * of_cr >> 16), numbers.constant)
     return rgb
 
 
 def _luma(y: Tensor, colour: Colour) -> Tensor:
-    terms = _terms(colour)
-    return _shifted(_samples(y, terms), terms.luma_shift) * terms.luma >> 16
+    numbers = _fixed_point(colour)
+    return _shifted(_clipped(y, numbers), numbers.luma_shift) * numbers.luma_gain >> 16
 
 
-def _samples(plane: Tensor, terms: Terms) -> Tensor:
-    return plane.to(torch.int32).clamp_(max=terms.top)
+def _clipped(plane: Tensor, numbers: FixedPoint) -> Tensor:
+    return plane.to(torch.int32).clamp_(max=numbers.largest)
 
 
 def _levels(total: Tensor, constant: int) -> Tensor:
     return (total + constant >> FRACTION_BITS).clamp_(0, 255)
 
 
-FRAMES_OF_PIXELS = 1 << 24  # converted at a time: more needs more memory, and fewer more calls
-
-
 def _shifted(x: Tensor, bits: int) -> Tensor:
     return x << bits if bits >= 0 else x >> -bits
 
 
-def _blended(x: Tensor, line: Tensor, axis: int) -> Tensor:
+def _blended(x: Tensor, table: Tensor, axis: int) -> Tensor:
+    """Linear interpolation along one axis of `(T, h, w)`, in units of the table's weights."""
     shape = [-1 if i == axis else 1 for i in range(3)]
-    near, far = (x.index_select(axis, line[i].clamp(0, x.shape[axis] - 1)) for i in (0, 1))
-    return near * line[2].view(shape) + far * line[3].view(shape)
-
-
-def _lines(colour: Colour, origin: tuple[int, int], chroma_origin: tuple[int, int],
-           size: tuple[int, int]) -> list[np.ndarray]:
-    return [_line(first - (chroma << shift), count, shift, siting) for first, chroma, count, shift, siting in zip(
-        origin, chroma_origin, size, colour.subsampling, SITINGS[colour.siting], strict=True)]
+    near, far = (x.index_select(axis, table[i].clamp(0, x.shape[axis] - 1)) for i in (0, 1))
+    return near * table[2].view(shape) + far * table[3].view(shape)
 
 
 @functools.lru_cache(maxsize=64)
-def _terms(colour: Colour) -> Terms:
+def _fixed_point(colour: Colour) -> FixedPoint:
     gain, cb, cr, black, neutral = colour.coefficients()
-    unit, weights = 1 << FRACTION_BITS, sum(_all_weight_bits(colour))
-    gains = np.rint(unit * np.array([cb, cr]) * (1 << colour.depth)).astype(np.int32)
-    luma = round(unit * gain * (2 << colour.depth))
-    # Half a level rounds, less half a unit: of two equally near levels the upper one is taken. One constant for all
-    # channels: neutral chroma is to give grey.
-    lost = _lost(luma, np.arange(0, 1 << 15, 1 << max(0, 15 - colour.depth))) + _lost(
-        gains[..., None], np.arange(-1 << 15, 1 << 15, 1 << max(0, 16 - colour.depth - weights))).sum(0).mean()
-    # More than 16 bits there and back make a shift negative: only _by_torch, in 32 bits, goes on with such.
-    return Terms(15 - colour.depth, 16 - colour.depth - weights, (1 << colour.depth) - 1, int(neutral), luma,
-                 gains.astype(np.int16), round(unit * (0.5 - gain * black) - 0.5 + lost))
+    unit, weights = 1 << FRACTION_BITS, sum(_weight_bits_of_axes(colour))
+    luma_gain = round(unit * gain * (2 << colour.depth))
+    chroma_gains = np.rint(unit * np.array([cb, cr]) * (1 << colour.depth)).astype(np.int32)
+    # Cutting off the lower 16 bits makes each product a bit too small. Their mean is given back, so that there is no
+    # bias. One constant serves all channels: neutral chroma is to give grey.
+    luma_samples = np.arange(0, 1 << 15, 1 << max(0, 15 - colour.depth))
+    chroma_samples = np.arange(-1 << 15, 1 << 15, 1 << max(0, 16 - colour.depth - weights))
+    cut_off = _mean_cut_off(luma_gain, luma_samples) + _mean_cut_off(
+        chroma_gains[..., None], chroma_samples).sum(0).mean()
+    return FixedPoint(
+        # More than 16 bits in all make a shift negative: only _by_torch, in 32 bits, goes on with such.
+        luma_shift=15 - colour.depth,
+        chroma_shift=16 - colour.depth - weights,
+        largest=(1 << colour.depth) - 1,
+        neutral=neutral,
+        luma_gain=luma_gain,
+        chroma_gains=chroma_gains.astype(np.int16),
+        # Half a level rounds, less half a unit: of two equally near levels the upper one is taken.
+        constant=round(unit * (0.5 - gain * black) - 0.5 + cut_off),
+    )
 
 
-def _lost(gains: np.ndarray | int, samples: np.ndarray) -> np.ndarray:
+def _mean_cut_off(gains: np.ndarray | int, samples: np.ndarray) -> np.ndarray:
     """What the cut-off lower 16 bits of products amount to, in the mean over all samples."""
     return (gains * samples & 0xFFFF).mean(-1) / (1 << 16)
 
 
-def _all_weight_bits(colour: Colour) -> list[int]:
+def _weight_bits_of_axes(colour: Colour) -> list[int]:
     return [_weight_bits(shift, siting) for shift, siting in zip(
         colour.subsampling, SITINGS[colour.siting], strict=True)]
 
@@ -245,19 +279,30 @@ def _weight_bits(shift: int, siting: float) -> int:
     return shift + (siting == 0.5 and shift > 0)
 
 
+def _interpolations(colour: Colour, origin: tuple[int, int], chroma_origin: tuple[int, int],
+                    size: tuple[int, int]) -> list[np.ndarray]:
+    """The tables of the rows and of the columns."""
+    axes = zip(origin, chroma_origin, size, colour.subsampling, SITINGS[colour.siting], strict=True)
+    return [_interpolation(first - (chroma << shift), count, shift, siting)
+            for first, chroma, count, shift, siting in axes]
+
+
 @functools.lru_cache(maxsize=256)
-def _line(first: int, count: int, shift: int, siting: float) -> np.ndarray:
+def _interpolation(first: int, count: int, shift: int, siting: float) -> np.ndarray:
     """Linear interpolation along one axis, for luma samples first, first+1 ..., counted from where the first chroma
-    sample's block begins: int32 `(4, count)`, the two chroma samples (which may lie outside: the border's counts
-    there) and their weights in units of 2**-_weight_bits."""
+    sample's block begins.
+
+    Returns int32 `(4, count)`: the two chroma samples (which may lie outside: the border's counts there) and their
+    weights in units of 2**-_weight_bits.
+    """
     near, far = chroma_position(np.arange(first, first + count), shift, siting)
     bits = _weight_bits(shift, siting)
     return np.stack((near, near + (far > 0), (1 << bits) - far, far)).astype(np.int32)
 
 
-def chroma_position(luma, shift: int, siting: float):
-    """Along one axis, for the numbers of luma samples (an int or an array): the chroma sample at or before each, and
-    how far the luma sample lies behind it in units of 2**-_weight_bits."""
+def chroma_position(luma: int | np.ndarray, shift: int, siting: float) -> tuple[int, int] | tuple[np.ndarray, ...]:
+    """Along one axis, for the numbers of luma samples: the chroma sample at or before each, and how far the luma
+    sample lies behind it in units of 2**-_weight_bits."""
     bits = _weight_bits(shift, siting)
     scale = 1 << bits - shift
     position = luma * scale - int(siting * ((1 << shift) - 1) * scale)

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numba import int16, int32, uint8, uintp
 
-# As in colour.py. Numba's cache notices changes of this file only, so nothing is compiled in from another.
+# As in yuv_to_rgb.py. Numba's cache notices changes of this file only, so nothing is compiled in from another.
 _FRACTION_BITS = 5
 
 
@@ -88,8 +88,9 @@ def convert(y, u, v, top, left, chroma_top, chroma_left, chroma_height, chroma_w
             luma_unit, chroma_unit, neutral, luma, constant, gains, rgb):
     """The picture that begins at (top, left) of y `(H, W)` -> rgb, uint8 `(3, height, width)`, written.
 
-    chroma_...: the part of u, v `(h, w)` that counts; rows, columns: `(4, height)`, `(4, width)`, see colour._line;
-    step: luma columns for each of chroma; the rest: colour._terms. All arrays are C-contiguous."""
+    chroma_...: the part of u, v `(h, w)` that counts; rows, columns: `(4, height)`, `(4, width)`, see
+    yuv_to_rgb._interpolation;
+    step: luma columns for each of chroma; the rest: yuv_to_rgb.FixedPoint. All arrays are C-contiguous."""
     height, width = rgb.shape[1:]
     inside = (rows[0, 0] >= 0 and rows[0, height - 1] < chroma_height and
               columns[0, 0] >= 0 and columns[0, width - 1] < chroma_width)

@@ -12,9 +12,9 @@ import pytest
 
 from dcvc.data import VideoReader
 from dcvc.errors import ReadError
-from dcvc.video import decoder_run as decoding
-from dcvc.video.buffer_marks import Undecoded
-from dcvc.video.ffmpeg_log import Complaints
+from dcvc.video import decoder_run
+from dcvc.video.buffer_marks import BufferMarks
+from dcvc.video.ffmpeg_log import FFmpegLog
 
 DAMAGED = ["h264_open.mp4", "h264_open.mkv", "h264_open.ts", "hevc_open.mp4", "vp9.webm", "av1.mp4"]
 
@@ -27,7 +27,7 @@ def run_judge(path: Path, kind: str, first: int, last: int, folder: Path) -> dic
     return json.loads(done.stdout)
 
 
-def assert_sound(result: dict, repaired: int = 0) -> None:
+def assert_no_wrong_frame(result: dict, repaired: int = 0) -> None:
     """repaired: so many frames may be the true ones where the sequential decode is not."""
     assert result["wrong"] == result["concealed"] == result["unsteady"] == result["slow"] == 0, result
     assert result["repaired"] <= repaired, result
@@ -38,7 +38,7 @@ def assert_sound(result: dict, repaired: int = 0) -> None:
 def test_random_damage(videos, tmp_path, name):
     result = run_judge(videos[name][0], "flip", 0, 25, tmp_path)
     # Copy 2: a frame that the sequential decode leaves out, by a damaged header from before the frame's keyframe.
-    assert_sound(result, repaired=1 if name == "h264_open.mp4" else 0)
+    assert_no_wrong_frame(result, repaired=1 if name == "h264_open.mp4" else 0)
     assert result["tainted"] == 0 or name.endswith(".ts"), result  # times that repeat are ambiguous there
     assert result["undefined"] == 0 or name.endswith(".ts"), result
     assert result["silent"] == 0 or name.startswith(("h264", "vp9")), result
@@ -47,7 +47,7 @@ def test_random_damage(videos, tmp_path, name):
 @pytest.mark.parametrize("name", ["h264_open.mp4", "hevc_open.mp4", "vp9.webm", "av1.mp4"])
 def test_a_stretch_of_zeros(videos, tmp_path, name):
     result = run_judge(videos[name][0], "blank", 0, 15, tmp_path)
-    assert_sound(result)
+    assert_no_wrong_frame(result)
     assert result["tainted"] == result["undefined"] == result["silent"] == 0, result
 
 
@@ -69,7 +69,7 @@ def test_frames_predicted_from_other_references_are_refused(videos, tmp_path, mo
     level = av.logging.get_level()
     assert all(counts["wrong"] == counts["repaired"] == 0 for counts in judge_copies(path, MISLED, tmp_path))
     assert av.logging.get_level() == level
-    monkeypatch.setattr(Complaints, "since", lambda self, count: None)
+    monkeypatch.setattr(FFmpegLog, "reference_error", lambda self, since: None)
     assert sum(counts["wrong"] + counts["repaired"] for counts in judge_copies(path, MISLED, tmp_path)) > 0
 
 
@@ -80,7 +80,7 @@ def test_frames_after_one_out_of_order_are_refused(videos, tmp_path, monkeypatch
     path = videos["h264_open.mp4"][0]
     result = judge_copies(path, MISPLACED, tmp_path)
     assert all(counts["wrong"] == counts["undefined"] == counts["unsteady"] == 0 for counts in result), result
-    monkeypatch.setattr(decoding, "_TOLD_BY_ORDER", ())
+    monkeypatch.setattr(decoder_run, "CODECS_CHECKED_BY_ORDER", ())
     assert sum(counts["undefined"] + counts["unsteady"] for counts in judge_copies(path, MISPLACED, tmp_path)) > 9
 
 
@@ -91,7 +91,7 @@ def test_frames_that_ffmpeg_leaves_undecoded_in_part_are_refused(videos, tmp_pat
     path = videos["hevc_open.mp4"][0]
     result = judge_copies(path, SPOILED, tmp_path)
     assert all(counts["silent"] == counts["undefined"] == counts["wrong"] == 0 for counts in result), result
-    monkeypatch.setattr(Undecoded, "check", lambda self, frame: None)
+    monkeypatch.setattr(BufferMarks, "check", lambda self, frame: None)
     assert sum(counts["silent"] for counts in judge_copies(path, SPOILED, tmp_path)) > 20
 
 
@@ -129,7 +129,7 @@ def test_pictures_of_the_very_colours_of_the_marks_are_no_false_alarm(tmp_path, 
 
 @pytest.mark.parametrize("name", [*DAMAGED, "h264_header_first.mp4", "fragmented.mp4", "mpeg4_b.avi"])
 def test_cut_short_at_twenty_points(videos, tmp_path, name):
-    assert_sound(run_judge(videos[name][0], "cut", 0, 20, tmp_path))
+    assert_no_wrong_frame(run_judge(videos[name][0], "cut", 0, 20, tmp_path))
 
 
 @pytest.mark.parametrize("number", [4, 9])
@@ -138,7 +138,7 @@ def test_an_avi_whose_index_disagrees_with_its_frames(videos, tmp_path, number):
     path = tmp_path / "damaged.avi"
     path.write_bytes(damage.damaged_copy(videos["mpeg4_b.avi"][0].read_bytes(), "flip", number))
     assert "its index disagrees with its frames (slow random access)" in VideoReader(path).index.notes
-    assert_sound(run_judge(videos["mpeg4_b.avi"][0], "flip", number, number + 1, tmp_path))
+    assert_no_wrong_frame(run_judge(videos["mpeg4_b.avi"][0], "flip", number, number + 1, tmp_path))
 
 
 @pytest.mark.slow
@@ -147,7 +147,7 @@ def test_five_hundred_damaged_copies(videos, tmp_path, name):
     repaired = 0
     for first in range(0, 500, 50):
         result = run_judge(videos[name][0], "flip", first, first + 50, tmp_path)
-        assert_sound(result, repaired=50)
+        assert_no_wrong_frame(result, repaired=50)
         assert result["tainted"] == result["undefined"] == 0, result
         repaired += result["repaired"]
     # Copies 2 and 189: one frame each, as in test_random_damage.

@@ -16,7 +16,7 @@ from sample_videos import X264, encode, luma, sequential, textures, without_reor
 
 from dcvc.data import VideoReader
 from dcvc.errors import InputError, MissingError, ReadError
-from dcvc.video.decoder_run import Run
+from dcvc.video.decoder_run import DecoderRun
 
 KINDS = [
     "h264_closed.mp4", "h264_open.mp4", "h264_pyramid.mov", "h264_open.mkv", "h264_open.ts", "h264_raw.h264",
@@ -127,8 +127,9 @@ def alone(path, number: int) -> int:
 
 def test_reading_on_does_not_begin_at_the_keyframe_again(videos, monkeypatch):
     begun = []
-    begin = VideoReader._try_from
-    monkeypatch.setattr(VideoReader, "_try_from", lambda self, key, *rest: begun.append(key) or begin(self, key, *rest))
+    begin = VideoReader._seek_and_decode
+    monkeypatch.setattr(VideoReader, "_seek_and_decode",
+                        lambda self, key, *rest: begun.append(key) or begin(self, key, *rest))
     reader = VideoReader(videos["h264_pyramid.mov"][0])
     for start in range(0, 46, 2):
         reader.read(start, 2)
@@ -139,10 +140,10 @@ def test_reading_on_does_not_begin_at_the_keyframe_again(videos, monkeypatch):
     assert len(begun) == 23
 
 
-def test_frames_nobody_refers_to_are_left_out_once_they_were_found_sound(videos, monkeypatch):
+def test_frames_nobody_refers_to_are_left_out_once_they_were_decoded_without_error(videos, monkeypatch):
     skips = []
-    skip = Run._skip
-    monkeypatch.setattr(Run, "_skip", lambda self, value: skips.append(value) or skip(self, value))
+    skip = DecoderRun._skip_unreferenced
+    monkeypatch.setattr(DecoderRun, "_skip_unreferenced", lambda self, on: skips.append(on) or skip(self, on))
     reader = VideoReader(videos["h264_open.mp4"][0])
     first = reader.read(20, 2)
     assert not any(skips)

@@ -65,7 +65,8 @@ def test_pictures_converted_in_several_pieces_equal_their_crops(subsampling):
     crop = to_rgb(y[:, top: top + 30, left: left + 50], *small, colour, (top, left),
                   ((top >> down) - down, left >> across))
     assert torch.equal(crop, whole[:, :, top: top + 30, left: left + 50])
-    with mock.patch.object(colours, "_loops", return_value=None), mock.patch.object(colours, "FRAMES_OF_PIXELS", 1):
+    with (mock.patch.object(colours, "_compiled_loops", return_value=None),
+          mock.patch.object(colours, "PIXELS_AT_A_TIME", 1)):
         assert torch.equal(to_rgb(y, u, v, colour), whole)         # frame by frame
 
 
@@ -90,9 +91,10 @@ def test_every_way_of_converting_a_part_gives_the_same(case):
     y, u, v = (torch.from_numpy(rng.integers(0, 1 << colour.depth, (1, *s)).astype(
         np.uint8 if colour.depth == 8 else np.int32)) for s in (size, chroma, chroma))
     part = slice(top, top + height), slice(left, left + width)
-    with mock.patch.object(colours, "_loops", return_value=None):
+    with mock.patch.object(colours, "_compiled_loops", return_value=None):
         expected = to_rgb(y, u, v, colour)[:, :, part[0], part[1]]
-    stack = FrameStack(1, (top, left, height, width), size, None, colour, "rgb")
+    stack = FrameStack(count=1, crop=(top, left, height, width), coded_size=size, reformat=None, colour=colour,
+                       out="rgb")
     picture = np.zeros((3, height, width), np.uint8)
     stack._convert(*(plane[0].numpy() for plane in (y, u, v)), stack.corner, stack.window, picture)
     assert np.array_equal(picture, expected[0])
@@ -121,7 +123,7 @@ def test_samples_and_planes_that_are_not_as_they_should_be(shape):
         y, u, v = (torch.from_numpy(rng.integers(0, 4096, (1, *size)).astype(np.int32)) for size in
                    ((12, 17), shape, shape))
         found = to_rgb(y, u, v, colour, origin)
-        with mock.patch.object(colours, "_loops", return_value=None):
+        with mock.patch.object(colours, "_compiled_loops", return_value=None):
             assert torch.equal(to_rgb(y, u, v, colour, origin), found)
         assert torch.equal(to_rgb(*(plane.clamp(max=1023) for plane in (y, u, v)), colour, origin), found)
         with pytest.raises(InputError, match="planes: found shapes"):
