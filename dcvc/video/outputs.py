@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from dcvc.errors import DcvcError, InputError
+from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import replaced, replaced_folder, replacing
 from dcvc.video.encoder_tags import tag_bt709
 from dcvc.video.rgb_to_yuv import rgb_to_yuv444
@@ -36,7 +36,7 @@ def open_output(path: str, size: tuple[int, int], fps: Fraction, crf: int | None
     if crf is not None and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"--crf: given with {path}, needed a {', '.join(VIDEO_SUFFIXES)} file")
     if path == "-":
-        return _y4m_stream(sys.stdout.buffer, size, fps)
+        return _y4m_stdout(size, fps)
     if suffix in VIDEO_SUFFIXES:
         return _video(target, size, fps, crf)
     if suffix == ".y4m":
@@ -93,29 +93,38 @@ def _video(target: Path, size: tuple[int, int], fps: Fraction, crf: int | None) 
         container.mux(stream.encode(None))
 
 
-@contextmanager
-def _y4m_stream(file: BinaryIO, size: tuple[int, int], fps: Fraction) -> Iterator[Callable[[Tensor], None]]:
+def _y4m(file: BinaryIO, size: tuple[int, int], fps: Fraction) -> Callable[[Tensor], None]:
     """4:4:4, 8 bits, limited range: any size, no chroma lost."""
     height, width = size
     # The format cannot name its matrix: readers, ours too, choose it by the picture's height.
     matrix = default_matrix(height)
-    file.write(f"YUV4MPEG2 W{width} H{height} F{fps.numerator}:{fps.denominator} Ip A1:1 C444 "
-               "XCOLORRANGE=LIMITED\n".encode())
+    rate = f"{fps.numerator}:{fps.denominator}"
+    file.write(f"YUV4MPEG2 W{width} H{height} F{rate} Ip A1:1 C444 XCOLORRANGE=LIMITED\n".encode())
 
     def write(frame: Tensor) -> None:
         planes = rgb_to_yuv444(frame.float().div(255), matrix)
         file.write(b"FRAME\n" + b"".join(plane.cpu().numpy().tobytes() for plane in planes))
 
-    try:
-        yield write
-    finally:
-        file.flush()
+    return write
 
 
 @contextmanager
 def _y4m_file(target: Path, size: tuple[int, int], fps: Fraction) -> Iterator[Callable[[Tensor], None]]:
-    with replacing(target) as file, _y4m_stream(file, size, fps) as write:
+    with replacing(target) as file:
+        yield _y4m(file, size, fps)
+
+
+@contextmanager
+def _y4m_stdout(size: tuple[int, int], fps: Fraction) -> Iterator[Callable[[Tensor], None]]:
+    file = sys.stdout.buffer
+    try:
+        write = _y4m(file, size, fps)
+    except OSError as error:  # the player at the other end has quit
+        raise ReadError(f"-: cannot be written ({error.strerror or error})") from None
+    try:
         yield write
+    finally:
+        file.flush()
 
 
 @contextmanager
