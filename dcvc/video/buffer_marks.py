@@ -9,10 +9,10 @@ in all three planes.
     . . . .  . . . .            5 5 6 6  7 7 7 7       5 5 6 6  . . . .
     . . 0 .  . . 0 .            5 5 6 6  7 7 8 8       5 5 6 6  . . 0 .   <- the mark is still there
 
-Pictures hardly ever have Y = Cb = Cr = 0 (or grey, which FFmpeg gives to pictures it misses) at such
-a place, but they may. So a frame that shows the mark is only a suspect (SuspectFrame). To decide,
-the reader decodes it once more over another mark, the largest sample value: a true picture now
-shows its own 0 again, which is no mark any more, while an undecoded block shows the new mark.
+Pictures hardly ever have Y = Cb = Cr = 0 (or grey, which FFmpeg gives to pictures it misses) at
+such a place, but they may. So a frame that shows the mark is only a suspect (SuspectFrame). To
+decide, the reader decodes it once more over another mark, the largest sample value: a true picture
+now shows its own 0 again, which is no mark any more, while an undecoded block shows the new mark.
 """
 
 from collections import deque
@@ -21,20 +21,25 @@ from collections.abc import Iterable
 import av
 import numpy as np
 
-BLOCK_SIDE = 8                 # the smallest coding unit of HEVC: a smaller part is never left out
-FRESH_VALUE = 0                # what a buffer holds that FFmpeg has just allocated
-MOST_REFERENCE_PICTURES = 16   # a decoder refers to no older pictures (HEVC, annex A)
+# The smallest coding unit of HEVC: a smaller part is never left out.
+BLOCK_SIDE = 8
+# What a buffer holds that FFmpeg has just allocated.
+FRESH_VALUE = 0
+# A decoder refers to no older pictures (HEVC, annex A).
+MOST_REFERENCE_PICTURES = 16
 
 
 class SuspectFrame(Exception):
-    """A frame may be wrong: it shows the mark, FFmpeg logged an error about its references, or frames came out in
-    the wrong order. Decoding again, from further back or over another mark, has to decide."""
+    """A frame may be wrong: it shows the mark, FFmpeg logged an error about its references, or
+    frames came out in the wrong order. Decoding again, from further back or over another mark, has
+    to decide."""
 
 
 class BufferMarks:
     """The marks in the picture buffers of one decoder.
 
-    Pass every decoded frame to `mark_later` once its samples were read, and call `restart_decoder` after each run.
+    Pass every decoded frame to `mark_later` once its samples were read, and call `restart_decoder`
+    after each run.
     """
 
     def __init__(self) -> None:
@@ -45,8 +50,11 @@ class BufferMarks:
         """Raises SuspectFrame for a frame that shows the mark."""
         samples = [_block_centres(plane, frame) for plane in frame.planes]
         if len(samples) != 3 or frame.format.is_rgb:
-            return  # without chroma, plain black or white would be taken for marks
-        rows, columns = (min(sizes) for sizes in zip(*(plane.shape for plane in samples), strict=True))
+            # Without chroma, plain black or white would be taken for marks.
+            return
+        # Rounding may leave a plane one row or column of blocks fewer than another.
+        shapes = zip(*(plane.shape for plane in samples), strict=True)
+        rows, columns = (min(sizes) for sizes in shapes)
         luma, *chroma = (plane[:rows, :columns] for plane in samples)
         grey = 1 << (frame.format.components[0].bits - 1)
         for mark in (self._mark_value(luma),) if self._second_mark else (FRESH_VALUE, grey):
@@ -56,8 +64,9 @@ class BufferMarks:
                 raise SuspectFrame
 
     def mark_later(self, frame: av.VideoFrame) -> None:
-        """Hold a frame until its buffer can be marked: the decoder may refer to it for some pictures more."""
+        """Hold a frame until its buffer can be marked."""
         self._waiting.append(frame)
+        # Marked too early, the frame would spoil others: the decoder may still refer to it.
         if len(self._waiting) > MOST_REFERENCE_PICTURES:
             self._mark(self._waiting.popleft())
 
@@ -68,14 +77,16 @@ class BufferMarks:
             self._mark(self._waiting.popleft())
 
     def use_second_mark(self, context: av.VideoCodecContext, packets: Iterable[av.Packet]) -> None:
-        """Write the other mark into all of the decoder's buffers, by decoding `packets` for that alone."""
+        """Write the other mark into all buffers of the decoder, by decoding `packets` for that."""
         self._second_mark = True
         for packet in packets:
             try:
                 self._waiting.extend(context.decode(packet))
             except av.error.FFmpegError:
+                # Damaged packets reserve buffers, too.
                 continue
-            # Frames held here keep their buffers from reuse, so twice as many reach all that the decoder has.
+            # Frames held here keep their buffers from reuse, so twice as many reach all that the
+            # decoder has.
             if len(self._waiting) > 2 * MOST_REFERENCE_PICTURES:
                 break
         self.restart_decoder(context)
@@ -91,7 +102,7 @@ class BufferMarks:
         """Mark a frame's buffer, unless the decoder still refers to it."""
         address = frame.planes[0].buffer_ptr
         frame.make_writable()
-        # `make_writable` copies a buffer that somebody else uses: a mark in the copy would be in vain.
+        # `make_writable` copies a buffer that others use, too: marks in the copy would be useless.
         if frame.planes[0].buffer_ptr == address:
             for plane in frame.planes:
                 samples = _block_centres(plane, frame)

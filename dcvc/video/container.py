@@ -7,17 +7,20 @@ import av
 
 from dcvc.errors import MissingError, ReadError
 
-# Formats that hold one video in one file. Playlists (hls, concat) are kept out since they could open
-# any other file of the machine, and text art since every text would be a video.
+# Formats that hold one video in one file. Playlists (hls, concat) are kept out since they could
+# open any other file of the machine, and text art since every text would be a video.
 FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,yuv4mpegpipe,ivf,asf,mxf,nut,gif,apng,"
-    "h264,hevc,m4v,mpegvideo,obu,av1,vvc,mjpeg,dv,wtv,rm,gxf,live_flv"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,yuv4mpegpipe,ivf,asf,mxf,nut,"
+    "gif,apng,h264,hevc,m4v,mpegvideo,obu,av1,vvc,mjpeg,dv,wtv,rm,gxf,live_flv"
 )
+# An open file and its video stream.
+OpenStream = tuple[av.container.InputContainer, av.video.stream.VideoStream]
 
 
 def open_container(path: str) -> av.container.InputContainer:
     """Open `path` for reading. Raises MissingError or ReadError with FFmpeg's reason."""
     try:
+        # FFmpeg would wait for ever for what comes out of a pipe or a device.
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         raise MissingError(f"{path}: no such file") from None
@@ -36,7 +39,8 @@ def open_container(path: str) -> av.container.InputContainer:
 
 
 def video_stream(container: av.container.InputContainer, path: str) -> av.video.stream.VideoStream:
-    """The first video stream that is no cover picture; every other stream is discarded by the demuxer."""
+    """The first video stream that is no cover picture; every other stream is discarded by the
+    demuxer."""
     chosen = None
     for stream in container.streams:
         pictures = stream.disposition & (
@@ -59,8 +63,11 @@ def reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).replace("\n", " ")
 
 
-def open_decoder(path: str, threads: int = 1) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-    """The open file and its video stream, whose codec_context decodes with so many threads."""
+def open_decoder(path: str, threads: int = 1) -> OpenStream:
+    """Open a file whose stream's codec_context decodes with so many threads.
+
+    Raises MissingError, ReadError.
+    """
     container = open_container(path)
     stream = video_stream(container, path)
     context = stream.codec_context
@@ -72,11 +79,11 @@ def open_decoder(path: str, threads: int = 1) -> tuple[av.container.InputContain
 
 def decoder_options(codec: str) -> dict[str, str]:
     """The options with which FFmpeg's decoder of this codec hides nothing that it can tell."""
-    # H.264: in streams that do not say how many frames are reordered, FFmpeg guesses and drops frames until the guess
-    # is right. With "strict" it waits as long as the standard allows.
+    # H.264: in streams that do not say how many frames are reordered, FFmpeg guesses and drops
+    # frames until the guess is right. With "strict" it waits as long as the standard allows.
     if codec == "h264":
         return {"strict": "1"}
-    # HEVC and the MPEG-4 family conceal some errors without flagging the frame, unless told to report them. The
-    # other decoders flag their frames by themselves.
+    # HEVC and the MPEG-4 family conceal some errors without flagging the frame, unless told to
+    # report them. The other decoders flag their frames by themselves.
     reports_on_demand = codec == "hevc" or codec.startswith(("mpeg4", "msmpeg4", "h263"))
     return {"err_detect": "explode"} if reports_on_demand else {}

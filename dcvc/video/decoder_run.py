@@ -6,17 +6,18 @@ earlier may be coded later. With I at time 0, P at 3 and B-frames between them:
     packets sent      I0  P3  B1  B2  P6  B4 ...       (decoding order)
     frames received           I0  B1  B2  P3 ...       (order of their times)
 
-A run sends packets until those of all wanted frames are sent. For their frames to come out there are
-two ways. To drain the decoder (send None) gives all frames at once, but ends the run. To look ahead
-(send what follows) costs a few packets, but the next read can go on where this one ended. The reader
-asks for the latter (`go_on`) where files are read in sequence.
+A run sends packets until those of all wanted frames are sent. For their frames to come out there
+are two ways. To drain the decoder (send None) gives all frames at once, but ends the run. To look
+ahead (send what follows) costs a few packets, but the next read can go on where this one ended. The
+reader asks for the latter (`go_on`) where files are read in sequence.
 
 Which errors count: those of packets from the keyframe on, in presentation time. Pictures before it
-that are decoded after it (leading pictures) refer to frames from before the keyframe, which this run
-never decoded: their errors say nothing about the file.
+that are decoded after it (leading pictures) refer to frames from before the keyframe, which this
+run never decoded: their errors say nothing about the file.
 
-Frames that no other frame refers to may be left out before the wanted ones. That is faster, but damage
-in them goes unseen. So it is done only where an earlier decoding met no error, see VerifiedPackets.
+Frames that no other frame refers to may be left out before the wanted ones. That is faster, but
+damage in them goes unseen. So it is done only where an earlier decoding met no error, see
+VerifiedPackets.
 """
 
 import sys
@@ -30,11 +31,13 @@ from dcvc.video.buffer_marks import BufferMarks, SuspectFrame
 from dcvc.video.container import reason
 from dcvc.video.ffmpeg_log import FFmpegLog
 
-# Decoders that may leave out frames nobody refers to, and give the very same samples for all others.
+# Decoders that give the very same samples when they leave out frames that nobody refers to.
 CODECS_THAT_SKIP_EXACTLY = ("h264", "hevc")
-# Where damage to a slice's header changes which pictures are kept, often only the order of the frames tells it.
+# Where damage to a slice's header changes which pictures are kept, often only the order of the
+# frames tells it.
 CODECS_CHECKED_BY_ORDER = ("h264",)
-LONGEST_DELAY = 16  # frames that a decoder may hold back (H.264, annex A)
+# Frames that a decoder may hold back (H.264, annex A).
+LONGEST_DELAY = 16
 
 
 @dataclass
@@ -48,7 +51,7 @@ class VerifiedPackets:
     until: dict[int, int]
 
     def skippable(self, key_time: int, codec: str) -> int:
-        """Among how many packets from this keyframe on frames that no other refers to may be left out."""
+        """So many packets from this keyframe on may leave out frames that no other refers to."""
         if codec not in CODECS_THAT_SKIP_EXACTLY:
             return 0
         if self.whole_file:
@@ -64,16 +67,19 @@ class VerifiedPackets:
 class _Search:
     """What one call of DecoderRun.read looks for."""
 
-    first: int                                  # the earliest wanted time
-    missing: dict[int, int]                     # wanted frames that have not come out yet: time -> place
-    put: Callable[[int, av.VideoFrame], None]   # takes a place and its frame
+    # The earliest wanted time.
+    first: int
+    # Wanted frames that have not come out yet: time -> place.
+    missing: dict[int, int]
+    # Takes a place and its frame.
+    put: Callable[[int, av.VideoFrame], None]
     log: FFmpegLog
 
 
 class DecoderRun:
     """Times are presentation times in the stream's units.
 
-    verified: what may be skipped. marks: of this decoder's buffers, None where the codec needs none.
+    verified: what may be skipped. marks: of this decoder's buffers, None where it needs none.
     damaged: makes the error to raise from a time and a reason. key_time: the keyframe from which on
     errors count; None: the first packet that is one.
     """
@@ -86,23 +92,35 @@ class DecoderRun:
         self._order_counts = context.name in CODECS_CHECKED_BY_ORDER
         self.key_time = key_time
         self.packets_sent = 0
-        self.packets_verified = 0                     # of them, those whose frames were all seen
-        self.last_wanted: int | None = None           # the latest frame that was ever asked for
-        self.met_errors = False                       # anywhere, also before the keyframe
-        self.ended = False                            # the decoder cannot go on
-        self._key_flags: list[bool] = []              # of the frames that came out at `key_time`
+        # How many of the packets sent gave all their frames, without an error.
+        self.packets_verified = 0
+        # The latest frame that was ever asked for.
+        self.last_wanted: int | None = None
+        # Whether there were errors at all, also those that do not count.
+        self.met_errors = False
+        # Whether the decoder cannot go on.
+        self.ended = False
+        # Whether the decoder called them keyframes, of the frames that came out at `key_time`.
+        self._key_flags: list[bool] = []
         self._sent_times: set[int] = set()
-        self._ahead_times: set[int] = set()           # sent after all wanted ones, by _look_ahead
-        self._inside: set[int] = set()                # sent, and their frames have not come out yet
-        self._later_frames: list[av.VideoFrame] = []  # came out, and are later than all wanted so far
+        # Of packets sent by _look_ahead, behind all wanted ones: their errors only end the run.
+        self._ahead_times: set[int] = set()
+        # Of packets whose frames have not come out yet.
+        self._inside: set[int] = set()
+        # Frames that came out and are later than all wanted so far: for the next read.
+        self._later_frames: list[av.VideoFrame] = []
         self._skipping: bool | None = None
-        self._last_out: int | None = None             # the last frame that came out, from the keyframe on
+        # The last frame that came out, from the keyframe on.
+        self._last_out: int | None = None
 
-    def read(self, wanted: dict[int, int], put: Callable[[int, av.VideoFrame], None], go_on: bool) -> bool:
-        """Give every wanted frame (time -> place), all later than those before, to `put(place, frame)`.
+    def read(self, wanted: dict[int, int], put: Callable[[int, av.VideoFrame], None],
+             go_on: bool) -> bool:
+        """Give every wanted frame to `put(place, frame)`. False: they cannot be had from here.
 
-        go_on: leave the decoder such that a later read can continue. Returns False when they cannot be had from here.
-        Raises what `damaged` makes of an error since the keyframe, SuspectFrame where another decoding has to decide.
+        wanted: time -> place, all later than those of reads before. go_on: leave the decoder such
+        that a later read can continue.
+        Raises what `damaged` makes of an error since the keyframe, SuspectFrame where another
+        decoding has to decide.
         """
         self.last_wanted = max(wanted)
         self._ahead_times.clear()
@@ -114,9 +132,9 @@ class DecoderRun:
             if not self._send_wanted(wanted, search):
                 return False
             sent = self.packets_sent
-            # Frames that come out later may have been referred to already: an error in them counts, so they are
-            # waited for too. Where the keyframe gave no frame (intra refresh), what later reads get would depend
-            # on where decoding began: such a run is never continued.
+            # Frames that come out later may have been referred to already: an error in them counts,
+            # so they are waited for too. Where the keyframe gave no frame (intra refresh), what
+            # later reads get would depend on where decoding began: such a run is never continued.
             if not (go_on and self._key_flags and self._look_ahead(search)):
                 self._drain(search)
             if self._marks is not None:
@@ -125,12 +143,15 @@ class DecoderRun:
         return not search.missing
 
     def begins_with_keyframe(self) -> bool:
-        """Whether the decoder, too, takes the frame at `key_time` for a keyframe: in a damaged file the container may
-        be wrong about it. (An H.264 intra refresh gives no frame until the picture is complete.)"""
+        """Whether the decoder, too, takes the frame at `key_time` for a keyframe.
+
+        In a damaged file the container may be wrong about it. (An H.264 intra refresh gives no
+        frame until the picture is complete.)
+        """
         return all(self._key_flags) and (bool(self._key_flags) or self._context.name == "h264")
 
     def _send_wanted(self, wanted: dict[int, int], search: _Search) -> bool:
-        """Send packets until those of all wanted frames are sent. False: no keyframe lies before them."""
+        """Send all packets up to those of the wanted frames. False: no keyframe before them."""
         waiting = set(wanted) - self._sent_times
         for packet in self._packets if waiting else ():
             time = packet.pts
@@ -144,8 +165,9 @@ class DecoderRun:
                 self.key_time = time
             if packet.is_corrupt and time >= self.key_time:
                 raise self._damaged(time, "its packet is cut short")
-            self._skip_unreferenced(time < search.first and self.packets_sent < self._verified.skippable(
-                self.key_time, self._context.name))
+            # A wanted frame itself must come out, even if no other refers to it.
+            self._skip_unreferenced(time < search.first and self.packets_sent <
+                                    self._verified.skippable(self.key_time, self._context.name))
             self._send(packet, time, search)
             waiting.discard(time)
             if not waiting:
@@ -153,7 +175,7 @@ class DecoderRun:
         return self.key_time is not None
 
     def _look_ahead(self, search: _Search) -> bool:
-        """Decode on until all frames sent so far have come out. False: that takes too long, or errors begin."""
+        """Decode on until all frames sent so far came out. False: it takes too long, or fails."""
         inside = set(self._inside)
         for _ in range(LONGEST_DELAY):
             if self.ended or not inside & self._inside:
@@ -176,6 +198,7 @@ class DecoderRun:
             raise SuspectFrame("a frame before did not come out")
 
     def _skip_unreferenced(self, skip: bool) -> None:
+        # Setting it costs more than the comparison, and it is asked for every packet.
         if skip is not self._skipping:
             self._skipping = skip
             self._context.skip_frame = "NONREF" if skip else "DEFAULT"
@@ -185,8 +208,8 @@ class DecoderRun:
         if packet is not None:
             self.packets_sent += 1
             self._sent_times.add(time)
-            # While unreferenced frames are skipped, all is verified already, and some never come out. Nor do those
-            # that an edit list leaves out (is_discard).
+            # While unreferenced frames are skipped, all is verified already, and some never come
+            # out. Nor do those that an edit list leaves out (is_discard).
             if not self._skipping and not packet.is_discard and time >= self.key_time:
                 self._inside.add(time)
         # Messages before this one came from reading packets and are not about decoding this one.
@@ -196,7 +219,8 @@ class DecoderRun:
         except av.error.FFmpegError as error:
             self.met_errors = True
             if time in self._ahead_times:
-                self.ended = True  # what was wanted is whole: only going on is not possible
+                # What was wanted is whole: only going on is not possible.
+                self.ended = True
             elif time >= self.key_time:
                 raise self._damaged(time, reason(error)) from None
             return
@@ -204,7 +228,8 @@ class DecoderRun:
         if problem is not None and time in self._ahead_times:
             self.ended = True
         elif problem is not None and time >= self.key_time:
-            # Damage, or a good slice that lists references from before the keyframe and does not use them.
+            # Damage, or a good slice that lists references from before the keyframe and does not
+            # use them.
             raise SuspectFrame(problem)
         for frame in frames:
             self._take(frame, time, search)
@@ -217,10 +242,12 @@ class DecoderRun:
         time = frame.pts
         if time is None:
             return
+        # Damaged headers may let FFmpeg drop or exchange references: the order of frames tells.
         if self._order_counts and self._last_out is not None and time < self._last_out:
             if sent not in self._ahead_times:
                 raise SuspectFrame("frames came out in another order than they are shown in")
             self.ended = True
+        # Leading pictures: their references were never decoded.
         if time < self.key_time:
             return
         self._last_out = time

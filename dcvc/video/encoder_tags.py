@@ -1,7 +1,7 @@
-"""BT.709, limited range: the colours in which every encoder of this project gets its frames, and their tags.
+"""BT.709, limited range: the colours in which every encoder here gets its frames, and their tags.
 
-A player that finds no tags has to guess the matrix from the picture's size, and often guesses wrongly:
-greens and reds are then visibly off. So the stream is tagged with all four properties.
+A player that finds no tags has to guess the matrix from the picture's size, and often guesses
+wrongly: greens and reds are then visibly off. So the stream is tagged with all four properties.
 """
 
 import av
@@ -19,7 +19,8 @@ def tag_bt709(context: av.VideoCodecContext) -> None:
 
 
 def bt709_frame(rgb: Tensor) -> av.VideoFrame:
-    """float `(3, H, W)` in [0, 1], even sides -> an 8-bit 4:2:0 frame, BT.709, limited range, tagged."""
+    """float `(3, H, W)` in [0, 1], even sides -> a tagged frame of 8 bits, 4:2:0."""
+    # PyAV takes the three planes in one array, 3/2 as high as the picture.
     packed = np.concatenate([plane.numpy().reshape(-1) for plane in rgb_to_yuv420(rgb)])
     frame = av.VideoFrame.from_ndarray(packed.reshape(-1, rgb.shape[-1]), format="yuv420p")
     frame.colorspace, frame.color_range = Colorspace.ITU709, ColorRange.MPEG

@@ -1,25 +1,26 @@
 """What FFmpeg's H.264 decoder logs while it decodes.
 
 Where a picture's reference is missing, or its headers contradict the others, this decoder neither
-refuses nor flags the picture. It logs an error, predicts from another picture and goes on: the result
-looks plausible and is wrong. So the reader listens to the log. FFmpeg has one log level for the whole
-process, and repeated messages are left out by default. Both are changed while anybody listens, and
-set back after the last one; messages are told apart by the thread that they came from.
+refuses nor flags the picture. It logs an error, predicts from another picture and goes on: the
+result looks plausible and is wrong. So the reader listens to the log. FFmpeg has one log level for
+the whole process, and repeated messages are left out by default. Both are changed while anybody
+listens, and set back after the last one; messages are told apart by the thread that they came from.
 """
 
 import threading
 
 import av
 
-# Parts of the messages about slices whose references are not those that the encoder had. (Most of the other
-# errors that FFmpeg logs are harmless and occur in good files.)
-REFERENCE_ERRORS = ("reference picture missing", "Missing reference picture", "co located POCs unavailable",
-                    "illegal modification_of_pic_nums", "illegal reordering_of_pic_nums",
-                    "reference count overflow", "number of reference frames", "Frame num gap")
+# Parts of the messages about slices whose references are not those that the encoder had. (Most of
+# the other errors that FFmpeg logs are harmless and occur in good files.)
+REFERENCE_ERRORS = ("reference picture missing", "Missing reference picture",
+                    "co located POCs unavailable", "illegal modification_of_pic_nums",
+                    "illegal reordering_of_pic_nums", "reference count overflow",
+                    "number of reference frames", "Frame num gap")
 
 
 class _SharedLogLevel:
-    """FFmpeg's log level: errors are logged, each time they occur, as long as there is a listener."""
+    """FFmpeg's log level: while there is a listener, errors are logged each time they occur."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -29,9 +30,11 @@ class _SharedLogLevel:
 
     def add_listener(self) -> None:
         with self._lock:
+            # Readers in several threads share the level: only the first and the last change it.
             if self._listeners == 0:
                 self._level_before = av.logging.get_level()
                 self._skipped_repeated_before = av.logging.get_skip_repeated()
+                # A user who wants to hear more than errors goes on hearing it.
                 if self._level_before is None or self._level_before < av.logging.ERROR:
                     av.logging.set_level(av.logging.ERROR)
                 av.logging.set_skip_repeated(False)
@@ -51,7 +54,7 @@ _level = _SharedLogLevel()
 class FFmpegLog:
     """`with FFmpegLog() as log:` holds what FFmpeg logs in this thread inside the block.
 
-    Decoders that use threads of their own (threads other than 1) log there: nothing is heard of them.
+    Decoders that use threads of their own (threads other than 1) log there, unheard.
     messages: (level, name of the decoder, text), the oldest first.
     """
 

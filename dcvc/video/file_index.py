@@ -1,12 +1,13 @@
 """The index of one video file: the presentation time of every frame and of every keyframe.
 
-It is made by demuxing alone, which reads all packets and decodes none, so it takes a small part of the
-time of decoding. Headers lie about the number of frames; packets do not. One frame is decoded, for its
-size, pixel format and colours. Frames are numbered in presentation order:
+It is made by demuxing alone, which reads all packets and decodes none, so it takes a small part of
+the time of decoding. Headers lie about the number of frames; packets do not. One frame is decoded,
+for its size, pixel format and colours. Frames are numbered in presentation order:
 
     packet (decoding order)   0   1   2   3   4   5
-    pts (time shown)          0  30  10  20  60  40     sorted: 0 10 20 30 40 60, frame 2 is at time 20
-    keyframe                  x               x         seeking for time 40 or 60 begins at packet 4
+    pts (time shown)          0  30  10  20  40  50     sorted: 0 10 20 30 40 50
+    keyframe                  x               x         frame 2 is shown at time 20; to decode it,
+                                                        begin at packet 0
 
 What may be wrong, and what happens then:
 
@@ -30,34 +31,44 @@ from dcvc.errors import InputError, ReadError
 from dcvc.video.container import open_container, open_decoder, reason, video_stream
 from dcvc.video.yuv_to_rgb import MATRIX_OF_TAG
 
-# How far a packet may be from the place of its frame: B-frames move it by at most the length of their GOP.
-# Larger distances are times that cannot be trusted.
+# How far a packet may be from the place of its frame: B-frames move it by at most the length of
+# their GOP. Larger distances are times that cannot be trusted.
 LARGEST_REORDERING = 64
-AVI_CHUNK_HEADER = 8    # bytes: an AVI's index points to a chunk, FFmpeg to the packet behind its header
-DECODED_DEPTHS = (8, 9, 10, 12, 14, 16)   # bits of the planar formats that FFmpeg has
+# Bytes. An AVI's index points to a chunk, FFmpeg to the packet behind the chunk's header.
+AVI_CHUNK_HEADER = 8
+# Bits of the planar formats that FFmpeg has.
+DECODED_DEPTHS = (8, 9, 10, 12, 14, 16)
 
 
 @dataclass(frozen=True)
 class FileIndex:
-    """What random access to one file needs. Sizes are those of the displayed (rotated) picture in pixels."""
+    """What random access to one file needs. Sizes are those of the displayed (rotated) picture in
+    pixels."""
 
     path: str
-    pts: np.ndarray = field(repr=False)       # int64, ascending, in units of time_base; frame numbers if counted
-    keys: np.ndarray = field(repr=False)      # int64, ascending: presentation times of the keyframes
+    # int64, ascending, in units of time_base; frame numbers if counted.
+    pts: np.ndarray = field(repr=False)
+    # int64, ascending: presentation times of the keyframes.
+    keys: np.ndarray = field(repr=False)
     time_base: Fraction
     height: int
     width: int
-    orientation: tuple[bool, bool, bool]      # coded -> displayed picture: transpose, then flip rows, flip columns
+    # Coded -> displayed picture: transpose, then flip rows, flip columns.
+    orientation: tuple[bool, bool, bool]
     fps: float
     codec: str
     pix_fmt: str
-    matrix: str                               # a name of dcvc.video.yuv_to_rgb, or "" where the file has no tag
+    # A name of dcvc.video.yuv_to_rgb, or "" where the file has no tag.
+    matrix: str
     full_range: bool
-    counted: bool                             # no usable timestamps: frames are found by decoding from the start
-    notes: tuple[str, ...]                    # what is suspicious about the file
+    # No usable timestamps: frames are found by decoding from the start.
+    counted: bool
+    # What is suspicious about the file.
+    notes: tuple[str, ...]
     file_size: int
     mtime_ns: int
-    verified: bool = False                    # every frame was decoded once without an error (`dcvc index --verify`)
+    # Every frame was decoded once without an error (`dcvc index --verify`).
+    verified: bool = False
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -71,14 +82,15 @@ class _Packets:
     keys: list[int] = field(default_factory=list)
     cut_short: bool = False
     last_dts: int | None = None
-    times_problem: str = ""                   # why the times are not usable, "" if they are
+    # Why the times are not usable, "" if they are.
+    times_problem: str = ""
 
     def whole_frames(self) -> tuple[np.ndarray, np.ndarray]:
         """Sorted times of the frames that can be decoded, and of the keyframes."""
         pts, keys = np.sort(np.array(self.pts, np.int64)), np.sort(np.array(self.keys, np.int64))
         if self.cut_short and self.last_dts is not None:
-            # A packet that is missing at the end would show after the last decoding time: only what shows before
-            # that is complete.
+            # A packet that is missing at the end would show after the last decoding time: only what
+            # shows before that is complete.
             pts = pts[: np.searchsorted(pts, self.last_dts)]
         elif self.cut_short and len(keys):
             pts = pts[pts < keys[-1]]
@@ -95,12 +107,14 @@ def index_file(path: str | os.PathLike) -> FileIndex:
             packets = _demux(container, stream)
         except av.error.FFmpegError as error:
             raise ReadError(f"{path}: cannot read ({reason(error)})") from None
+        # Files that state no rate are given what FFmpeg guesses.
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         time_base, field_order = stream.time_base, int(stream.codec_context.field_order)
         codec = stream.codec_context.name
         reorders = bool(stream.codec_context.has_b_frames)
     if not packets.times_problem and _times_contradict(path, packets.pts, reorders):
         packets.times_problem = "its times contradict the order of its frames"
+    # The file is opened anew: a decoder must begin at the first packet.
     first, decoded = _decode(path, count_all=bool(packets.times_problem))
     try:
         sample_depth(first.format.name)
@@ -117,8 +131,9 @@ def index_file(path: str | os.PathLike) -> FileIndex:
     span = 0.0 if packets.times_problem else float((pts[-1] - pts[0]) * time_base)
     fps = float(rate) if rate else ((len(pts) - 1) / span if span else 25.0)
     return FileIndex(
-        path=path, pts=pts, keys=keys, time_base=Fraction(time_base or 1), height=height, width=width,
-        orientation=orientation, fps=fps, codec=codec, pix_fmt=first.format.name,
+        path=path, pts=pts, keys=keys, time_base=Fraction(time_base or 1),
+        height=height, width=width, orientation=orientation, fps=fps, codec=codec,
+        pix_fmt=first.format.name,
         matrix=MATRIX_OF_TAG.get(int(first.colorspace), ""), full_range=is_full_range(first),
         counted=bool(packets.times_problem), notes=tuple(notes),
         file_size=status.st_size, mtime_ns=status.st_mtime_ns,
@@ -126,7 +141,8 @@ def index_file(path: str | os.PathLike) -> FileIndex:
 
 
 def _numbered(packets: _Packets, decoded: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Times of the frames and keyframes, and what is suspicious. decoded: how many frames decoding gave."""
+    """Times of the frames and keyframes, and what is suspicious. decoded: how many frames decoding
+    gave."""
     if packets.times_problem:
         notes = [f"{packets.times_problem} (slow random access)"]
         pts, keys = np.arange(decoded, dtype=np.int64), np.zeros(1, np.int64)
@@ -138,12 +154,14 @@ def _numbered(packets: _Packets, decoded: int) -> tuple[np.ndarray, np.ndarray, 
     if not packets.times_problem and len(keys) and len(pts):
         if pts[0] < keys[0]:
             notes.append("starts before its first keyframe")
-        pts = pts[pts >= keys[0]]  # leading pictures without their reference cannot be decoded
+        # Leading pictures without their reference cannot be decoded.
+        pts = pts[pts >= keys[0]]
     return pts, keys, notes
 
 
 def sample_depth(pix_fmt: str) -> int:
-    """Bits of the samples that frames of this pixel format are taken in. Raises InputError where there are none."""
+    """Bits of the samples that frames of this pixel format are taken in. Raises InputError where
+    there are none."""
     bits = max(component.bits for component in av.VideoFormat(pix_fmt).components)
     depth = next((depth for depth in DECODED_DEPTHS if bits <= depth), None)
     if depth is None:
@@ -170,7 +188,8 @@ def _demux(container: av.container.InputContainer, stream: av.video.stream.Video
         if listed:
             places.append((packet.dts, packet.pos))
         if codec.startswith("vp8") and not bytes(packet)[0] & 0x10:
-            continue  # VP8 keeps references that are never shown in packets of their own
+            # VP8 keeps references that are never shown in packets of their own.
+            continue
         if packet.pts is None:
             packets.times_problem = "no usable timestamps"
             continue
@@ -190,21 +209,22 @@ def _demux(container: av.container.InputContainer, stream: av.video.stream.Video
 def _avi_index(stream: av.video.stream.VideoStream) -> list[tuple[int, int]]:
     """The time and position of each packet by an AVI's own index.
 
-    AVI frames carry no times: reading on counts frames, and after seeking the index counts. Where damage makes these
-    disagree, seeking would give other frames.
+    AVI frames carry no times: reading on counts frames, and after seeking the index counts. Where
+    damage makes these disagree, seeking would give other frames.
     """
     return [(entry.timestamp, entry.pos + AVI_CHUNK_HEADER) for entry in stream.index_entries]
 
 
 def _declares_more(path: str, size: int) -> bool:
-    """Whether the container itself says that the file should be longer. size: what it has, in bytes."""
+    """Whether the container itself says that the file should have more than `size` bytes."""
     with open(path, "rb") as file:
         head = file.read(4096)
     # A transport stream is made of packets of 188 bytes, each beginning with 0x47.
     if head[:1] == b"\x47" and len(head) > 188 and head[188] == 0x47:
         return size % 188 != 0
-    # Matroska: a header, then one element (Segment) with everything else. Its length is a number whose first byte
-    # tells by its leading zeros how many bytes it has; all ones stand for "unknown".
+    # Matroska: a header, then one element (Segment) with everything else. Its length is a number
+    # whose first byte tells by its leading zeros how many bytes it has; all ones stand for
+    # "unknown".
     position = head.find(b"\x18\x53\x80\x67")
     if head[:4] == b"\x1a\x45\xdf\xa3" and position > 0:
         begin = position + 4
@@ -216,20 +236,25 @@ def _declares_more(path: str, size: int) -> bool:
 
 
 def _times_contradict(path: str, pts: list[int], reorders: bool) -> bool:
-    """Whether frames come out in another order than that of their times, given here in decoding order.
+    """Whether frames come out in another order than that of their times.
 
-    So it is where parts of different origin were joined, or where a program wrote B-frames with their times of
-    decoding only. reorders: what the stream says about itself.
+    pts: the times in decoding order.
+    So it is where parts of different origin were joined, or where a program wrote B-frames with
+    their times of decoding only. reorders: what the stream says about itself.
     """
     moved = int(np.abs(np.argsort(pts, kind="stable") - np.arange(len(pts))).max(initial=0))
     if moved > LARGEST_REORDERING:
         return True
-    # Only where the times and the stream tell different stories are frames decoded to see which is true.
+    # Only where the times and the stream tell different stories are frames decoded to see which is
+    # true.
     return (moved > 0) != reorders and not _come_out_in_order(path)
 
 
 def _come_out_in_order(path: str) -> bool:
-    """Whether the first frames come out in the order of their times. (An error among them is for _decode to tell.)"""
+    """Whether the first frames come out in the order of their times.
+
+    An error among them says nothing here: that is for _decode to tell.
+    """
     last = None
     container, stream = open_decoder(path)
     with container, suppress(av.error.FFmpegError):
@@ -242,7 +267,7 @@ def _come_out_in_order(path: str) -> bool:
 
 
 def _decode(path: str, count_all: bool) -> tuple[av.VideoFrame, int]:
-    """The first frame and, if `count_all`, the number of frames that decoding the whole file gives."""
+    """The first frame and, if `count_all`, how many frames decoding the whole file gives."""
     first, total, problem = None, 0, "it holds no frame"
     container, stream = open_decoder(path)
     with container:

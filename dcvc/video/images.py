@@ -13,14 +13,14 @@ from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.interfaces import Crop
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
-
-
 PathLike = str | os.PathLike
 
 
 def natural_key(name: str) -> list[Any]:
     """im2 before im10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+    # Numbers sort before text: a comparison of the two kinds would raise.
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part)
+            for part in re.split(r"(\d+)", name)]
 
 
 def list_images(folder: PathLike) -> list[str]:
@@ -28,23 +28,31 @@ def list_images(folder: PathLike) -> list[str]:
     try:
         names = os.listdir(folder)
     except OSError as error:
-        raise MissingError(f"{os.fspath(folder)}: cannot list this folder ({error.strerror})") from None
-    chosen = [name for name in names if name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith(".")]
+        raise MissingError(
+            f"{os.fspath(folder)}: cannot list this folder ({error.strerror})") from None
+    # Names with a dot in front are what other systems leave behind (._im1.png).
+    chosen = [name for name in names if _is_image(name) and not name.startswith(".")]
     return [os.path.join(folder, name) for name in sorted(chosen, key=natural_key)]
 
 
 def list_sequences(root: PathLike) -> list[str]:
-    """Every folder at or below `root` that holds pictures, sorted. Raises MissingError, InputError (none)."""
+    """Every folder at or below `root` that holds pictures, sorted.
+
+    Raises MissingError, InputError (there is none).
+    """
     root = os.fspath(root)
     if not os.path.isdir(root):
-        raise MissingError(f"{root}: no such folder, needed a folder with one folder of pictures per sequence")
-    found = sorted(
-        (folder for folder, _, names in os.walk(root) if any(n.lower().endswith(IMAGE_EXTENSIONS) for n in names)),
-        key=natural_key,
-    )
-    if not found:
-        raise InputError(f"{root}: found no pictures in or below this folder, needed {' '.join(IMAGE_EXTENSIONS)}")
-    return found
+        raise MissingError(
+            f"{root}: no such folder, needed a folder with one folder of pictures per sequence")
+    folders = [folder for folder, _, names in os.walk(root) if any(map(_is_image, names))]
+    if not folders:
+        raise InputError(f"{root}: found no pictures in or below this folder, "
+                         f"needed {' '.join(IMAGE_EXTENSIONS)}")
+    return sorted(folders, key=natural_key)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_EXTENSIONS)
 
 
 def image_size(path: str) -> tuple[int, int]:
@@ -61,6 +69,7 @@ def read_image(path: str, crop: Crop | None = None) -> Tensor:
             if top + height > image.height or left + width > image.width:
                 raise InputError(f"{path}: found {image.width}x{image.height}, needed at least "
                                  f"{left + width}x{top + height} as its sequence's first picture")
+        # Opening reads the header only: damage shows where the samples are asked for.
         try:
             if crop is not None:
                 image = image.crop((left, top, left + width, top + height))

@@ -1,4 +1,4 @@
-"""Where decoded frames go: .mp4/.mkv (lossless RGB, or lossy by CRF), .y4m, a folder of PNG, or y4m on stdout."""
+"""Where decoded frames go: a video (lossless RGB, or lossy by CRF), y4m, or a folder of PNG."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -21,10 +21,11 @@ from dcvc.video.yuv_to_rgb import default_matrix
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 
-# Entered, an output gives what writes one frame, uint8 (3, H, W). Nothing has the final name before it is left; after
-# an exception nothing is left behind. Entering raises InputError for a folder that is not empty, and ReadError where
-# the place cannot be written.
-Output = AbstractContextManager[Callable[[Tensor], None]]
+# Entered, an output gives what writes one frame, uint8 (3, H, W). Nothing has the final name before
+# it is left; after an exception nothing is left behind. Entering raises InputError for a folder
+# that is not empty, and ReadError where the place cannot be written.
+WriteFrame = Callable[[Tensor], None]
+Output = AbstractContextManager[WriteFrame]
 
 
 def open_output(path: str, size: tuple[int, int], fps: Fraction, crf: int | None = None) -> Output:
@@ -43,12 +44,14 @@ def open_output(path: str, size: tuple[int, int], fps: Fraction, crf: int | None
         return _y4m_file(target, size, fps)
     if suffix == "":
         return _pictures(target)
-    raise InputError(f"{path}: found suffix '{suffix}', needed .mp4, .mkv, .mov, .y4m, a folder, or - for stdout")
+    raise InputError(f"{path}: found suffix '{suffix}', needed .mp4, .mkv, .mov, .y4m, a folder, "
+                     "or - for stdout")
 
 
 def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = False) -> int:
-    """Write all frames -> how many. When `frames` fails, nothing is left and the error goes on; with keep_going the
-    frames that came before a DcvcError are kept, the error then carries their number as `frames_written`."""
+    """Write all frames -> how many. When `frames` fails, nothing is left and the error goes on;
+    with keep_going the frames that came before a DcvcError are kept, the error then carries their
+    number as `frames_written`."""
     written, failure = 0, None
     with output as write:
         try:
@@ -71,8 +74,10 @@ def _interleaved(frame: Tensor) -> np.ndarray:
 
 
 @contextmanager
-def _video(target: Path, size: tuple[int, int], fps: Fraction, crf: int | None) -> Iterator[Callable[[Tensor], None]]:
-    """H.264: of RGB samples without loss, or with a CRF of YCbCr, 4:2:0 where both sides are even."""
+def _video(target: Path, size: tuple[int, int], fps: Fraction,
+           crf: int | None) -> Iterator[WriteFrame]:
+    """H.264: without loss of RGB samples, or with a CRF of YCbCr."""
+    # 4:2:0 needs even sides.
     odd = size[0] % 2 or size[1] % 2
     pixels = "rgb24" if crf is None else "yuv444p" if odd else "yuv420p"
     with replaced(target) as partial, av.open(str(partial), "w") as container:
@@ -80,20 +85,22 @@ def _video(target: Path, size: tuple[int, int], fps: Fraction, crf: int | None) 
         stream.height, stream.width = size
         stream.pix_fmt = pixels
         stream.options = {"qp": "0", "preset": "veryfast"} if crf is None else {"crf": str(crf)}
+        # RGB samples have no matrix to tell of.
         if crf is not None:
             tag_bt709(stream.codec_context)
 
         def write(frame: Tensor) -> None:
             picture = av.VideoFrame.from_ndarray(_interleaved(frame), format="rgb24")
             if crf is not None:
-                picture = picture.reformat(format=pixels, dst_colorspace="ITU709", dst_color_range="MPEG")
+                picture = picture.reformat(format=pixels, dst_colorspace="ITU709",
+                                           dst_color_range="MPEG")
             container.mux(stream.encode(picture))
 
         yield write
         container.mux(stream.encode(None))
 
 
-def _y4m(file: BinaryIO, size: tuple[int, int], fps: Fraction) -> Callable[[Tensor], None]:
+def _y4m(file: BinaryIO, size: tuple[int, int], fps: Fraction) -> WriteFrame:
     """4:4:4, 8 bits, limited range: any size, no chroma lost."""
     height, width = size
     # The format cannot name its matrix: readers, ours too, choose it by the picture's height.
@@ -109,13 +116,13 @@ def _y4m(file: BinaryIO, size: tuple[int, int], fps: Fraction) -> Callable[[Tens
 
 
 @contextmanager
-def _y4m_file(target: Path, size: tuple[int, int], fps: Fraction) -> Iterator[Callable[[Tensor], None]]:
+def _y4m_file(target: Path, size: tuple[int, int], fps: Fraction) -> Iterator[WriteFrame]:
     with replacing(target) as file:
         yield _y4m(file, size, fps)
 
 
 @contextmanager
-def _y4m_stdout(size: tuple[int, int], fps: Fraction) -> Iterator[Callable[[Tensor], None]]:
+def _y4m_stdout(size: tuple[int, int], fps: Fraction) -> Iterator[WriteFrame]:
     file = sys.stdout.buffer
     try:
         write = _y4m(file, size, fps)
@@ -128,7 +135,7 @@ def _y4m_stdout(size: tuple[int, int], fps: Fraction) -> Iterator[Callable[[Tens
 
 
 @contextmanager
-def _pictures(target: Path) -> Iterator[Callable[[Tensor], None]]:
+def _pictures(target: Path) -> Iterator[WriteFrame]:
     """im00001.png, im00002.png ..."""
     with replaced_folder(target) as folder:
         names = (folder / f"im{number:05d}.png" for number in count(1))

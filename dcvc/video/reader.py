@@ -17,9 +17,9 @@ further back than the one before; the first that gives all wanted frames without
        of 2 on
     5  the same, but every error counts       the frame is not there                       ReadError
 
-An error in a wanted frame, or in one since the keyframe, is a ReadError at once in 2 to 5: beginning
-further back would decode the same damaged packets. Where a frame is only suspect (SuspectFrame, see
-buffer_marks and decoder_run), the ladder is climbed once more:
+An error in a wanted frame, or in one since the keyframe, is a ReadError at once in 2 to 5:
+beginning further back would decode the same damaged packets. Where a frame is only suspect
+(SuspectFrame, see buffer_marks and decoder_run), the ladder is climbed once more:
 
     H.264 and others   from one keyframe further back; suspect again -> ReadError
     HEVC               with the second mark in the decoder's buffers, from the same keyframe and
@@ -42,16 +42,17 @@ from torch import Tensor
 from dcvc.errors import InputError, ReadError
 from dcvc.interfaces import Crop
 from dcvc.video.buffer_marks import BufferMarks, SuspectFrame
-from dcvc.video.container import open_decoder, reason
+from dcvc.video.container import OpenStream, open_decoder, reason
 from dcvc.video.counted_read import CountedRead
 from dcvc.video.decoder_run import DecoderRun, VerifiedPackets
 from dcvc.video.file_index import FileIndex, index_file
 from dcvc.video.frame_stack import FrameStack, Planes, coded_crop, frame_format
 
-# To keep a decoder going costs about as much as decoding this many frames (it has to look ahead), so a read must be
-# likely to save more.
+# To keep a decoder going costs about as much as decoding this many frames (it has to look ahead),
+# so a read must be likely to save more.
 WORTH_GOING_ON = 4
-KEYFRAMES_TO_TRY = 4   # the nearest one and three before it
+# The nearest one and three before it.
+KEYFRAMES_TO_TRY = 4
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ class _Request:
 
 
 class _LastRead(NamedTuple):
-    """The last read that began by seeking: its keyframe's time, its last frame's time, the packets sent for it."""
+    """The last read that began by seeking."""
 
+    # Of its keyframe, None before any read.
     key_time: int | None = None
+    # The time of its last frame.
     last_wanted: int = -1
     packets_sent: int = 0
 
@@ -74,20 +77,23 @@ class _LastRead(NamedTuple):
 class VideoReader:
     """The frames of a video file by number, in presentation order.
 
-    path: the file. index: its FileIndex, made now if not given. matrix ("bt601", "bt709", "bt2020"), full_range: used
-    instead of the file's colour tags. threads: decoder threads (1 suits loader workers). skip_unreferenced: leave out
-    frames before the wanted ones that no other refers to: the same samples, faster, but damage in those goes unseen
-    (on by itself for files that `dcvc index --verify` found whole, and for what an earlier read decoded without error).
-    verified_until: where the latter is remembered (keyframe time -> packets from there on), a dict that readers of the
-    same file may share.
+    path: the file. index: its FileIndex, made now if not given. matrix ("bt601", "bt709",
+    "bt2020"), full_range: used instead of the file's colour tags. threads: decoder threads (1 suits
+    loader workers). skip_unreferenced: leave out frames before the wanted ones that no other refers
+    to: the same samples, faster, but damage in those goes unseen (on by itself for files that `dcvc
+    index --verify` found whole, and for what an earlier read decoded without error).
+    verified_until: where the latter is remembered (keyframe time -> packets from there on), a dict
+    that readers of the same file may share.
     Raises MissingError, ReadError (cannot open, cannot decode, damaged).
 
-    `len(reader)`: number of frames. `reader.fps`: average frames per second. `reader.size`: (height, width) of the
-    displayed picture. Reading is thread-safe; after a fork the file is opened anew.
+    `len(reader)`: number of frames. `reader.fps`: average frames per second. `reader.size`:
+    (height, width) of the displayed picture. Reading is thread-safe; after a fork the file is
+    opened anew.
     """
 
-    def __init__(self, path: str | os.PathLike, *, index: FileIndex | None = None, matrix: str | None = None,
-                 full_range: bool | None = None, threads: int = 1, skip_unreferenced: bool = False,
+    def __init__(self, path: str | os.PathLike, *, index: FileIndex | None = None,
+                 matrix: str | None = None, full_range: bool | None = None, threads: int = 1,
+                 skip_unreferenced: bool = False,
                  verified_until: dict[int, int] | None = None) -> None:
         self.path = os.fspath(path)
         self.index = index if index is not None else index_file(self.path)
@@ -98,11 +104,13 @@ class VideoReader:
         self._verified = VerifiedPackets(skip_unreferenced or self.index.verified,
                                          verified_until if verified_until is not None else {})
         self._container = self._stream = None
-        self._run: DecoderRun | None = None   # the last read's, where a later one may go on with it
+        # The last read's, where a later one may go on with it.
+        self._run: DecoderRun | None = None
         self._last_read = _LastRead()
-        self._packets_saved = 0.0             # what going on would have saved a read, a running mean
-        # Only HEVC's decoder leaves blocks undecoded without a word. H.264's conceals and flags what is missing,
-        # VP9's and AV1's refuse it.
+        # What going on would have saved a read, a running mean.
+        self._packets_saved = 0.0
+        # Only HEVC's decoder leaves blocks undecoded without a word. H.264's conceals and flags
+        # what is missing, VP9's and AV1's refuse it.
         self._marks = BufferMarks() if self.index.codec == "hevc" else None
         self._process = 0
         self._lock = threading.Lock()
@@ -135,13 +143,16 @@ class VideoReader:
         if self._marks is not None:
             self._marks.forget_frames()
 
-    def read(self, start: int, count: int, crop: Crop | None = None, out: str = "rgb") -> Tensor | Planes:
+    def read(self, start: int, count: int, crop: Crop | None = None,
+             out: str = "rgb") -> Tensor | Planes:
         """Frames start ... start+count-1.
 
         crop: (top, left, height, width) in pixels of the displayed picture. out: "rgb" gives uint8
-        `(count, 3, height, width)`; "yuv" gives the samples as coded, a Planes (its `.rgb()` gives the same RGB).
-        Raises InputError for frames or a crop outside of the video, ReadError if any wanted frame, or one it is
-        predicted from, is damaged or missing: a concealed, repeated or grey frame is never returned.
+        `(count, 3, height, width)`; "yuv" gives the samples as coded, a Planes (its `.rgb()` gives
+        the same RGB).
+        Raises InputError for frames or a crop outside of the video, ReadError if any wanted frame,
+        or one it is predicted from, is damaged or missing: a concealed, repeated or grey frame is
+        never returned.
         """
         if out not in ("rgb", "yuv"):
             raise InputError(f"out: found {out!r}, needed 'rgb' or 'yuv'")
@@ -151,9 +162,11 @@ class VideoReader:
         """Several crops of the same frames from one decoding; as `read` otherwise."""
         return self._read(start, count, crops, "rgb")
 
-    def _read(self, start: int, count: int, crops: Sequence[Crop | None], out: str) -> list[Tensor | Planes]:
+    def _read(self, start: int, count: int, crops: Sequence[Crop | None],
+              out: str) -> list[Tensor | Planes]:
         if count < 1 or start < 0 or start + count > len(self):
-            raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, found {len(self)} frames")
+            raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, "
+                             f"found {len(self)} frames")
         request = _Request(start, count, [self._new_stack(count, crop, out) for crop in crops])
         with self._lock:
             if self.index.counted:
@@ -166,25 +179,31 @@ class VideoReader:
         return [stack.result(self.index.orientation) for stack in request.stacks]
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Every frame in order, uint8 `(3, H, W)`, holding one at a time. Raises ReadError at the first bad frame."""
+        """Every frame in order, uint8 `(3, H, W)`, holding one at a time. Raises ReadError at the
+        first bad frame."""
+        counted, pts = self.index.counted, self.index.pts
+        # A file and marks of its own: `read` may be called between two frames.
         container, stream = self._open_file()
-        marks = BufferMarks() if self._marks is not None and not self.index.counted else None
+        marks = BufferMarks() if self._marks is not None and not counted else None
         number = 0
         try:
             for frame in self._decode_all(container, stream):
                 if marks is not None:
                     marks.mark_later(frame)
-                if self.index.counted or (number < len(self) and frame.pts == self.index.pts[number]):
+                # Frames that are not in the index (of an edit list, before the first keyframe) are
+                # passed over.
+                if counted or (number < len(self) and frame.pts == pts[number]):
                     try:
                         if marks is not None:
                             marks.check(frame)
                     except SuspectFrame:
-                        self.read(number, 1)  # raises unless the frame is as it should be
+                        # Raises unless the frame is as it should be.
+                        self.read(number, 1)
                     request = _Request(number, 1, [self._new_stack(1, None, "rgb")])
                     self._put(request, 0, frame)
                     yield request.stacks[0].result(self.index.orientation)[0]
                     number += 1
-                elif number < len(self) and frame.pts is not None and frame.pts > self.index.pts[number]:
+                elif number < len(self) and frame.pts is not None and frame.pts > pts[number]:
                     break
                 if number == len(self):
                     return
@@ -196,8 +215,9 @@ class VideoReader:
         height, width = self.size
         crop = tuple(crop) if crop is not None else (0, 0, height, width)
         (top, left), (rows, columns) = crop[:2], crop[2:]
-        if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > height or left + columns > width:
-            raise InputError(f"{self.path}: crop (top, left, height, width) {crop} does not fit into {height}x{width}")
+        if not (0 <= top < top + rows <= height and 0 <= left < left + columns <= width):
+            raise InputError(f"{self.path}: crop (top, left, height, width) {crop} does not fit "
+                             f"into {height}x{width}")
         return FrameStack(
             count=count,
             crop=coded_crop(crop, self.index),
@@ -207,20 +227,22 @@ class VideoReader:
             out=out,
         )
 
-    def _open_file(self) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+    def _open_file(self) -> OpenStream:
         container, stream = open_decoder(self.path, self._threads)
         size = container.size
         if size >= 0 and size != self.index.file_size:
             container.close()
-            raise ReadError(f"{self.path}: found {size} bytes, needed {self.index.file_size} as when it was "
-                            "indexed; run `dcvc index` again")
+            raise ReadError(f"{self.path}: found {size} bytes, needed {self.index.file_size} as "
+                            "when it was indexed; run `dcvc index` again")
         return container, stream
 
-    def _kept_file(self) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-        """The open file of this process: one opened before a fork would share its position with the parent."""
+    def _kept_file(self) -> OpenStream:
+        """The file, opened in this process and kept open."""
+        # A file opened before a fork would share its position with the parent.
         if self._container is not None and self._process != os.getpid():
             self.close()
-            # Of OpenMP's threads a fork copies none; torch would wait for them for ever. A DataLoader does the same.
+            # Of OpenMP's threads a fork copies none; torch would wait for them for ever. A
+            # DataLoader does the same.
             torch.set_num_threads(1)
         if self._container is None:
             self._container, self._stream = self._open_file()
@@ -239,7 +261,8 @@ class VideoReader:
             if self._seek_and_decode(int(key_time), request, wanted):
                 return
         for errors_from in (int(keys[nearest]), None):
-            self.close()  # what a decoder remembers, and where seeking left the file, must not matter here
+            # What a decoder remembers, and where seeking left the file, must not matter here.
+            self.close()
             if self._decode_from_start(errors_from, request, wanted):
                 return
         self.close()
@@ -250,6 +273,7 @@ class VideoReader:
         run, self._run = self._run, None
         last = self._last_read
         possible = last.key_time == key_time and last.last_wanted < min(wanted)
+        # Random reads must not pay for looking ahead: each of them takes a quarter off the mean.
         self._packets_saved += 0.25 * (last.packets_sent * possible - self._packets_saved)
         container = self._container
         if run is None or not possible or self._kept_file()[0] is not container:
@@ -265,25 +289,34 @@ class VideoReader:
             container.seek(key_time, stream=stream, backward=True)
         except av.error.FFmpegError as error:
             raise self._damaged(request.start, reason(error)) from None
-        return self._finish(self._new_run(container, stream), request, wanted)
+        return self._finish(self._new_run(), request, wanted)
 
-    def _decode_from_start(self, errors_from: int | None, request: _Request, wanted: dict[int, int]) -> bool:
+    def _decode_from_start(self, errors_from: int | None, request: _Request,
+                           wanted: dict[int, int]) -> bool:
         """errors_from: the keyframe from which on errors count (None: all of them count)."""
-        run = self._new_run(*self._kept_file(), errors_from)
-        return self._finish(run, request, wanted, sought=False, check_keyframe=errors_from is not None)
+        run = self._new_run(errors_from)
+        return self._finish(run, request, wanted, sought=False,
+                            check_keyframe=errors_from is not None)
 
-    def _new_run(self, container: av.container.InputContainer, stream: av.video.stream.VideoStream,
-                 key_time: int | None = None) -> DecoderRun:
+    def _new_run(self, key_time: int | None = None) -> DecoderRun:
+        """A run from where the file stands."""
+        container, stream = self._kept_file()
         return DecoderRun(
-            stream.codec_context, container.demux(stream), verified=self._verified, marks=self._marks,
-            damaged=lambda time, why: self._damaged(int(self.index.pts.searchsorted(time)), why), key_time=key_time)
+            stream.codec_context,
+            container.demux(stream),
+            verified=self._verified,
+            marks=self._marks,
+            damaged=lambda time, why: self._damaged(int(self.index.pts.searchsorted(time)), why),
+            key_time=key_time,
+        )
 
-    def _finish(self, run: DecoderRun, request: _Request, wanted: dict[int, int], *, sought: bool = True,
-                check_keyframe: bool = True) -> bool:
+    def _finish(self, run: DecoderRun, request: _Request, wanted: dict[int, int], *,
+                sought: bool = True, check_keyframe: bool = True) -> bool:
         """Let the run read the wanted frames, and keep it where a later read may go on with it.
 
         sought: it began at a keyframe, where later reads will begin too.
         """
+        # HEVC never goes on: its buffers can only be marked between two runs.
         go_on = sought and self._marks is None and self._packets_saved > WORTH_GOING_ON
         good = False
         try:
@@ -293,7 +326,8 @@ class VideoReader:
             raise self._damaged(request.start, reason(error)) from None
         finally:
             if run.met_errors:
-                self.close()  # FFmpeg's MPEG-4 decoder remembers errors beyond a seek
+                # FFmpeg's MPEG-4 decoder remembers errors beyond a seek.
+                self.close()
             elif good and sought:
                 self._verified.add(run.key_time, run.packets_verified)
                 self._last_read = _LastRead(run.key_time, run.last_wanted, run.packets_sent)
@@ -311,20 +345,22 @@ class VideoReader:
             container, stream = self._kept_file()
             container.seek(int(self.index.keys[0]), stream=stream, backward=True)
             self._marks.use_second_mark(stream.codec_context, container.demux(stream))
-            # From neither keyframe may the mark be left. The frames of the second reading are those returned.
+            # No mark may be left, whichever keyframe decoding begins at. What the second reading
+            # gave is returned.
             for back in (0, 1):
                 self._read_seeking(request, back)
         except (SuspectFrame, av.error.FFmpegError):
-            raise self._damaged(request.start,
-                                "FFmpeg left a part of it, or of a frame before it, undecoded") from None
+            why = "FFmpeg left a part of it, or of a frame before it, undecoded"
+            raise self._damaged(request.start, why) from None
         finally:
             self.close()
             self._marks = BufferMarks()
 
     def _read_counting(self, request: _Request) -> None:
-        container, stream = self._open_file()
-        with container:
-            CountedRead(request.start, request.count, partial(self._put, request), self._damaged).run(container, stream)
+        put = partial(self._put, request)
+        opened = self._open_file()
+        with opened[0]:
+            CountedRead(request.start, request.count, put, self._damaged).run(opened)
 
     def _decode_all(self, container: av.container.InputContainer,
                     stream: av.video.stream.VideoStream) -> Iterator[av.VideoFrame]:
@@ -343,10 +379,13 @@ class VideoReader:
             raise self._damaged(number, reason(error)) from None
 
     def _put(self, request: _Request, place: int, frame: av.VideoFrame) -> None:
+        # A damaged header may change size and format in the middle of a file.
         height, width = request.stacks[0].coded_size
-        if (frame.height, frame.width) != (height, width) or frame.format.name != self.index.pix_fmt:
-            raise self._damaged(request.start + place, f"it is {frame.width}x{frame.height} {frame.format.name}, "
-                                                       f"needed {width}x{height} {self.index.pix_fmt}")
+        found, pix_fmt = (frame.height, frame.width), frame.format.name
+        if found != (height, width) or pix_fmt != self.index.pix_fmt:
+            why = (f"it is {frame.width}x{frame.height} {pix_fmt}, "
+                   f"needed {width}x{height} {self.index.pix_fmt}")
+            raise self._damaged(request.start + place, why)
         for stack in request.stacks:
             stack.put(place, frame)
 

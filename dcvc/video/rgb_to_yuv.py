@@ -4,8 +4,8 @@
     Cb = (B - Y) / (2 (1 - K_B))      in [-0.5, 0.5]; 0 for grey
     Cr = (R - Y) / (2 (1 - K_R))
 
-Pure red in BT.709: Y = 0.2126, Cb = -0.2126 / 1.8556 = -0.1146, Cr = 0.7874 / 1.5748 = 0.5. As samples
-of 8 bits and limited range: 219 Y + 16 = 63, 224 Cb + 128 = 102, 224 Cr + 128 = 240.
+Pure red in BT.709: Y = 0.2126, Cb = -0.2126 / 1.8556 = -0.1146, Cr = 0.7874 / 1.5748 = 0.5. As
+samples of 8 bits and limited range: 219 Y + 16 = 63, 224 Cb + 128 = 102, 224 Cr + 128 = 240.
 
 All numbers of these formulas stand here alone. The way back (yuv_to_rgb) takes them from here.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dcvc.errors import InputError
 
-# (K_R, K_B): ITU-R BT.601-7, BT.709-6, BT.2020-2 (non-constant luminance), FCC Title 47 and SMPTE ST 240.
+# (K_R, K_B): ITU-R BT.601-7, BT.709-6, BT.2020-2 (constant luminance aside), FCC, SMPTE 240M.
 LUMA_WEIGHTS: dict[str, tuple[float, float]] = {
     "bt601": (0.299, 0.114),
     "bt709": (0.2126, 0.0722),
@@ -31,10 +31,12 @@ Siting = Literal["left", "center"]
 
 
 def sample_range(full_range: bool, depth: int = 8) -> tuple[int, int, int, int]:
-    """Steps from black to white, black, steps of the whole range of Cb and Cr, their neutral value (BT.709-6 s. 4.6).
+    """(steps from black to white, black, steps of all Cb or Cr, their neutral value).
 
-    Limited range leaves room below black and above white: 16 ... 235 of 0 ... 255 for luma, 16 ... 240 for chroma.
+    In samples of `depth` bits (BT.709-6 s. 4.6).
     """
+    # Limited range leaves room below black and above white: of 0 ... 255, luma has 16 ... 235 and
+    # chroma 16 ... 240.
     neutral = 1 << (depth - 1)
     if full_range:
         largest = (1 << depth) - 1
@@ -61,8 +63,8 @@ def rgb_to_ycbcr(rgb: Tensor, matrix: str = "bt709") -> Tensor:
 def subsample_chroma(chroma: Tensor, siting: Siting = "center") -> Tensor:
     """`(..., H, W)` -> `(..., ceil(H/2), ceil(W/2))`. Odd sides repeat their last row or column.
 
-    "center": mean of 2×2 (MPEG-1, JPEG, and the usual 4:2:0 PSNR); "left": samples sit on the even columns (MPEG-2,
-    H.264, HEVC by default), filter 1-2-1 across, mean down.
+    "center": mean of 2×2 (MPEG-1, JPEG, and the usual 4:2:0 PSNR); "left": samples sit on the even
+    columns (MPEG-2, H.264, HEVC by default), filter 1-2-1 across, mean down.
     """
     flat = chroma.reshape(-1, 1, *chroma.shape[-2:])
     height, width = flat.shape[-2:]
@@ -70,6 +72,7 @@ def subsample_chroma(chroma: Tensor, siting: Siting = "center") -> Tensor:
     if siting == "center":
         half = F.avg_pool2d(flat, 2)
     elif siting == "left":
+        # The column to the left of the first one repeats it.
         padded = F.pad(flat, (1, 0, 0, 0), mode="replicate")
         rows = F.avg_pool2d(padded, (2, 1), stride=(2, 1))
         half = (rows[..., 0:-2:2] + 2 * rows[..., 1:-1:2] + rows[..., 2::2]) / 4
@@ -80,12 +83,13 @@ def subsample_chroma(chroma: Tensor, siting: Siting = "center") -> Tensor:
 
 def rgb_to_yuv420(rgb: Tensor, matrix: str = "bt709", full_range: bool = False,
                   siting: Siting = "left") -> tuple[Tensor, Tensor, Tensor]:
-    """`(..., 3, H, W)` in [0, 1] -> 8-bit planes Y `(..., H, W)`, U and V `(..., ceil(H/2), ceil(W/2))`, uint8."""
+    """`(..., 3, H, W)` in [0, 1] -> uint8 Y `(..., H, W)`; U, V `(..., ceil(H/2), ceil(W/2))`."""
     y, u, v = rgb_to_ycbcr(rgb, matrix).unbind(-3)
     return _to_samples((y, subsample_chroma(u, siting), subsample_chroma(v, siting)), full_range)
 
 
-def rgb_to_yuv444(rgb: Tensor, matrix: str = "bt709", full_range: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+def rgb_to_yuv444(rgb: Tensor, matrix: str = "bt709",
+                  full_range: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """`(..., 3, H, W)` in [0, 1] -> 8-bit planes Y, U and V `(..., H, W)`, uint8."""
     return _to_samples(rgb_to_ycbcr(rgb, matrix).unbind(-3), full_range)
 

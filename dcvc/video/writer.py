@@ -1,4 +1,4 @@
-"""Writing RGB frames as a video file: BT.709, limited range, tagged, near-lossless H.264 unless told otherwise."""
+"""Writing RGB frames as a video file, BT.709; near-lossless H.264 unless told otherwise."""
 
 import os
 import sys
@@ -17,11 +17,11 @@ from dcvc.video.encoder_tags import bt709_frame, tag_bt709
 
 
 class VideoWriter:
-    """`with VideoWriter(path, (width, height), fps) as writer: writer.write(rgb)`, always in a `with` statement.
+    """`with VideoWriter(path, (width, height), fps) as writer: writer.write(rgb)`.
 
-    The file appears under its name only when everything was written; after an exception nothing is left behind. One
-    encoder thread, so that the bytes do not depend on the machine's cores; by default without x264's shortcuts that
-    differ between processors and, with AVX-512, between runs.
+    The file appears under its name only when everything was written; after an exception nothing is
+    left behind. One encoder thread, so that the bytes do not depend on the machine's cores; by
+    default without x264's shortcuts that differ between processors and, with AVX-512, between runs.
     Raises InputError for odd sides, ReadError where the file cannot be written.
     """
 
@@ -32,7 +32,9 @@ class VideoWriter:
         self.path = Path(path)
         self.size = width, height = size
         if width % 2 or height % 2:
-            raise InputError(f"{self.path}: size {width}×{height}, needed even sides for 4:2:0 video")
+            raise InputError(
+                f"{self.path}: size {width}×{height}, needed even sides for 4:2:0 video")
+        # Opened here, so that `write` always has an encoder; closed by __exit__.
         with ExitStack() as stack:
             partial = stack.enter_context(replaced(self.path))
             self._container = stack.enter_context(av.open(str(partial), "w"))
@@ -49,7 +51,8 @@ class VideoWriter:
         """rgb: uint8 `(H, W, 3)`. Raises InputError for anything else."""
         width, height = self.size
         if rgb.dtype != np.uint8 or rgb.shape != (height, width, 3):
-            raise InputError(f"{self.path}: found a frame {rgb.dtype} {rgb.shape}, needed uint8 ({height}, {width}, 3)")
+            raise InputError(f"{self.path}: found a frame {rgb.dtype} {rgb.shape}, "
+                             f"needed uint8 ({height}, {width}, 3)")
         tensor = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255
         self._container.mux(self._stream.encode(bt709_frame(tensor)))
 
@@ -61,7 +64,8 @@ class VideoWriter:
             if kind is None:
                 self._container.mux(self._stream.encode(None))
         except BaseException:
-            # The encoder failed at its last frames: `replaced` has to see that, to leave the target as it was.
+            # The encoder failed at its last frames: `replaced` has to see that, to leave the target
+            # as it was.
             kind, value, trace = sys.exc_info()
             raise
         finally:

@@ -1,6 +1,6 @@
 """Damaged copies of a video, and the judgement whether the reader handles one: run in a process of its own.
 
-`python damage.py FILE KIND FIRST LAST FOLDER` prints one JSON line for damaged copies FIRST ... LAST-1.
+`python damaged_videos.py FILE KIND FIRST LAST FOLDER` prints one JSON line for damaged copies FIRST ... LAST-1.
 """
 
 import json

@@ -172,16 +172,3 @@ def test_files_that_are_no_video(videos, tmp_path, kind):
         }[kind])
     with pytest.raises(ReadError, match=kind):
         VideoReader(path)
-
-
-def test_samples_beyond_16_bits_are_refused_when_indexed(tmp_path):
-    path = tmp_path / "float.mkv"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("ffv1", rate=25)
-        stream.width = stream.height = 64
-        stream.pix_fmt, stream.options = "gbrpf32le", {"strict": "-2"}
-        frame = av.VideoFrame(64, 64, "gbrpf32le")
-        frame.pts = 0
-        out.mux(stream.encode(frame) + stream.encode(None))
-    with pytest.raises(ReadError, match="float.mkv: cannot read .*gbrpf32le, needed at most 16 bits"):
-        VideoReader(path)

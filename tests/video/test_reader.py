@@ -39,22 +39,6 @@ def test_every_start_is_exact(videos, name):
                 np.testing.assert_array_equal(planes.y[offset].numpy(), expected[start + offset], f"{start}+{offset}")
 
 
-def test_times_that_go_back_are_not_sorted(videos, tmp_path):
-    """Two recordings in one file, the second with earlier times: frames are numbered as they are shown."""
-    first = encode(tmp_path / "first.ts", "libx264", textures(72, 64, 96, seed=1), options=X264, offset=1000)
-    joined = tmp_path / "joined.ts"
-    joined.write_bytes(first.read_bytes() + videos["h264_open.ts"][0].read_bytes())
-    expected = [luma(frame) for frame in sequential(joined)]
-    reader, refused = VideoReader(joined), 0
-    assert len(reader) == len(expected) == 120
-    assert reader.index.counted
-    for number, shown in enumerate(expected):
-        try:
-            assert np.array_equal(reader.read(number, 1, out="yuv").y[0].numpy(), shown)
-        except ReadError:
-            refused += 1
-    assert refused < 4  # by the counters of its packets, the first one's end is cut off
-
 
 def test_no_frame_is_dropped_while_the_decoder_learns_its_delay(tmp_path):
     """B-frames that begin late, in a stream that does not announce them: FFmpeg drops some unless told to wait."""
@@ -163,12 +147,6 @@ def test_rotation_is_applied(videos):
     upright = replace(coded, orientation=(False, False, False)).rgb()
     assert torch.equal(reader.read(4, 1), torch.rot90(upright, frame.rotation // 90, (-2, -1)))
 
-
-def test_suspicious_files_are_named(videos):
-    assert "interlaced" in VideoReader(videos["interlaced.mp4"][0]).index.notes
-    assert any("timestamps" in note for note in VideoReader(videos["h264_raw.h264"][0]).index.notes)
-    assert VideoReader(videos["h264_open.mp4"][0]).index.notes == ()
-    assert VideoReader(videos["h264_open.mp4"][0]).fps == pytest.approx(25)
 
 
 def test_bad_arguments_and_missing_files(videos, tmp_path):
