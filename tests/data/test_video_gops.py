@@ -1,4 +1,4 @@
-"""Training and validation sets on video files: shapes, seeds, workers, options, errors, the index behind them."""
+"""Training sets on video files: shapes, seeds, workers, options, errors."""
 
 import shutil
 
@@ -10,25 +10,9 @@ from torch.utils.data import DataLoader
 
 from dcvc.data import VideoGOPDataset, VideoReader, VideoValidationDataset
 from dcvc.data.augment import has_cut
-from dcvc.data.video_table import VideoTable, build_table, pack_table
+from dcvc.data.video_table import pack_table
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.video.file_index import index_file
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DCVC_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def folder(videos, tmp_path_factory):
-    base = tmp_path_factory.mktemp("set")
-    (base / "deeper").mkdir()
-    for name in ("h264_open.mp4", "vp9.webm", "vfr.mp4"):
-        shutil.copy(videos[name][0], base / name)
-    shutil.copy(videos["hevc_open.mp4"][0], base / "deeper" / "HEVC.MP4")
-    (base / "notes.md").write_text("no video")
-    return base
 
 
 def test_samples_are_the_named_frames(folder):
@@ -154,48 +138,6 @@ def test_damage_found_while_reading_is_redrawn_or_raised(videos, tmp_path):
     skipping = VideoGOPDataset(tmp_path / "set", 7, None, 32, seed=0, samples_per_video=20, on_bad_video="skip",
                                max_bad_share=0.6)
     assert all(skipping[i].shape == (7, 3, 32, 32) for i in range(40))
-
-
-def test_validation_set(folder):
-    data = VideoValidationDataset(folder, max_frames=3)
-    item = data[1]
-    assert item["num_frames"] == 3
-    assert item["frames"].shape == (3, 3, 64, 96)
-    assert {data.name(i) for i in range(4)} == {"HEVC", "h264_open", "vfr", "vp9"}
-    for streamed, whole in zip(data.stream(1), item["frames"], strict=True):
-        assert torch.equal(streamed, whole)
-
-
-def test_index_is_kept_and_renewed(folder, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    index = tmp_path / "set.dcvcindex"
-    table = build_table([str(copy)], index=index)
-    for i in range(len(table)):
-        row, fresh = table.row(i), index_file(table.path(i))
-        assert row.pts.tolist() == fresh.pts.tolist()
-        assert row.keys.tolist() == fresh.keys.tolist()
-        for name in ("path", "time_base", "height", "width", "orientation", "fps", "codec", "pix_fmt", "matrix",
-                     "full_range", "counted", "notes", "file_size", "mtime_ns"):
-            assert getattr(row, name) == getattr(fresh, name)
-    written = index.stat().st_mtime_ns
-    build_table([str(copy)], index=index)
-    assert index.stat().st_mtime_ns == written
-    (copy / "vfr.mp4").unlink()
-    shutil.copy(copy / "vp9.webm", copy / "new.webm")
-    (copy / "broken.mp4").write_bytes(b"?")
-    table = build_table([str(copy)], index=index)
-    assert len(table) == 4
-    assert table.excluded[0][0].endswith("broken.mp4")
-    assert VideoGOPDataset(str(index), 3, None, 32, on_bad_video="skip", max_bad_share=0.5)[0].shape == (3, 3, 32, 32)
-    shutil.copy(copy / "h264_open.mp4", copy / "vp9.webm")
-    stale = VideoGOPDataset(str(index), 3, None, 32, seed=0, on_bad_video="skip", max_bad_share=0.2)
-    with pytest.raises(ReadError, match="as when it was indexed"):
-        stale._readers.get(stale.table, [p for p in range(4) if "vp9" in stale.table.path(p)][0]).read(0, 1)
-    index.write_bytes(index.read_bytes()[:700])
-    with pytest.raises((ReadError, InputError)):
-        VideoTable.open(index)
-    assert len(build_table([str(copy)], index=index)) == 4
 
 
 def test_many_files_cost_nothing_per_sample(folder, tmp_path):

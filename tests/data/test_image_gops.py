@@ -1,6 +1,5 @@
-"""Septuplets, folders of pictures and HEVC class B: shapes, ranges, seeds and errors as the video sets."""
+"""Septuplets and folders of pictures: shapes, ranges, seeds and errors as the video sets."""
 
-import numpy as np
 import pytest
 import sample_videos
 import torch
@@ -58,10 +57,3 @@ def test_folders_of_pictures(vimeo):
     (root / "empty").mkdir()
     with pytest.raises(InputError, match="no pictures"):
         HEVCB_Dataset(root / "empty")
-
-
-def test_pictures_sort_by_number(tmp_path):
-    for t in range(12):
-        Image.fromarray(np.full((16, 16, 3), 20 * t, np.uint8)).save(tmp_path / f"im{t + 1}.png")
-    values = HEVCB_Dataset(tmp_path)[0]["frames"][:, 0, 0, 0] * 255
-    assert torch.equal(values.round(), torch.arange(12) * 20.0)
