@@ -51,7 +51,7 @@ def measure_rates(config: str | Path, checkpoint: str | Path, videos: str | Path
                 sizes[name] += len(payload)
                 gap = max(gap, abs(len(payload) - estimate) / (0.005 * estimate + HEAD))
             errors.append(float((codec.decompress(payload) - x).square().mean()))
-        rows.append({"video": Path(sequences.files[index].path).name, "width": x.shape[-1], "height": x.shape[-2],
+        rows.append({"video": Path(sequences.sequences[index].path).name, "width": x.shape[-1], "height": x.shape[-2],
                      "frames": len(errors), "psnr": psnr_from_mse(float(np.mean(errors))), "bytes": dict(sizes),
                      "bpp": {name: 8 * size / (pixels * len(errors)) for name, size in sizes.items()}})
     total = sum((Counter(row["bytes"]) for row in rows), Counter())

@@ -26,8 +26,8 @@ opened = time.perf_counter() - began
 times = []
 for k in range(2000):
     start = time.perf_counter()
-    choice = data._choose((k * 7919) % len(data), data.rng(0, k), False)
-    data.table.row(choice.row)
+    place = data.choose_gop((k * 7919) % len(data), data.rng(0, k))
+    data.table.row(place.row)
     times.append(time.perf_counter() - start)
 process = psutil.Process().memory_info()
 print(json.dumps({"files": len(data), "open_s": round(opened, 3), "draw_ms": round(1e3 * sorted(times)[1000], 4),

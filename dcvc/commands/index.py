@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from dcvc.data.verify import survey, verify
+from dcvc.data.verify import summarise, verify
 from dcvc.data.video_list import VIDEO_EXTENSIONS
 from dcvc.data.video_table import build_table
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
     table = build_table(options.video_dir, extensions=options.extensions, index=options.index, jobs=options.jobs,
                         progress=progress)
-    summary = survey(table)
+    summary = summarise(table)
     if options.verify:
         summary["damaged"] = verify(table, progress)
         table.mark_verified(summary["damaged"])

@@ -30,7 +30,9 @@ def add_sequences(parser: argparse.ArgumentParser, default_output: str) -> None:
 
 
 def sequences_from(options: argparse.Namespace):
-    from dcvc.data.eval_sequences import PRESETS, RawFormat, open_sequences
+    from dcvc.data.eval_sequences import open_sequences
+    from dcvc.data.presets import PRESETS
+    from dcvc.data.raw_files import RawFormat
 
     if options.raw_fps is not None and not options.raw_fps > 0:
         raise InputError(f"--raw_fps: found {options.raw_fps}, needed above 0")
@@ -39,8 +41,8 @@ def sequences_from(options: argparse.Namespace):
     for file in options.lpips_weights:
         if not Path(file).is_file():
             raise MissingError(f"--lpips_weights {file}: no such file")
-    raw = RawFormat(_size(options.raw_size), options.raw_depth, options.raw_fps, options.raw_matrix,
-                    options.raw_full_range)
+    raw = RawFormat(size=_size(options.raw_size), depth=options.raw_depth, fps=options.raw_fps,
+                    matrix=options.raw_matrix, full_range=options.raw_full_range)
     found = open_sequences(options.videos, options.preset, options.max_frames, raw)
     if options.gop_size is None:
         options.gop_size = PRESETS[options.preset].intra_period if options.preset else 10

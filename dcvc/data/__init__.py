@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dcvc.data.eval_sequences import HEVCB_Dataset, VideoValidationDataset
     from dcvc.data.image_gops import BVI_AOM_Dataset, ImageGOPDataset, VimeoGOPDataset
+    from dcvc.data.validation_sets import HEVCB_Dataset, VideoValidationDataset
     from dcvc.data.video_gops import VideoGOPDataset
     from dcvc.video.reader import VideoReader
 
@@ -13,10 +13,15 @@ __all__ = ["BVI_AOM_Dataset", "HEVCB_Dataset", "ImageGOPDataset", "VideoGOPDatas
            "VideoValidationDataset", "VimeoGOPDataset"]
 
 # Loaded when they are asked for, so that commands which only need a configuration start without torch.
-_HOMES = {"HEVCB_Dataset": "dcvc.data.eval_sequences", "VideoValidationDataset": "dcvc.data.eval_sequences",
-          "BVI_AOM_Dataset": "dcvc.data.image_gops", "ImageGOPDataset": "dcvc.data.image_gops",
-          "VimeoGOPDataset": "dcvc.data.image_gops", "VideoGOPDataset": "dcvc.data.video_gops",
-          "VideoReader": "dcvc.video.reader"}
+_HOMES = {
+    "BVI_AOM_Dataset": "dcvc.data.image_gops",
+    "HEVCB_Dataset": "dcvc.data.validation_sets",
+    "ImageGOPDataset": "dcvc.data.image_gops",
+    "VideoGOPDataset": "dcvc.data.video_gops",
+    "VideoReader": "dcvc.video.reader",
+    "VideoValidationDataset": "dcvc.data.validation_sets",
+    "VimeoGOPDataset": "dcvc.data.image_gops",
+}
 
 
 def __getattr__(name: str) -> Any:

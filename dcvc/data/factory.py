@@ -6,9 +6,9 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from dcvc.data.config import DataConfig, SamplingOptions
-from dcvc.data.eval_sequences import HEVCB_Dataset, VideoValidationDataset
 from dcvc.data.image_gops import BVI_AOM_Dataset, VimeoGOPDataset
 from dcvc.data.training_set import TrainingSet
+from dcvc.data.validation_sets import HEVCB_Dataset, VideoValidationDataset
 from dcvc.data.video_gops import VideoGOPDataset
 from dcvc.errors import InputError
 
@@ -21,14 +21,17 @@ def training_set(data: DataConfig, gop_size: int, seed: int, long_sequences: boo
     options = {"gop_size": gop_size, "crop_size": data.crop_size, "seed": seed}
     if data.use_video_dataset:
         if not data.train_video_dir:
-            raise InputError("--train_video_dir: missing, needed with --use_video_dataset; give a folder of videos")
+            raise InputError("--train_video_dir: missing, needed with --use_video_dataset; give a folder of "
+                             "videos")
         return VideoGOPDataset(list(data.train_video_dir), **options, **vars(data.sampling))
+    # Image sequences know none of these options: left unheard they would seem to work.
     if data.sampling != SamplingOptions():
         raise InputError("--sampling: found with image sequences, needed --use_video_dataset; leave it out")
     if long_sequences and data.bvi_aom_dir:
         return BVI_AOM_Dataset(data.bvi_aom_dir, **options)
     if long_sequences:
-        raise InputError("--bvi_aom_dir: missing, needed for a stage on long sequences without --use_video_dataset")
+        raise InputError("--bvi_aom_dir: missing, needed for a stage on long sequences without "
+                         "--use_video_dataset")
     for name in ("vimeo_dir", "septuplet_list"):
         if not getattr(data, name):
             raise InputError(f"--{name}: missing, needed without --use_video_dataset; "
@@ -42,18 +45,18 @@ def validation_set(data: DataConfig, max_frames: int | None) -> Dataset:
         return VideoValidationDataset(data.val_video_dir, max_frames=max_frames)
     if data.hevc_b_dir:
         return HEVCB_Dataset(data.hevc_b_dir, max_frames=max_frames)
-    raise InputError("--val_video_dir or --hevc_b_dir: missing, needed for validation; --skip_eval trains without it")
+    raise InputError("--val_video_dir or --hevc_b_dir: missing, needed for validation; --skip_eval trains "
+                     "without it")
 
 
 def data_counts(dataset: Any) -> dict[str, Any] | None:
-    """What a data set holds, to see whether it changed: {"videos", "frames", "fingerprint"}, {"items"} of images."""
-    table = getattr(dataset, "table", None)
-    if table is not None:
-        digest = hashlib.sha256()
+    """What a data set holds, to see whether it changed since a checkpoint: {"videos", "frames", "fingerprint"} of
+    training videos, {"videos", "frames"} of validation videos, {"items"} of pictures."""
+    if isinstance(dataset, VideoGOPDataset):
+        table, digest = dataset.table, hashlib.sha256()
         for column in (table.frames, table.height, table.width):
             digest.update(bytes(memoryview(column.copy())))
         return {"videos": len(table), "frames": int(table.frames.sum()), "fingerprint": digest.hexdigest()[:16]}
-    files = getattr(dataset, "files", None)
-    if files is not None:
-        return {"videos": len(files), "frames": sum(len(file.pts) for file in files)}
+    if isinstance(dataset, VideoValidationDataset):
+        return {"videos": len(dataset), "frames": sum(video.frames for video in dataset.sequences)}
     return None if dataset is None else {"items": len(dataset)}

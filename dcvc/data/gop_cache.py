@@ -1,4 +1,10 @@
-"""A bounded cache of decoded GOPs in memory."""
+"""Decoded GOPs kept in memory, up to a number of bytes; the one that was not asked for longest goes first.
+
+Decoding costs more than anything else about a sample. Two kinds of training sets meet the same GOP again: one with
+crops_per_read, whose other crops wait here until the step sampler asks for them (`take`: each is needed once), and one
+that does not choose at random, where every epoch asks for the same (`get`: it stays). The cache only ever saves time:
+a GOP that is not here is decoded. Each worker process has a cache of its own.
+"""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -7,32 +13,33 @@ from torch import Tensor
 
 
 class GOPCache:
-    """uint8 GOPs by key, the least recently used dropped beyond `limit` bytes. Travels to workers empty."""
+    """uint8 GOPs by key, no more than `limit` bytes of them. Travels to workers empty."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.size = limit, 0
-        self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._gops: OrderedDict[Hashable, Tensor] = OrderedDict()  # the least recently used first
 
     def put(self, key: Hashable, frames: Tensor) -> None:
         self.take(key)
-        self._kept[key] = frames
+        self._gops[key] = frames
         self.size += frames.nbytes
+        # A GOP larger than the whole cache is dropped here at once.
         while self.size > self.limit:
-            self.size -= self._kept.popitem(last=False)[1].nbytes
+            self.size -= self._gops.popitem(last=False)[1].nbytes
 
     def get(self, key: Hashable) -> Tensor | None:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        if key in self._gops:
+            self._gops.move_to_end(key)
+        return self._gops.get(key)
 
     def take(self, key: Hashable) -> Tensor | None:
         """The GOP, which is no longer kept then."""
-        frames = self._kept.pop(key, None)
+        frames = self._gops.pop(key, None)
         self.size -= 0 if frames is None else frames.nbytes
         return frames
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._gops)
 
     def __getstate__(self) -> dict:
         return {"limit": self.limit}

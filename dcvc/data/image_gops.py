@@ -1,4 +1,8 @@
-"""Data sets of images: Vimeo-90k septuplets, BVI-AOM and HEVC class B as one folder of pictures per sequence."""
+"""Folders of pictures as training GOPs: one folder per sequence, the pictures in natural order (im2 before im10).
+
+A sample is `gop_size` consecutive pictures of one folder. The random numbers of (seed, epoch, index) choose the first
+picture, then the crop; only the crop is decoded. The folder is not drawn: sample number `index` is of folder `index`.
+"""
 
 import os
 from collections.abc import Callable
@@ -7,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dcvc.data.training_set import TrainingSet, check_length, check_size
-from dcvc.data.video_list import PathLike
+from dcvc.data.training_set import TrainingSet, check_index, check_length, check_size
+from dcvc.data.video_list import PathLike, read_lines
 from dcvc.errors import DcvcError, InputError, MissingError
 from dcvc.interfaces import Crop
 from dcvc.video.images import image_size, list_images, list_sequences, read_image
@@ -28,40 +32,51 @@ class ImageGOPDataset(TrainingSet):
     def __len__(self) -> int:
         return len(self.folders)
 
-    def _choose(self, epoch: int, index: int) -> tuple[list[str], int, Crop]:
-        folder = self.folders[index]
+    def check_folder(self, folder: str) -> None:
+        """Raises InputError where a folder has too few pictures, or its first one is smaller than the crop."""
+        images = self._images(folder)
+        check_size(images[0], image_size(images[0]), self.crop_size)
+
+    def _images(self, folder: str) -> list[str]:
         images = list_images(folder)
         check_length(folder, len(images), self.gop_size)
+        return images
+
+    def _choose(self, epoch: int, index: int) -> tuple[list[str], int, Crop]:
+        """The pictures' paths, the number of the first one, the crop."""
+        images = self._images(self.folders[index])
         rng = self.rng(epoch, index)
         start = int(rng.integers(len(images) - self.gop_size + 1)) if self.random_shuffle else 0
+        # The sizes of all pictures are never looked at together: a set has a million of them.
         size = image_size(images[start])
         check_size(images[start], size, self.crop_size)
         return images[start: start + self.gop_size], start, self.choose_crop(size, rng)
 
-    def sample(self, epoch: int, index: int) -> Tensor:
+    def gop(self, epoch: int, index: int) -> Tensor:
         images, _, crop = self._choose(epoch, index)
-        return self.finish(torch.stack([read_image(path, crop) for path in images]))
+        return torch.stack([read_image(path, crop) for path in images])
 
     def describe(self, index: int) -> str:
         """The folder and the numbers of its pictures (from 0) that this epoch's sample `index` is made of."""
-        index = self._checked(index)
+        index = check_index("sample", index, len(self))
         try:
             _, start, _ = self._choose(self.epoch, index)
         except DcvcError as error:
-            return str(error)
+            return str(error)  # it is asked for to tell what a bad sample was made of
         return f"{self.folders[index]} pictures {start}-{start + self.gop_size - 1}"
 
 
 class VimeoGOPDataset(ImageGOPDataset):
-    """Vimeo-90k septuplets: `root/sequences/00001/0001/im1.png ... im7.png` and a list file of `00001/0001` lines.
+    """Vimeo-90k septuplets: `root/sequences/00001/0001/im1.png ... im7.png`, and a list file of `00001/0001` lines.
 
     root: the folder with `sequences` in it, or `sequences` itself. septuplet_list: the list's path, or its name
     within root. A random run of `gop_size` of the seven; otherwise as ImageGOPDataset.
     Raises MissingError, InputError, ReadError.
     """
 
-    def __init__(self, root: PathLike, septuplet_list: PathLike, gop_size: int = 7, transform: Callable | None = None,
-                 crop_size: int | None = 256, random_shuffle: bool = True, seed: int | None = None) -> None:
+    def __init__(self, root: PathLike, septuplet_list: PathLike, gop_size: int = 7,
+                 transform: Callable | None = None, crop_size: int | None = 256, random_shuffle: bool = True,
+                 seed: int | None = None) -> None:
         base = Path(root)
         if not base.is_dir():
             raise MissingError(f"{base}: no such folder, needed Vimeo's folder with 'sequences' in it")
@@ -69,14 +84,12 @@ class VimeoGOPDataset(ImageGOPDataset):
         if list_file is None:
             raise MissingError(f"{os.fspath(septuplet_list)}: no such septuplet list")
         sequences = base / "sequences" if (base / "sequences").is_dir() else base
-        names = [line.strip() for line in list_file.read_text(encoding="utf-8").splitlines()]
-        folders = [os.path.join(sequences, name) for name in names if name]
+        folders = [os.path.join(sequences, name) for name in read_lines(list_file)]
         if not folders:
             raise InputError(f"{list_file}: found no septuplets, needed lines like 00001/0001")
         super().__init__(folders, gop_size, transform, crop_size, random_shuffle, seed)
-        images = list_images(folders[0])
-        check_length(folders[0], len(images), gop_size)
-        check_size(images[0], image_size(images[0]), crop_size)
+        # All septuplets are alike, and there are 64,612 of them: the first one stands for all.
+        self.check_folder(folders[0])
 
 
 class BVI_AOM_Dataset(ImageGOPDataset):
@@ -89,8 +102,4 @@ class BVI_AOM_Dataset(ImageGOPDataset):
                  crop_size: int | None = 256, random_shuffle: bool = True, seed: int | None = None) -> None:
         super().__init__(list_sequences(root), gop_size, transform, crop_size, random_shuffle, seed)
         for folder in self.folders:
-            images = list_images(folder)
-            check_length(folder, len(images), gop_size)
-            check_size(images[0], image_size(images[0]), crop_size)
-
-
+            self.check_folder(folder)

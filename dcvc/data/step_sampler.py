@@ -1,4 +1,30 @@
-"""Which samples make which step: a pure function of (seed, step, process), so that any step can be resumed at once."""
+"""Which samples make which step.
+
+The samples of a step are computed from (seed, step, process), never drawn one after the other. So a training that
+stopped goes on at any step at once, without going through the samples before it; each process knows its own share
+without asking the others; and a bad step can be looked at again.
+
+An epoch is one random order of the data set, dealt out in blocks of `batch_size`, to the processes in turn. With two
+processes, accumulation = 2 and batch_size = 3, step 0 takes the first 12 samples of the order:
+
+    order       0  1  2 | 3  4  5 | 6  7  8 | 9 10 11 | 12 …
+    process     0       | 1       | 0       | 1       |
+    micro-batch 0       | 0       | 1       | 1       | step 1
+
+crops_per_read = k > 1: samples k·g … k·g + k-1 are different crops of the same frames, the GOP g, which is decoded
+once for all of them. In one batch they would be too much alike. So they come d = BATCHES_BETWEEN_CROPS batches apart.
+With k = 2 and batch_size = 2, drawn with d = 3 for short; "4b" is the second crop of the GOP that stands at place 4 of
+the epoch's order, and each row is one slot of the batch:
+
+    batch       0   1   2     3   4   5     6   7   8     9  10  11
+    slot 0     0a  2a  4a |  0b  2b  4b |  6a  8a 10a |  6b  8b 10b | …
+    slot 1     1b  3b  5b |  7a  9a 11a |  7b  9b 11b | 13a …
+
+Down a slot: d new GOPs, then the second crops of the same d in the same order, and so on. Slot 1 is d batches ahead of
+slot 0, so that a batch mixes GOPs just decoded with known ones, and decoding costs about the same in every batch. (At
+the epoch's start it begins in the middle: 1a, 3a and 5a are left out.) A cache that keeps the GOPs of d batches is
+enough, and if one is lost it is decoded again: the order stays, only time is lost.
+"""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -9,20 +35,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dcvc.data.training_set import TrainingSet
 
-# Batches between samples of one decoded GOP. DataLoader deals batches out in turn, so that with 1, 2, 3, 4, 6 or 12
-# workers all of them fall to the worker that has the GOP in memory; the order is the same with any number.
-APART = 12
+# DataLoader deals batches out to its workers in turn. 12 can be divided by 1, 2, 3, 4, 6 and 12: with so many workers
+# all crops of a GOP fall to the worker that has it in memory. The order is the same with any number of workers.
+BATCHES_BETWEEN_CROPS = 12
 
 SampleKey = tuple[int, int]  # (epoch, index)
 
 
 class StepSampler(Sampler[list[SampleKey]]):
-    """Keys of this process's micro-batches, from `first_step` to `last_step`.
+    """Keys of this process's micro-batches, from `first_step` to `last_step` (excluded).
 
-    A step takes `accumulation` micro-batches of `batch_size` on each of `processes`; an epoch is one random
-    permutation of the data set, its incomplete last step filled up from the permutation's beginning.
-    crops_per_read: with k > 1, samples k·g ... k·g+k-1 come from one decoded GOP: GOPs are permuted, and the samples
-    of each come APART batches from another (a shuffle buffer whose order depends on nothing but the seed).
+    A step takes `accumulation` micro-batches of `batch_size` on each of `processes`. The last step of an epoch is
+    filled up from the beginning of the epoch's order. samples: size of the data set; crops_per_read: see the top.
     """
 
     def __init__(self, samples: int, batch_size: int, seed: int, *, accumulation: int = 1, process: int = 0,
@@ -32,37 +56,46 @@ class StepSampler(Sampler[list[SampleKey]]):
         self.accumulation, self.process, self.processes = accumulation, process, processes
         self.first_step, self.last_step = first_step, last_step
         self.steps_per_epoch = max(1, -(-samples // (batch_size * accumulation * processes)))
+        # Two orders are remembered: the loader may be in the next epoch when a message asks about this one's step.
         self._order = lru_cache(maxsize=2)(self._permutation)
 
     def _permutation(self, epoch: int) -> list[int]:
+        """The order of an epoch: of samples, or of GOPs where several samples are made of one."""
+        # Shifted by 20 bits, so that no epoch of one seed is an epoch of the next (up to a million epochs).
         generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
         return torch.randperm(-(-self.samples // self.crops_per_read), generator=generator).tolist()
 
     def step_keys(self, step: int) -> list[list[SampleKey]]:
         """The `accumulation` micro-batches of one step on this process."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        if self.crops_per_read > 1:
-            return [self._spread(epoch, within * self.accumulation + micro) for micro in range(self.accumulation)]
-        order = self._order(epoch)
-        batches = []
-        for micro in range(self.accumulation):
-            block = (within * self.accumulation + micro) * self.processes + self.process
-            start = block * self.batch_size
-            batches.append([(epoch, order[(start + k) % self.samples]) for k in range(self.batch_size)])
-        return batches
+        epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
+        keys_of = self._spread_batch if self.crops_per_read > 1 else self._plain_batch
+        first = step_of_epoch * self.accumulation
+        return [keys_of(epoch, first + micro) for micro in range(self.accumulation)]
 
     def frames_per_step(self, gop_size: int) -> int:
         """Of all processes together."""
         return self.batch_size * self.accumulation * self.processes * gop_size
 
-    def _spread(self, epoch: int, batch: int) -> list[SampleKey]:
-        """Micro-batch number `batch` of this process within the epoch: slots change their GOPs at different times."""
-        order, crops, keys = self._order(epoch), self.crops_per_read, []
+    def _plain_batch(self, epoch: int, batch: int) -> list[SampleKey]:
+        """This process's micro-batch number `batch` of the epoch: the first drawing."""
+        order = self._order(epoch)
+        start = (batch * self.processes + self.process) * self.batch_size
+        return [(epoch, order[(start + k) % self.samples]) for k in range(self.batch_size)]
+
+    def _spread_batch(self, epoch: int, batch: int) -> list[SampleKey]:
+        """The same where several samples are made of one GOP: the second drawing."""
+        order, crops, distance = self._order(epoch), self.crops_per_read, BATCHES_BETWEEN_CROPS
+        keys = []
         for slot in range(self.batch_size):
-            round_, within = divmod(batch + slot % crops * APART, crops * APART)
-            crop, place = divmod(within, APART)
-            number = ((round_ * APART + place) * self.batch_size + slot) * self.processes + self.process
-            keys.append((epoch, min(order[number % len(order)] * crops + crop, self.samples - 1)))
+            # A round is as long as `distance` GOPs take until all of their crops are used.
+            ahead = slot % crops * distance
+            round_number, place = divmod(batch + ahead, crops * distance)
+            crop, gop_of_round = divmod(place, distance)
+            row = round_number * distance + gop_of_round
+            number = (row * self.batch_size + slot) * self.processes + self.process
+            gop = order[number % len(order)]
+            # The last GOP may have fewer crops than the others.
+            keys.append((epoch, min(gop * crops + crop, self.samples - 1)))
         return keys
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
@@ -76,15 +109,14 @@ class StepSampler(Sampler[list[SampleKey]]):
 class KeyedDataset(Dataset):
     """Reads a training set by (epoch, index): workers may prefetch across an epoch's end without being told.
 
-    keep_bytes: frames stay uint8 where no transform is given, a quarter of what has to travel to the device.
+    keep_bytes: see TrainingSet.sample.
     """
 
-    def __init__(self, dataset: Dataset, keep_bytes: bool = False) -> None:
+    def __init__(self, dataset: TrainingSet, keep_bytes: bool = False) -> None:
         self.dataset, self.keep_bytes = dataset, keep_bytes
 
     def __getitem__(self, key: SampleKey) -> Tensor:
-        self.dataset.keep_bytes = self.keep_bytes
-        return self.dataset.sample(*key)
+        return self.dataset.sample(*key, keep_bytes=self.keep_bytes)
 
 
 def step_loader(dataset: TrainingSet, sampler: StepSampler, num_workers: int, pin_memory: bool,
@@ -92,5 +124,10 @@ def step_loader(dataset: TrainingSet, sampler: StepSampler, num_workers: int, pi
     """Micro-batches `(B, T, 3, H, W)` in the sampler's order; see KeyedDataset."""
     if num_workers:
         dataset.prepare_workers()
-    return DataLoader(KeyedDataset(dataset, keep_bytes), batch_sampler=sampler, num_workers=num_workers,
-                      pin_memory=pin_memory, prefetch_factor=2 if num_workers else None)
+    return DataLoader(
+        KeyedDataset(dataset, keep_bytes),
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetch_factor=2 if num_workers else None,
+    )

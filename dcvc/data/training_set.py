@@ -1,4 +1,9 @@
-"""What all training sets share: samples that are a pure function of (seed, epoch, index), crops, transforms."""
+"""What all training sets share: the random numbers behind a sample, crops, transforms.
+
+A sample is a pure function of (seed, epoch, index): its own random generator, seeded with these three numbers, makes
+every choice about it. So it is the same sample with any number of workers or processes, in whatever order samples are
+asked for, and a training that goes on at step 1,000 sees what an uninterrupted one would have seen.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,21 +15,24 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dcvc.errors import InputError
-from dcvc.interfaces import Crop
+from dcvc.interfaces import Crop, from_levels
 
 
-def fresh_seed() -> int:
+def random_seed() -> int:
+    """A seed from the operating system's randomness: another one at every call."""
     return int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
 
 
 class TrainingSet(Dataset):
     """Base of the training sets: `len`, `[index]`, `sample(epoch, index)`, `describe(index)`, `set_epoch(epoch)`.
 
-    A sample is float32 `(T, 3, H, W)`, RGB in [0, 1]. It depends on (seed, epoch, index) alone, so not on the number
-    of workers or processes. `seed=None` draws a seed once. `set_epoch` reaches workers that already run.
+    A sample is float32 `(T, 3, H, W)`, RGB in [0, 1]. A data set of your own writes `__len__` and `gop`.
+    `seed=None` draws a seed once. `set_epoch` reaches workers that already run. random_shuffle: choose at random;
+    otherwise the same sample in every epoch. crop_size: side of the square crop in pixels, None for whole frames.
+    transform: called with each frame as a PIL image, after the crop. Raises InputError for values out of range.
     """
 
-    crops_per_read = 1  # samples that are made of one decoded GOP: the step sampler keeps them within one worker
+    crops_per_read = 1  # samples made of one decoded GOP: the step sampler keeps them within one worker
 
     def __init__(self, gop_size: int, transform: Callable | None, crop_size: int | None, random_shuffle: bool,
                  seed: int | None) -> None:
@@ -34,10 +42,10 @@ class TrainingSet(Dataset):
             raise InputError(f"crop_size: found {crop_size}, needed at least 1 (None keeps whole frames)")
         self.gop_size, self.crop_size, self.transform = gop_size, crop_size, transform
         self.random_shuffle = random_shuffle
-        self.keep_bytes = False                              # see batches.KeyedDataset
-        self.seed = fresh_seed() if seed is None else int(seed)
+        self.seed = random_seed() if seed is None else int(seed)
         if self.seed < 0:
             raise InputError(f"seed: found {seed}, needed 0 or more")
+        # In shared memory: a plain number would be copied into each worker once and never change there.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     @property
@@ -49,17 +57,19 @@ class TrainingSet(Dataset):
         self._epoch.fill_(int(epoch))
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.sample(self.epoch, self._checked(index))
+        return self.sample(self.epoch, check_index("sample", index, len(self)))
 
-    def sample(self, epoch: int, index: int) -> Tensor:
-        """The sample of this epoch and index: float32 `(T, 3, H, W)`."""
+    def gop(self, epoch: int, index: int) -> Tensor:
+        """The frames of this epoch's sample `index`: uint8 `(T, 3, H, W)`."""
         raise NotImplementedError
 
-    def _checked(self, index: int) -> int:
-        size = len(self)
-        if not -size <= index < size:
-            raise IndexError(f"sample {index} of {size}")
-        return index % size
+    def sample(self, epoch: int, index: int, keep_bytes: bool = False) -> Tensor:
+        """The sample of this epoch and index: float32 `(T, 3, H, W)`. keep_bytes: uint8 where there is no transform,
+        a quarter of what has to travel to the device."""
+        frames = self.gop(epoch, index)
+        if self.transform is not None:
+            return torch.stack([apply_transform(frame, self.transform) for frame in frames])
+        return frames if keep_bytes else from_levels(frames)
 
     def prepare_workers(self) -> None:
         """Called before worker processes start: what they may share with this one, they need not each make."""
@@ -74,53 +84,51 @@ class TrainingSet(Dataset):
             return 0, 0, height, width
         spare = height - self.crop_size, width - self.crop_size
         if self.random_shuffle:
-            top, left = (int(rng.integers(room + 1)) for room in spare)
+            top, left = (int(rng.integers(pixels + 1)) for pixels in spare)
         else:
             top, left = spare[0] // 2, spare[1] // 2
         return top, left, self.crop_size, self.crop_size
 
-    def finish(self, frames: Tensor) -> Tensor:
-        if self.keep_bytes and self.transform is None:
-            return frames
-        return finish_frames(frames, self.transform)
+
+def check_index(noun: str, index: int, size: int) -> int:
+    """The index counted from the front. Raises IndexError outside of `size` items, each called `noun`: Python and
+    torch know by it where a data set ends."""
+    if not -size <= index < size:
+        raise IndexError(f"{noun} {index} of {size}")
+    return index % size
 
 
 def check_size(name: str, size: tuple[int, int], crop_size: int | None) -> None:
     """Raises InputError if (height, width) is smaller than the crop."""
     if crop_size is not None and min(size) < crop_size:
-        raise InputError(
-            f"{name}: found frames of {size[1]}x{size[0]}, needed at least {crop_size}x{crop_size} (crop_size)"
-        )
+        raise InputError(f"{name}: found frames of {size[1]}x{size[0]}, needed at least {crop_size}x{crop_size} "
+                         "(crop_size)")
 
 
-def check_length(name: str, found: int, needed: int) -> None:
+def check_length(name: str, frames: int, needed: int) -> None:
     """Raises InputError if there are too few frames."""
-    if found < needed:
-        raise InputError(f"{name}: found {found} frames, needed at least {needed}")
-
-
-def finish_frames(frames: Tensor, transform: Callable | None) -> Tensor:
-    """uint8 `(T, 3, H, W)` -> float32 in [0, 1], each frame passed through `transform` as a PIL image first."""
-    if transform is None:
-        return frames.to(torch.float32).div_(255)
-    return torch.stack([apply_transform(frame, transform) for frame in frames])
+    if frames < needed:
+        raise InputError(f"{name}: found {frames} frames, needed at least {needed}")
 
 
 def apply_transform(frame: Tensor, transform: Callable | None) -> Tensor:
-    """uint8 `(3, H, W)` -> float32 `(3, H, W)`; `transform` takes a PIL image, gives a PIL image, tensor or array."""
+    """uint8 `(3, H, W)` -> float32 `(3, H, W)`. transform: takes a PIL image, gives a PIL image, tensor or array."""
     if transform is None:
-        return frame.to(torch.float32).div_(255)
+        return from_levels(frame)
     return _as_frame(transform(Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy())))
 
 
 def _as_frame(result: Any) -> Tensor:
+    """What a transform may return -> float32 `(3, H, W)`. Whole numbers of 8 bits are levels; other numbers are taken
+    as they are, for a transform may have normalised them."""
     if isinstance(result, Image.Image):
         result = np.array(result.convert("RGB"))
     if isinstance(result, np.ndarray):
         result = torch.from_numpy(np.ascontiguousarray(result))
+        # Arrays are (H, W, 3) by custom, as PIL makes them. One of 3 rows that is (3, H, W) already stays.
         if result.dim() == 3 and result.shape[-1] == 3 and result.shape[0] != 3:
             result = result.permute(2, 0, 1)
     if not isinstance(result, Tensor) or result.dim() != 3 or result.shape[0] != 3:
-        found = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
-        raise InputError(f"transform: found {found}, needed a PIL image or (3, H, W)")
-    return result.to(torch.float32).div(255) if result.dtype == torch.uint8 else result.to(torch.float32)
+        given = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+        raise InputError(f"transform: found {given}, needed a PIL image or (3, H, W)")
+    return from_levels(result) if result.dtype == torch.uint8 else result.to(torch.float32)

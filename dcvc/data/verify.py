@@ -1,4 +1,10 @@
-"""What a data set's index says about it, and a full decode of everything."""
+"""What a data set's index says about it, and a full decode of everything.
+
+An index is made by reading packets, so a damaged frame in the middle of a file goes unseen until a training meets it.
+`verify` decodes every frame of every file beforehand. Files found whole are marked in the index
+(VideoTable.mark_verified), and are read faster from then on: the reader may leave out frames that no other refers to,
+in which damage would go unseen, only where it knows that there is none.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -9,27 +15,31 @@ from dcvc.errors import DcvcError
 from dcvc.video.reader import VideoReader
 
 
-def survey(table: VideoTable) -> dict:
+def summarise(table: VideoTable) -> dict:
     """Counts of files and frames, hours, sizes, codecs, suspicious files; excluded files with their reasons."""
-    sizes, codecs, notes, seconds = Counter(), Counter(), Counter(), 0.0
-    for i in range(len(table)):
-        row = table.row(i)
+    sizes, codecs, notes = Counter(), Counter(), Counter()
+    seconds = 0.0
+    for row in table.rows():
         sizes[f"{row.width}x{row.height}"] += 1
         codecs[f"{row.codec} {row.pix_fmt}"] += 1
         seconds += len(row) / row.fps if row.fps else 0.0
         for note in row.notes:
             notes[f"{note}: {row.path}"] += 1
     return {
-        "files": len(table), "frames": int(table.frames.sum()), "hours": seconds / 3600,
-        "sizes": dict(sizes.most_common()), "codecs": dict(codecs.most_common()), "suspicious": dict(notes),
-        "excluded": {entry[0]: entry[3] for entry in table.excluded},
+        "files": len(table),
+        "frames": int(table.frames.sum()),
+        "hours": seconds / 3600,
+        "sizes": dict(sizes.most_common()),
+        "codecs": dict(codecs.most_common()),
+        "suspicious": dict(notes),
+        "excluded": table.excluded_reasons(),
     }
 
 
 def verify(table: VideoTable, progress: Callable[[Iterable, int], Iterable]) -> dict[str, str]:
-    """Decode every frame of every file; path -> what is wrong with it."""
+    """Decode every frame of every file; path -> what is wrong with it. progress: wraps the iteration, as tqdm does."""
 
-    def check(i: int) -> tuple[str, str] | None:
+    def problem(i: int) -> tuple[str, str] | None:
         row = table.row(i)
         try:
             for _ in VideoReader(row.path, index=row):
@@ -38,6 +48,7 @@ def verify(table: VideoTable, progress: Callable[[Iterable, int], Iterable]) -> 
             return row.path, str(error)
         return None
 
+    # Threads, not processes: FFmpeg decodes outside of Python's lock.
     with ThreadPoolExecutor() as pool:
-        results = progress(pool.map(check, range(len(table))), len(table))
-        return dict(result for result in results if result)
+        problems = progress(pool.map(problem, range(len(table))), len(table))
+        return dict(each for each in problems if each)

@@ -1,14 +1,14 @@
 """Which files make a data set: folders (recursive), single files and text lists of paths."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dcvc.errors import InputError, MissingError
 
 VIDEO_EXTENSIONS = (
-    ".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".ts", ".y4m", ".mpg", ".mpeg", ".m2ts", ".mts", ".flv", ".wmv",
-    ".ogv", ".3gp", ".ivf", ".mxf",
+    ".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".ts", ".y4m", ".mpg", ".mpeg", ".m2ts", ".mts",
+    ".flv", ".wmv", ".ogv", ".3gp", ".ivf", ".mxf",
 )
 
 PathLike = str | os.PathLike
@@ -23,6 +23,12 @@ def as_list(video_dir: PathLike | Sequence[PathLike]) -> list[str]:
     return [os.fspath(path) for path in video_dir]
 
 
+def read_lines(list_file: PathLike) -> list[str]:
+    """The lines of a text list, without empty ones and without the spaces around them."""
+    lines = Path(list_file).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
 def list_videos(source: PathLike, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> list[str]:
     """The video files of one source, sorted.
 
@@ -33,26 +39,25 @@ def list_videos(source: PathLike, extensions: Sequence[str] = VIDEO_EXTENSIONS) 
     source = os.fspath(source)
     wanted = tuple(e.lower() if e.startswith(".") else "." + e.lower() for e in extensions)
     if os.path.isdir(source):
-        found = sorted(_walk(source, wanted))
-        if not found:
+        videos = sorted(_walk(source, wanted))
+        if not videos:
             raise InputError(f"{source}: found no video files in this folder, needed some of {' '.join(wanted)}")
-        return found
+        return videos
     if not os.path.exists(source):
         raise MissingError(f"{source}: no such folder or file, needed a folder of videos")
     if source.lower().endswith(".txt"):
         folder = Path(source).parent
-        lines = [line.strip() for line in Path(source).read_text(encoding="utf-8").splitlines()]
-        found = [os.fspath(folder / line) for line in lines if line and not line.startswith("#")]
-        for path in found:
+        listed = [os.fspath(folder / line) for line in read_lines(source) if not line.startswith("#")]
+        for path in listed:
             if not os.path.exists(path):
                 raise MissingError(f"{path}: no such file, listed in {source}")
-        if not found:
+        if not listed:
             raise InputError(f"{source}: found no paths in this list, needed one a line")
-        return found
+        return listed
     return [source]
 
 
-def _walk(folder: str, extensions: tuple[str, ...]):
+def _walk(folder: str, extensions: tuple[str, ...]) -> Iterator[str]:
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
@@ -61,6 +66,7 @@ def _walk(folder: str, extensions: tuple[str, ...]):
         if entry.name.startswith("."):
             continue
         if entry.name.lower().endswith(extensions):
-            yield entry.path  # a folder of such a name is reported as unreadable rather than passed over
+            # A folder of such a name too: reported as unreadable later, rather than passed over in silence.
+            yield entry.path
         elif entry.is_dir():
             yield from _walk(entry.path, extensions)

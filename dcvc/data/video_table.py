@@ -1,7 +1,26 @@
-"""The index of a whole data set in one file: columns, mapped into memory, so that size costs neither time nor memory.
+"""The index of a whole data set in one file: everything that choosing and reading samples needs, one row a video.
 
-File format: magic, length of the JSON header (8 bytes), the header (columns, their types and places, names of codecs
-and notes, excluded files with reasons), then the columns, each aligned to 64 bytes. Little-endian.
+Columns, not rows, lie together in the file, and the file is mapped into memory instead of being read: opening an index
+of a million videos takes no time, and what is looked at lies in memory once for all worker processes.
+
+    bytes         what                                                              (little-endian)
+    0 … 7         MAGIC, with the format's version
+    8 … 15        length L of the header
+    16 … 16+L-1   the header, JSON: {"columns": {name: [type, entries, offset]}, "excluded": [[path, size, time,
+                  reason], …], and the words that columns count in: "codec", "pix_fmt", "matrix", "notes"}
+    then          the columns, each beginning at a multiple of 64 bytes
+
+Columns with an entry a video hold its frames, height, width, size and time of the file, and so on (_COLUMNS). What has
+no fixed length lies in two long columns, and the video's row tells where: "text" holds the paths, one behind the
+other; "number" holds presentation times. A video of 5 frames at times 0 512 1024 1536 2048, with keyframes at 0 and
+1536, is stored as first = 0, step = 512, frames = 5 and the two numbers 0 1536. Only where times are irregular do all
+of them stand before the keyframes', and step is 0.
+
+When is a row made anew? Each time a data set is opened, its folders are listed, and of every file the size and the time
+of its last change are compared with its row. Rows that agree are taken over, files that do not are opened again, those
+that are gone lose their row. Only if anything differs is the file written. An index that is named itself as a source
+(`*.dcvcindex`) is taken as it is: nothing is listed, which saves minutes on a network disk. A file whose size changed
+since then is refused when it is read.
 """
 
 import hashlib
@@ -10,7 +29,7 @@ import mmap
 import os
 import sys
 import weakref
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -25,17 +44,41 @@ from dcvc.video.file_index import FileIndex, index_file
 MAGIC = b"DCVCIDX3"
 SUFFIX = ".dcvcindex"
 _COLUMNS = {
-    "path": "<i8", "frames": "<i8", "height": "<i4", "width": "<i4", "file_size": "<i8", "mtime_ns": "<i8",
-    "numbers": "<i8", "first": "<i8", "step": "<i8", "keys": "<i4", "base": "<i8", "unit": "<i8", "fps": "<f8",
-    "codec": "<i2", "pix_fmt": "<i2", "matrix": "<i2", "notes": "<i2", "flags": "u1", "source": "<i2",
+    "path": "<i8",          # where its path begins in "text"; one entry more, for the end of the last
+    "frames": "<i8",
+    "height": "<i4",        # of the displayed picture
+    "width": "<i4",
+    "file_size": "<i8",
+    "mtime_ns": "<i8",
+    "numbers": "<i8",       # where its times begin in "number"
+    "first": "<i8",         # time of the first frame, and between frames; step 0: irregular
+    "step": "<i8",
+    "keys": "<i4",          # how many keyframes
+    "base": "<i8",          # seconds in a unit of time: base / unit
+    "unit": "<i8",
+    "fps": "<f8",
+    "codec": "<i2",         # these four: number of the word in the header's list
+    "pix_fmt": "<i2",
+    "matrix": "<i2",
+    "notes": "<i2",
+    "flags": "u1",          # bits: transpose, flip rows, flip columns, full range, counted, verified
+    "source": "<i2",        # which entry of video_dir it came from
 }
+# Fields of FileIndex that are columns as they are, that are words, and that are bits of "flags" (behind orientation).
+_SAME = ("height", "width", "file_size", "mtime_ns", "fps")
+_WORDS = ("codec", "pix_fmt", "matrix", "notes")
+_FLAGS = ("full_range", "counted", "verified")
 
 
 class VideoTable:
-    """Read-only table of FileIndex rows. `frames`, `height`, `width`, `source` are columns; `row(i)` a FileIndex."""
+    """Read-only table of FileIndex rows. `frames`, `height`, `width`, `source` are columns; `row(i)` a FileIndex.
 
-    def __init__(self, data: np.ndarray, where: str = "", path: str | None = None) -> None:
+    data: the file's bytes, uint8. path: the file they are mapped from, None where there is none.
+    Raises InputError (no index), ReadError (a damaged one)."""
+
+    def __init__(self, data: np.ndarray, path: str | None = None) -> None:
         self._data, self._path, self._file = data, path, None
+        where = path or "index in memory"
         if data[:8].tobytes() != MAGIC:
             raise InputError(f"{where}: found another file, needed an index made by `dcvc index`")
         length = int.from_bytes(data[8:16].tobytes(), "little")
@@ -43,7 +86,8 @@ class VideoTable:
             self.header = json.loads(data[16: 16 + length].tobytes())
             columns = {name: self._view(*place) for name, place in self.header["columns"].items()}
         except (ValueError, KeyError, TypeError) as error:
-            raise ReadError(f"{where}: the index is damaged ({error}); delete it or run `dcvc index` again") from None
+            raise ReadError(f"{where}: the index is damaged ({error}); delete it or run `dcvc index` "
+                            "again") from None
         self._columns = columns
         self.frames, self.height, self.width = columns["frames"], columns["height"], columns["width"]
         self.source = columns["source"]
@@ -57,13 +101,13 @@ class VideoTable:
 
     @classmethod
     def open(cls, path: PathLike) -> "VideoTable":
-        """Map an index file. Raises MissingError through OSError's kin, InputError, ReadError."""
+        """Map an index file. Raises InputError, ReadError."""
         path = os.fspath(path)
         try:
             data = np.memmap(path, np.uint8, "r")
         except (OSError, ValueError) as error:
             raise ReadError(f"{path}: cannot open this index ({error})") from None
-        return cls(data, path, path)
+        return cls(data, path)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -79,7 +123,8 @@ class VideoTable:
             mapped.madvise(mmap.MADV_DONTNEED)
 
     def _cells(self, name: str, first: int, count: int = 1) -> np.ndarray:
-        """Some entries of a column, read rather than mapped: touched pages of a big file would count as memory."""
+        """Some entries of a column, for one row. Read rather than mapped: each look into the mapping would bring in a
+        page of 4096 bytes, and after a million random rows the whole file would count as this process's memory."""
         if self._path is None:
             return self._columns[name][first: first + count]
         if self._file is None:
@@ -91,68 +136,87 @@ class VideoTable:
 
     def mark_verified(self, damaged: Container[str]) -> None:
         """Write into the index's own file which files a full decode found whole."""
-        rows = [(replace(row, verified=row.path not in damaged), int(self.source[i]))
-                for i, row in enumerate(map(self.row, range(len(self))))]
+        rows = [(replace(row, verified=row.path not in damaged), int(source))
+                for row, source in zip(self.rows(), self.source, strict=True)]
         if self._path is not None:
             write_bytes(self._path, pack_table(rows, self.excluded))
+
+    def excluded_reasons(self) -> dict[str, str]:
+        """Path -> why the file cannot be used."""
+        return {path: reason for path, _, _, reason in self.excluded}
+
+    def rows(self) -> Iterator[FileIndex]:
+        return map(self.row, range(len(self)))
 
     def path(self, i: int) -> str:
         start, end = (int(place) for place in self._cells("path", i, 2))
         return self._cells("text", start, end - start).tobytes().decode("utf-8", "surrogateescape")
 
     def row(self, i: int) -> FileIndex:
-        c = {name: self._cells(name, int(i))[0] for name in _COLUMNS if name != "path"}
-        count, keys, place = int(c["frames"]), int(c["keys"]), int(c["numbers"])
-        flags, header = int(c["flags"]), self.header
-        if c["step"]:
-            pts = int(c["first"]) + int(c["step"]) * np.arange(count, dtype=np.int64)
+        cells = {name: self._cells(name, int(i))[0].item() for name in _COLUMNS if name != "path"}
+        bits = [bool(cells["flags"] >> place & 1) for place in range(3 + len(_FLAGS))]
+        frames, place = cells["frames"], cells["numbers"]
+        if cells["step"]:
+            pts = cells["first"] + cells["step"] * np.arange(frames, dtype=np.int64)
         else:
-            pts, place = self._cells("number", place, count).copy(), place + count
+            pts, place = self._cells("number", place, frames).copy(), place + frames
+        words = {name: self.header[name][cells[name]] for name in _WORDS}
         return FileIndex(
-            path=self.path(int(i)), pts=pts, keys=self._cells("number", place, keys).copy(),
-            time_base=Fraction(int(c["base"]), int(c["unit"])), height=int(c["height"]), width=int(c["width"]),
-            orientation=(bool(flags & 1), bool(flags & 2), bool(flags & 4)), fps=float(c["fps"]),
-            codec=header["codec"][c["codec"]], pix_fmt=header["pix_fmt"][c["pix_fmt"]],
-            matrix=header["matrix"][c["matrix"]], full_range=bool(flags & 8), counted=bool(flags & 16),
-            notes=tuple(header["notes"][c["notes"]]), file_size=int(c["file_size"]), mtime_ns=int(c["mtime_ns"]),
-            verified=bool(flags & 32),
+            path=self.path(int(i)),
+            pts=pts,
+            keys=self._cells("number", place, cells["keys"]).copy(),
+            time_base=Fraction(cells["base"], cells["unit"]),
+            orientation=tuple(bits[:3]),
+            **dict(zip(_FLAGS, bits[3:], strict=True)),
+            **{name: cells[name] for name in _SAME},
+            **words | {"notes": tuple(words["notes"])},
         )
 
 
 def pack_table(rows: Iterable[tuple[FileIndex, int]], excluded: Sequence[Sequence] = ()) -> bytes:
     """FileIndex rows with the number of their source -> the bytes of an index file."""
-    values: dict[str, list] = {name: [] for name in _COLUMNS}
-    words: dict[str, dict] = {name: {} for name in ("codec", "pix_fmt", "matrix", "notes")}
-    texts, numbers, text_end, number_end = [], [], 0, 0
+    columns: dict[str, list] = {name: [] for name in _COLUMNS}
+    words: dict[str, dict] = {name: {} for name in _WORDS}
+    texts: list[bytes] = []
+    numbers: list[np.ndarray] = []
+    text_end = number_end = 0
     for row, source in rows:
-        text = row.path.encode("utf-8", "surrogateescape")
         step = int(row.pts[1] - row.pts[0]) if len(row) > 1 else 1
         regular = step > 0 and bool((np.diff(row.pts) == step).all())
-        stored = row.keys if regular else np.concatenate((row.pts, row.keys))
+        flags = (*row.orientation, *(getattr(row, name) for name in _FLAGS))
         entry = {
-            "path": text_end, "frames": len(row), "height": row.height, "width": row.width, "source": source,
-            "file_size": row.file_size, "mtime_ns": row.mtime_ns, "numbers": number_end, "first": int(row.pts[0]),
-            "step": step if regular else 0, "keys": len(row.keys), "base": row.time_base.numerator,
-            "unit": row.time_base.denominator, "fps": row.fps,
-            "flags": sum(bit << k for k, bit in enumerate(
-                (*row.orientation, row.full_range, row.counted, row.verified))),
+            "path": text_end,
+            "frames": len(row),
+            "numbers": number_end,
+            "first": int(row.pts[0]),
+            "step": step if regular else 0,
+            "keys": len(row.keys),
+            "base": row.time_base.numerator,
+            "unit": row.time_base.denominator,
+            "flags": sum(bit << place for place, bit in enumerate(flags)),
+            "source": source,
         }
-        for name in words:
+        for name in _SAME:
+            entry[name] = getattr(row, name)
+        for name in _WORDS:
+            # A word that is new gets the next number.
             entry[name] = words[name].setdefault(getattr(row, name), len(words[name]))
         for name, value in entry.items():
-            values[name].append(value)
-        texts.append(text)
-        numbers.append(stored)
-        text_end, number_end = text_end + len(text), number_end + len(stored)
-    values["path"].append(text_end)
-    arrays = {name: np.array(column, _COLUMNS[name]) for name, column in values.items()}
+            columns[name].append(value)
+        # Linux allows any bytes in file names: those that are no UTF-8 survive by "surrogateescape".
+        texts.append(row.path.encode("utf-8", "surrogateescape"))
+        numbers.append(row.keys if regular else np.concatenate((row.pts, row.keys)))
+        text_end, number_end = text_end + len(texts[-1]), number_end + len(numbers[-1])
+    columns["path"].append(text_end)
+    arrays = {name: np.array(column, _COLUMNS[name]) for name, column in columns.items()}
     arrays["text"] = np.frombuffer(b"".join(texts), np.uint8)
     arrays["number"] = np.concatenate(numbers).astype("<i8") if numbers else np.empty(0, "<i8")
-    return _serialise(arrays, {name: list(known) for name, known in words.items()}, excluded)
+    return _as_file(arrays, {name: list(numbered) for name, numbered in words.items()}, excluded)
 
 
-def _serialise(arrays: dict[str, np.ndarray], words: dict[str, list], excluded: Sequence[Sequence]) -> bytes:
-    # Offsets count from the file's start, so the header's own length is fixed first, with room to spare.
+def _as_file(arrays: dict[str, np.ndarray], words: dict[str, list], excluded: Sequence[Sequence]) -> bytes:
+    # Offsets count from the file's start, so the header's own length is fixed first, with room to spare: 4096 bytes
+    # for names and places of the columns, which take less than a third of that.
     room = 4096 + len(json.dumps([words, list(excluded)]))
     room += -(room + 16) % 64
     offset, places = room + 16, {}
@@ -176,48 +240,35 @@ def default_table_path(sources: Sequence[str], extensions: Sequence[str]) -> str
     return os.path.join(folder, hashlib.sha256(key.encode()).hexdigest()[:24] + SUFFIX)
 
 
-def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXTENSIONS, index: PathLike | None = None,
-                jobs: int | None = None, progress: Callable[[Iterable, int], Iterable] | None = None) -> VideoTable:
+def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXTENSIONS,
+                index: PathLike | None = None, jobs: int | None = None,
+                progress: Callable[[Iterable, int], Iterable] | None = None) -> VideoTable:
     """The table of all videos of `sources`; files unchanged (path, size, time) since the last time are not opened.
 
-    index: where to keep it (default: default_table_path). progress: wraps the iteration, as tqdm does.
+    index: where to keep it (default: default_table_path). jobs: files at a time (default: one per core).
+    progress: wraps the iteration, as tqdm does.
     A single source that is an index file is opened as it is, without looking at the folders.
     Raises MissingError, InputError (no videos). Unreadable files are in `.excluded`.
     """
     if len(sources) == 1 and sources[0].endswith(SUFFIX):
         return VideoTable.open(sources[0])
-    found = [(path, k) for k, source in enumerate(sources) for path in list_videos(source, extensions)]
+    files = [(path, number) for number, source in enumerate(sources) for path in list_videos(source, extensions)]
     target = os.fspath(index) if index is not None else default_table_path(sources, extensions)
-    known, bad = _known(target)
-    old_order = list(known) + list(bad)
-
-    def examine(item: tuple[str, int]):
-        path, source = item
-        try:
-            status = os.stat(path)
-            stamp = status.st_size, status.st_mtime_ns
-        except OSError:
-            stamp = -1, -1
-        if path in known and (known[path].file_size, known[path].mtime_ns) == stamp:
-            return known[path], source, None, False
-        if path in bad and tuple(bad[path][1:3]) == stamp:
-            return None, source, bad[path], False
-        try:
-            return index_file(path), source, None, True
-        except DcvcError as error:
-            return None, source, [path, *stamp, str(error)], True
-
+    kept = _kept_entries(target)
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        results = pool.map(examine, found)
-        results = list(progress(results, len(found)) if progress else results)
-    rows = [(row, source) for row, source, _, _ in results if row is not None]
-    data = pack_table(rows, [problem for _, _, problem, _ in results if problem])
-    changed = any(new for *_, new in results) or old_order != [r.path for r, _ in rows] + [
-        problem[0] for _, _, problem, _ in results if problem]
-    if changed:
+        entries = pool.map(lambda file: _examine(file[0], kept.get(file[0])), files)
+        entries = list(progress(entries, len(files)) if progress else entries)
+    rows = [(entry, source) for entry, (_, source) in zip(entries, files, strict=True)
+            if isinstance(entry, FileIndex)]
+    excluded = [entry for entry in entries if not isinstance(entry, FileIndex)]
+    order = [row.path for row, _ in rows] + [entry[0] for entry in excluded]
+    data = pack_table(rows, excluded)
+    unchanged = all(entry is kept.get(path) for entry, (path, _) in zip(entries, files, strict=True))
+    if not unchanged or order != list(kept):
         try:
             write_bytes(target, data)
         except ReadError as error:
+            # A full disk or a read-only home: the next start opens all files again, that is all.
             print(f"index not kept: {error}", file=sys.stderr)
             return VideoTable(np.frombuffer(data, np.uint8))
     table = VideoTable.open(target)
@@ -225,12 +276,29 @@ def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXT
     return table if len(table) == len(rows) else VideoTable(np.frombuffer(data, np.uint8))
 
 
-def _known(target: str) -> tuple[dict[str, FileIndex], dict[str, list]]:
+def _kept_entries(target: str) -> dict[str, FileIndex | list]:
+    """Path -> what an earlier index says: a row, or why the file is excluded. Rows first, as they are written."""
     if not os.path.exists(target):
-        return {}, {}
+        return {}
     try:
         table = VideoTable.open(target)
-        rows = [table.row(i) for i in range(len(table))]
+        return {row.path: row for row in table.rows()} | {entry[0]: entry for entry in table.excluded}
     except DcvcError:
-        return {}, {}  # an older or damaged cache is made anew
-    return {row.path: row for row in rows}, {entry[0]: entry for entry in table.excluded}
+        return {}  # an older or damaged index is made anew
+
+
+def _examine(path: str, kept: FileIndex | list | None) -> FileIndex | list:
+    """The row of a file, or [path, size, time, why it is excluded]; the one that was kept, itself, if size and time
+    are as they were."""
+    try:
+        status = os.stat(path)
+        stamp = status.st_size, status.st_mtime_ns
+    except OSError:
+        stamp = -1, -1
+    then = (kept.file_size, kept.mtime_ns) if isinstance(kept, FileIndex) else tuple(kept[1:3]) if kept else None
+    if then == stamp:
+        return kept
+    try:
+        return index_file(path)
+    except DcvcError as error:
+        return [path, *stamp, str(error)]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dcvc.config import from_dict
 from dcvc.data.config import DataConfig
-from dcvc.data.eval_sequences import VideoValidationDataset
+from dcvc.data.validation_sets import VideoValidationDataset
 from dcvc.data.video_list import list_videos
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError

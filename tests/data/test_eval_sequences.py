@@ -10,7 +10,9 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
-from dcvc.data.eval_sequences import PRESETS, RawFormat, open_sequences
+from dcvc.data.eval_sequences import open_sequences
+from dcvc.data.presets import PRESETS
+from dcvc.data.raw_files import RawFormat
 from dcvc.demo.synthetic import Scene, write_synthetic_clips
 from dcvc.errors import InputError, MissingError
 from dcvc.evaluation.sequence_recorder import describe_sequence
@@ -155,7 +157,7 @@ def test_presets_of_raw_files(tmp_path, preset, file, size, had, frames, fps, pe
 def test_a_ten_bit_test_set_is_known_by_its_name(tmp_path):
     empty_raw(tmp_path / "Lips_1920x1080_120fps_420_10bit_YUV.yuv", 1920, 1080, 4, 2)
     sequence, = open_sequences(tmp_path)
-    assert (sequence.frames, sequence.depth, sequence.fps) == (4, 10, 120)
+    assert (sequence.frames, sequence.raw.depth, sequence.fps) == (4, 10, 120)
     with pytest.raises(InputError, match="needed a multiple of"):
         open_sequences(tmp_path, raw=RawFormat(size=(1919, 1080)))
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcvc.data.step_sampler import APART, StepSampler
+from dcvc.data.step_sampler import BATCHES_BETWEEN_CROPS, StepSampler
 
 
 @given(samples=st.integers(1, 60), batch=st.integers(1, 7), processes=st.integers(1, 4), accumulation=st.integers(1, 3),
@@ -43,4 +43,4 @@ def test_the_sampler_spreads_a_gop_within_one_worker():
     assert len(whole) >= 60
     for found in whole:
         assert sorted(crop for _, crop in found) == [0, 1, 2, 3]
-        assert len({number % APART for number, _ in found}) == 1
+        assert len({number % BATCHES_BETWEEN_CROPS for number, _ in found}) == 1

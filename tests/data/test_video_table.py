@@ -50,5 +50,5 @@ def test_verified_files_skip_by_themselves(two_videos):
     table = build_table([str(two_videos)])
     assert [table.row(i).verified for i in range(2)] == [True, False]
     row = table.row(0)
-    assert VideoReader(row.path, index=row)._sound.whole
+    assert VideoReader(row.path, index=row)._verified.whole_file
     assert torch.equal(VideoReader(row.path, index=row).read(20, 7), VideoReader(row.path).read(20, 7))

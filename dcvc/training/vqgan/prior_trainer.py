@@ -50,7 +50,7 @@ class PriorTrainingConfig:
 
 def frames_of(videos: VideoValidationDataset, index: int, wanted: int) -> Iterator[Tensor]:
     """About `wanted` evenly spaced frames (3, H, W) of a video, in constant memory."""
-    total = len(videos.files[index])
+    total = videos.sequences[index].frames
     chosen = set(np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist())
     for number, frame in enumerate(videos.stream(index)):
         if number in chosen:

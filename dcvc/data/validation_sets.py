@@ -1,0 +1,75 @@
+"""Whole sequences as data sets, to validate a model while it trains: lists of EvalSequence behind torch's interface."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dcvc.data.eval_sequences import (
+    EvalSequence,
+    check_max_frames,
+    picture_sequence,
+    video_sequence,
+)
+from dcvc.data.training_set import apply_transform, check_index
+from dcvc.data.video_list import PathLike, as_list, list_videos
+from dcvc.video.images import list_sequences
+
+
+class SequenceDataset(Dataset):
+    """`[index]` -> {"frames": float32 `(T, 3, H, W)` in [0, 1], "name": str, "num_frames": int}.
+
+    `stream(index)` gives the same frames one by one, in constant memory. max_frames: only the first ones of each
+    sequence. transform: called with each frame as a PIL image. sequences: in whole.
+    Raises MissingError, InputError, ReadError.
+    """
+
+    noun = "sequence"                           # what messages call an item
+
+    def __init__(self, sequences: list[EvalSequence], transform: Callable | None, max_frames: int | None) -> None:
+        check_max_frames(max_frames, "max_frames")
+        self.sequences, self.transform, self.max_frames = sequences, transform, max_frames
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def name(self, index: int) -> str:
+        return self.sequences[index].name
+
+    def stream(self, index: int) -> Iterator[Tensor]:
+        """float32 `(3, H, W)` frames in order."""
+        for frame in islice(self.sequences[index].stream(), self.max_frames):
+            yield apply_transform(frame, self.transform)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        index = check_index(self.noun, index, len(self))
+        frames = torch.stack(list(self.stream(index)))
+        return {"frames": frames, "name": self.name(index), "num_frames": len(frames)}
+
+
+class VideoValidationDataset(SequenceDataset):
+    """Whole videos, in sorted order; see SequenceDataset. A video's name is its file's without the extension, or the
+    whole path where two files share it."""
+
+    noun = "video"
+
+    def __init__(self, video_dir: PathLike | Sequence[PathLike], transform: Callable | None = None,
+                 max_frames: int | None = None) -> None:
+        videos = [video_sequence(path) for source in as_list(video_dir) for path in list_videos(source)]
+        names = [video.name for video in videos]
+        super().__init__([video if names.count(video.name) == 1 else replace(video, name=video.path)
+                          for video in videos], transform, max_frames)
+
+
+class HEVCB_Dataset(SequenceDataset):
+    """Folders of pictures at or below `root` (HEVC class B), one sequence each; see SequenceDataset. A sequence's name
+    is its folder's path below `root`."""
+
+    def __init__(self, root: PathLike, transform: Callable | None = None, max_frames: int | None = None) -> None:
+        root = os.fspath(root)
+        super().__init__([picture_sequence(folder, root) for folder in list_sequences(root)], transform, max_frames)
