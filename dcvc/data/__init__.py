@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["BVI_AOM_Dataset", "HEVCB_Dataset", "ImageGOPDataset", "VideoGOPDataset", "VideoReader",
            "VideoValidationDataset", "VimeoGOPDataset"]
 
-# Loaded when they are asked for, so that commands which only need a configuration start without torch.
+# Loaded when they are asked for: commands that only need a configuration start without torch.
 _HOMES = {
     "BVI_AOM_Dataset": "dcvc.data.image_gops",
     "HEVCB_Dataset": "dcvc.data.validation_sets",

@@ -1,8 +1,9 @@
 """Bad videos of a training set: each is told once, and too many of them are an error.
 
-A few broken downloads should not stop a training. Most files unreadable means a wrong folder or a failing disk: then a
-training that goes on would learn from the few that are left, unnoticed. on_bad_video="skip" allows the first and
-stops at the second: with 200 videos and max_bad_share = 0.1, the 21st bad one is an error.
+A few broken downloads should not stop a training. Most files unreadable means a wrong folder or a
+failing disk: a training that went on would learn from the few that are left, and nobody would know.
+on_bad_video="skip" allows the first and stops at the second: of 200 videos with max_bad_share = 0.1,
+the 21st bad one is an error.
 """
 
 import logging
@@ -17,7 +18,7 @@ log = logging.getLogger("dcvc.data")
 class BadVideos:
     """Counts them. errors: those known from the start, of `total` videos.
 
-    Raises the first error itself with on_bad_video="raise"; ReadError where too many are bad, or all of them."""
+    Raises the first error itself with on_bad_video="raise"; ReadError where too many are bad."""
 
     def __init__(self, errors: Sequence[DcvcError], total: int, options: SamplingOptions) -> None:
         if errors and options.on_bad_video == "raise":
@@ -34,6 +35,7 @@ class BadVideos:
         """A video that turned out bad while it was read. Raises as at the start."""
         if self.options.on_bad_video == "raise":
             raise error
+        # The same file is drawn again and again; it counts, and is told, once in each worker.
         if row not in self._rows:
             self._rows.add(row)
             self.count += 1

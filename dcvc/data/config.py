@@ -9,7 +9,8 @@ from dcvc.errors import InputError
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Options of VideoGOPDataset beyond the community's. All are the same for every frame of a GOP."""
+    """Options of VideoGOPDataset beyond the community's; video_gops.py explains how they act
+    together. All are the same for every frame of a GOP."""
 
     samples_per_video: int = option(1, least=1)
     # "videos": every video equally often; "frames": every possible GOP equally likely.
@@ -41,9 +42,11 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         check_limits(self)
-        for name, choices in (("sampling", ("videos", "frames")), ("on_bad_video", ("raise", "skip"))):
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name}: found {getattr(self, name)!r}, needed one of {', '.join(choices)}")
+        words = {"sampling": ("videos", "frames"), "on_bad_video": ("raise", "skip")}
+        for name, allowed in words.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise InputError(f"{name}: found {value!r}, needed one of {', '.join(allowed)}")
         if self.rescale is not None and not 0 < self.rescale[0] <= self.rescale[1]:
             raise InputError(f"rescale: found {self.rescale}, needed a range (low, high) of pixels")
         if not 0 <= self.jitter < 1 or not 0 <= self.max_bad_share <= 1:
@@ -52,14 +55,15 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the samples come from. Videos serve when use_video_dataset is set, else the image-sequence sets."""
+    """Where the samples come from: videos with use_video_dataset, else sets of image sequences."""
 
     use_video_dataset: bool = option(False, "train from video files instead of folders of images")
     train_video_dir: tuple[str, ...] = option((), "folders of training videos", metavar="D")
     val_video_dir: str | None = option(None, "folder of validation videos", metavar="V")
     vimeo_dir: str | None = option(None, "Vimeo-90k: the folder with sequences/")
     septuplet_list: str | None = option(None, "Vimeo-90k: its list file, one 00001/0001 a line")
-    bvi_aom_dir: str | None = option(None, "BVI-AOM: a folder of images per sequence (stages on long sequences)")
+    bvi_aom_dir: str | None = option(
+        None, "BVI-AOM: a folder of images per sequence (stages on long sequences)")
     hevc_b_dir: str | None = option(None, "HEVC class B as folders of images, for validation")
     crop_size: int = option(256, "side of the training samples in pixels", least=16)
     batch_size: int = option(4, "clips per process and update", least=1)

@@ -1,11 +1,12 @@
-"""Sequences to judge a codec by. Whatever holds the frames, they are listed, cut short and read in one way:
+"""Sequences to judge a codec by: videos, raw .yuv files and folders of pictures, read in one way.
 
     a video file         ─▶ video_sequence   ─┐
-    a raw .yuv file      ─▶ raw_sequence     ─┼─▶ EvalSequence ── stream() ─▶ uint8 frames, one at a time
+    a raw .yuv file      ─▶ raw_sequence     ─┼─▶ EvalSequence ── stream() ─▶ frame, frame, …
     a folder of pictures ─▶ picture_sequence ─┘
 
-`open_sequences` finds all of them in a folder (dcvc eval, dcvc compare); dcvc/data/validation_sets.py makes data
-sets of them (validation while training). Opening reads headers alone: hundreds of sequences cost no memory.
+`open_sequences` finds all of them in a folder, for `dcvc eval` and `dcvc compare`. The data sets in
+validation_sets.py are lists of them, for validation while training. Frames are read only when they
+are asked for, one at a time: hundreds of long sequences cost no memory.
 """
 
 import hashlib
@@ -13,21 +14,14 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from torch import Tensor
 
 from dcvc.config import nearest
 from dcvc.data.presets import PRESETS, Preset
-from dcvc.data.raw_files import (
-    RAW_EXTENSION,
-    RawFormat,
-    count_raw_frames,
-    rate_in_name,
-    raw_format,
-    read_raw_frames,
-)
+from dcvc.data.raw_files import RAW_EXTENSION, RawFormat, rate_in_name, raw_format
 from dcvc.data.video_list import PathLike, list_videos, read_lines
 from dcvc.errors import InputError, MissingError
 from dcvc.video.file_index import FileIndex, index_file
@@ -35,16 +29,17 @@ from dcvc.video.frame_stack import frame_format
 from dcvc.video.images import image_size, list_images, natural_key, read_image
 from dcvc.video.reader import VideoReader
 
-# What is assumed where a name tells no frame rate: rates per second are then off by a factor, those per pixel are not.
+# Where no name tells the frame rate. Bits per second are off by a factor then, bits per pixel not.
 _RATE_ASSUMED = 25.0
 
 
 @dataclass(frozen=True)
 class EvalSequence:
-    """One sequence; plain data, so that it travels to other processes. frames: how many of them `stream` gives.
+    """One sequence; plain data, so that it travels to other processes.
 
-    colour: in words, how the samples are coded. index: a video file's; raw: a .yuv file's format, complete. A sequence
-    that has neither is a folder of pictures.
+    width, height: in pixels. fps: frames per second. frames: how many `stream` gives. colour: in
+    words, how the samples are coded. notes: what is assumed or suspicious. index: a video file's;
+    raw: a .yuv file's format, complete. A sequence that has neither is a folder of pictures.
     """
 
     name: str
@@ -59,14 +54,15 @@ class EvalSequence:
     raw: RawFormat | None = None
 
     def stream(self) -> Iterator[Tensor]:
-        """Its frames as uint8 `(3, H, W)` RGB, one at a time. Raises ReadError, InputError (too few frames, pictures
-        of differing sizes)."""
+        """Its frames as uint8 `(3, H, W)` RGB, one at a time. Raises ReadError, InputError (too few
+        frames, pictures of differing sizes)."""
         if self.index is not None:
             frames = iter(VideoReader(self.path, index=self.index))
         elif self.raw is not None:
-            frames = read_raw_frames(self.path, self.raw)
+            frames = self.raw.read(self.path)
         else:
             frames = self._pictures()
+        # Counted: a file may have been cut short since it was opened.
         count = 0
         for frame in islice(frames, self.frames):
             count += 1
@@ -77,8 +73,9 @@ class EvalSequence:
     def _pictures(self) -> Iterator[Tensor]:
         for path in list_images(self.path):
             frame = read_image(path)
-            if frame.shape[1:] != (self.height, self.width):
-                raise InputError(f"{path}: found {frame.shape[2]}x{frame.shape[1]}, needed {self.width}x{self.height} "
+            height, width = frame.shape[1:]
+            if (height, width) != (self.height, self.width):
+                raise InputError(f"{path}: found {width}x{height}, needed {self.width}x{self.height} "
                                  "as the sequence's first picture")
             yield frame
 
@@ -87,8 +84,9 @@ class EvalSequence:
         return replace(self, frames=min(self.frames, count or self.frames))
 
     def new_digest(self):
-        """The hash whose updates with every frame make the sequence's digest: SHA-256 of the RGB samples, the same
-        for the same content in any file."""
+        """The hash whose updates with every frame make the sequence's digest: SHA-256 of the RGB
+        samples, the same for the same content in any file."""
+        # Frames are hashed as bare samples: without the size, 2x8 and 4x4 pixels would be the same.
         return hashlib.sha256(f"{self.width}x{self.height}".encode())
 
     def describe(self) -> dict:
@@ -103,56 +101,42 @@ def video_sequence(path: PathLike) -> EvalSequence:
     colour = frame_format(index)[1]
     tagged = "" if index.matrix else " (untagged)"
     return EvalSequence(
-        name=Path(path).stem,
-        path=str(path),
-        width=index.width,
-        height=index.height,
-        fps=float(index.fps),
-        frames=len(index),
+        name=Path(path).stem, path=str(path), width=index.width, height=index.height,
+        fps=float(index.fps), frames=len(index), notes=index.notes, index=index,
         colour=f"{colour.matrix}{tagged}, {_range(colour.full_range)} range, {index.pix_fmt}",
-        notes=index.notes,
-        index=index,
     )
 
 
 def raw_sequence(path: Path, told: RawFormat) -> EvalSequence:
-    """All of a .yuv file, named like it; told: what the user says about its format. Raises InputError."""
+    """All of a .yuv file, named like it. told: what the user says of it. Raises InputError."""
     raw = raw_format(path, told)
     by_size = "" if told.matrix else " (by size)"
     return EvalSequence(
-        name=path.stem,
-        path=str(path),
-        width=raw.size[0],
-        height=raw.size[1],
-        fps=raw.fps or _RATE_ASSUMED,
-        frames=count_raw_frames(path, raw),
+        name=path.stem, path=str(path), width=raw.size[0], height=raw.size[1],
+        fps=raw.fps or _RATE_ASSUMED, frames=raw.count_frames(path), notes=_rate_notes(raw.fps),
         colour=f"{raw.matrix}{by_size}, {_range(raw.full_range)} range, raw 4:2:0 {raw.depth} bits",
-        notes=_rate_notes(raw.fps),
         raw=raw,
     )
 
 
 def picture_sequence(folder: PathLike, root: PathLike) -> EvalSequence:
-    """All pictures of a folder in natural order; named by its path below `root`, or by the folder's own name where it
-    is the root itself. Raises MissingError, InputError (no pictures), ReadError."""
+    """All pictures of a folder in natural order; named by its path below `root`, or like `root`
+    where it is the root itself. Raises MissingError, InputError (no pictures), ReadError."""
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingError(f"{folder}: no such folder of pictures")
     images = list_images(folder)
     if not images:
         raise InputError(f"{folder}: found no pictures")
+    # The others are compared with the first when they are read: opening them all takes long.
     height, width = image_size(images[0])
+    # Test sets have sequences of the same name in different folders: 00001/0001, 00002/0001.
     name = os.path.relpath(folder, root)
     fps = rate_in_name(folder.name)
     return EvalSequence(
         name=os.path.basename(os.path.abspath(root)) if name == "." else name.replace(os.sep, "/"),
-        path=str(folder),
-        width=width,
-        height=height,
-        fps=fps or _RATE_ASSUMED,
-        frames=len(images),
-        colour="RGB pictures",
-        notes=_rate_notes(fps),
+        path=str(folder), width=width, height=height, fps=fps or _RATE_ASSUMED,
+        frames=len(images), colour="RGB pictures", notes=_rate_notes(fps),
     )
 
 
@@ -166,18 +150,20 @@ def _rate_notes(fps: float | None) -> tuple[str, ...]:
 
 def open_sequences(source: PathLike, preset: str | None = None, max_frames: int | None = None,
                    raw: RawFormat | None = None) -> list[EvalSequence]:
-    """Everything to evaluate at `source`: a video, a text file of paths, a raw .yuv file (4:2:0, little-endian,
-    limited range; size, rate and depth from its name or `raw`, matrix by its height unless given), a folder of
-    these, folders of pictures, or a test set named by `preset` (a key of PRESETS).
+    """Everything to evaluate at `source`: a video, a text file of paths, a raw .yuv file (4:2:0,
+    little-endian, limited range; size, rate and depth from its name or `raw`, matrix by its height
+    unless given), a folder of these, folders of pictures, or a test set (preset: a key of PRESETS).
 
     Raises MissingError, InputError (nothing found, no size, missing frames), ReadError."""
     check_max_frames(max_frames, "--max_frames")
     if preset is not None and preset not in PRESETS:
-        raise InputError(f"--preset: found {preset!r}, needed one of {', '.join(PRESETS)}{nearest(preset, PRESETS)}")
+        raise InputError(f"--preset: found {preset!r}, needed one of {', '.join(PRESETS)}"
+                         f"{nearest(preset, PRESETS)}")
     root = Path(source)
     if not root.exists():
         raise MissingError(f"{root}: no such file or folder")
     if preset == "davis":
+        # Named by its top folder, or by one further in; annotations beside it are pictures, too.
         inner = (root / "JPEGImages" / "480p", root / "JPEGImages", root)
         root = next(folder for folder in inner if folder.exists())
     files, folders = _files_and_folders(root, preset)
@@ -202,8 +188,9 @@ def check_max_frames(max_frames: int | None, flag: str) -> None:
 
 
 def _limited(sequence: EvalSequence, preset: Preset | None, max_frames: int | None) -> EvalSequence:
-    """The first frames, as asked or as the test set has it; a sequence too short for that gets a note."""
+    """The first frames, as asked or as the test set has it. A sequence too short gets a note."""
     usual = preset.frames if preset else None
+    # Whoever asks for 10 frames need not know that the set has 96 of its 100.
     short = usual is not None and sequence.frames < usual
     if short and not (max_frames and max_frames <= sequence.frames):
         if preset.whole:
@@ -215,20 +202,23 @@ def _limited(sequence: EvalSequence, preset: Preset | None, max_frames: int | No
 
 def _files_and_folders(root: Path, preset: str | None) -> tuple[list[Path], list[Path]]:
     """The video and .yuv files, and the folders of pictures, that lie at `root`."""
+    # A single file is taken as it is, a list leads to its videos.
     if root.is_file():
         return [Path(path) for path in list_videos(root)] if root.suffix == ".txt" else [root], []
+    # The test sequences lie among those for training: only the list tells which they are.
     if preset == "vimeo90k-test":
         listing = root / "sep_testlist.txt"
         if not listing.is_file():
             raise MissingError(f"{listing}: no such list, needed for the preset vimeo90k-test")
         return [], [root / "sequences" / name for name in read_lines(listing)]
+    # Hidden ones are what macOS leaves beside copied files: "._Cactus_1920x1080_50.yuv".
     raw = sorted(path for path in root.rglob("*")
                  if path.suffix.lower() == RAW_EXTENSION and not path.name.startswith("."))
     folders = [Path(folder) for folder, _, _ in os.walk(root) if list_images(folder)]
     try:
         videos = [Path(path) for path in list_videos(root)]
     except (InputError, MissingError):
-        # Its message, which lists the endings of video files, is the right one only where there is nothing at all.
+        # The message is about video files: the right one only where there is nothing else, too.
         if not raw and not folders:
             raise
         videos = []
@@ -236,16 +226,16 @@ def _files_and_folders(root: Path, preset: str | None) -> tuple[list[Path], list
 
 
 def _complete(sequence: EvalSequence) -> EvalSequence:
-    """The sequence itself. Raises InputError where a picture is missing in between: numbers in equal steps (of 1, or of
-    2 for every second frame) are a sequence, anything else has a gap, which would count as fast motion."""
-    found = [re.search(r"\d+(?=\D*$)", Path(path).stem) for path in list_images(sequence.path)]
-    numbers = sorted({int(number[0]) for number in found if number})
-    if len(numbers) < len(found):
+    """The sequence itself. Raises InputError where a picture is missing in between: a gap would
+    look like fast motion. Numbers in equal steps (1, or 2 for every second frame) have no gap."""
+    paths = list_images(sequence.path)
+    last_numbers = [re.search(r"\d+(?=\D*$)", Path(path).stem) for path in paths]
+    numbers = sorted({int(number[0]) for number in last_numbers if number})
+    if len(numbers) < len(paths):
         return sequence  # not numbered, or not by numbers alone
-    steps = [after - before for before, after in zip(numbers, numbers[1:], strict=False)]
-    usual = min(steps, default=1)
-    for before, step in zip(numbers, steps, strict=False):
-        if step != usual:
-            raise InputError(f"{sequence.path}: picture number {before + usual} is missing (found {before} and "
-                             f"{before + step}, needed steps of {usual})")
+    usual = min((b - a for a, b in pairwise(numbers)), default=1)
+    for before, after in pairwise(numbers):
+        if after - before != usual:
+            raise InputError(f"{sequence.path}: picture number {before + usual} is missing (found "
+                             f"{before} and {after}, needed steps of {usual})")
     return sequence

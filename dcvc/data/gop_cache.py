@@ -1,9 +1,9 @@
-"""Decoded GOPs kept in memory, up to a number of bytes; the one that was not asked for longest goes first.
+"""Decoded GOPs kept in memory, up to a number of bytes; the least recently used one goes first.
 
-Decoding costs more than anything else about a sample. Two kinds of training sets meet the same GOP again: one with
-crops_per_read, whose other crops wait here until the step sampler asks for them (`take`: each is needed once), and one
-that does not choose at random, where every epoch asks for the same (`get`: it stays). The cache only ever saves time:
-a GOP that is not here is decoded. Each worker process has a cache of its own.
+Decoding costs more than anything else about a sample. Two kinds of training sets meet the same GOP
+again: one with crops_per_read, whose other crops wait here until the step sampler asks for them
+(`take`: each is needed once), and one that does not choose at random, where every epoch asks for
+the same (`get`: it stays). The cache only saves time: a GOP that is not here is decoded again.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class GOPCache:
-    """uint8 GOPs by key, no more than `limit` bytes of them. Travels to workers empty."""
+    """uint8 GOPs by key, no more than `limit` bytes. Travels to workers empty: each has its own."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.size = limit, 0

@@ -1,7 +1,8 @@
-"""Folders of pictures as training GOPs: one folder per sequence, the pictures in natural order (im2 before im10).
+"""Folders of pictures as training GOPs: a folder per sequence, im2 before im10.
 
-A sample is `gop_size` consecutive pictures of one folder. The random numbers of (seed, epoch, index) choose the first
-picture, then the crop; only the crop is decoded. The folder is not drawn: sample number `index` is of folder `index`.
+A sample is `gop_size` consecutive pictures of one folder. The random numbers of (seed, epoch,
+index) choose the first picture, then the crop; only the crop is decoded. The folder is not drawn:
+sample number `index` is of folder `index`.
 """
 
 import os
@@ -19,13 +20,14 @@ from dcvc.video.images import image_size, list_images, list_sequences, read_imag
 
 
 class ImageGOPDataset(TrainingSet):
-    """GOPs from folders of pictures: `gop_size` consecutive ones, the same crop in all. See TrainingSet.
+    """GOPs from folders of pictures, the same crop in all pictures. See TrainingSet.
 
     random_shuffle: random first picture and crop; otherwise the first pictures and the centre.
     """
 
     def __init__(self, folders: list[str], gop_size: int = 7, transform: Callable | None = None,
-                 crop_size: int | None = 256, random_shuffle: bool = True, seed: int | None = None) -> None:
+                 crop_size: int | None = 256, random_shuffle: bool = True,
+                 seed: int | None = None) -> None:
         super().__init__(gop_size, transform, crop_size, random_shuffle, seed)
         self.folders = folders
 
@@ -33,7 +35,7 @@ class ImageGOPDataset(TrainingSet):
         return len(self.folders)
 
     def check_folder(self, folder: str) -> None:
-        """Raises InputError where a folder has too few pictures, or its first one is smaller than the crop."""
+        """Raises InputError where there are too few pictures, or the first is smaller than the crop."""
         images = self._images(folder)
         check_size(images[0], image_size(images[0]), self.crop_size)
 
@@ -45,9 +47,10 @@ class ImageGOPDataset(TrainingSet):
     def _choose(self, epoch: int, index: int) -> tuple[list[str], int, Crop]:
         """The pictures' paths, the number of the first one, the crop."""
         images = self._images(self.folders[index])
+        # The folder is listed each time: kept lists of a million pictures would fill the memory.
         rng = self.rng(epoch, index)
         start = int(rng.integers(len(images) - self.gop_size + 1)) if self.random_shuffle else 0
-        # The sizes of all pictures are never looked at together: a set has a million of them.
+        # Only this picture's size is looked at; read_image tells if another one does not fit.
         size = image_size(images[start])
         check_size(images[start], size, self.crop_size)
         return images[start: start + self.gop_size], start, self.choose_crop(size, rng)
@@ -57,7 +60,7 @@ class ImageGOPDataset(TrainingSet):
         return torch.stack([read_image(path, crop) for path in images])
 
     def describe(self, index: int) -> str:
-        """The folder and the numbers of its pictures (from 0) that this epoch's sample `index` is made of."""
+        """Folder and numbers (from 0) of the pictures that this epoch's sample `index` is made of."""
         index = check_index("sample", index, len(self))
         try:
             _, start, _ = self._choose(self.epoch, index)
@@ -67,20 +70,22 @@ class ImageGOPDataset(TrainingSet):
 
 
 class VimeoGOPDataset(ImageGOPDataset):
-    """Vimeo-90k septuplets: `root/sequences/00001/0001/im1.png ... im7.png`, and a list file of `00001/0001` lines.
+    """Vimeo-90k: `root/sequences/00001/0001/im1.png ... im7.png`, a list of `00001/0001` lines.
 
-    root: the folder with `sequences` in it, or `sequences` itself. septuplet_list: the list's path, or its name
-    within root. A random run of `gop_size` of the seven; otherwise as ImageGOPDataset.
+    root: the folder with `sequences` in it, or `sequences` itself. septuplet_list: the list's path,
+    or its name within root. A random run of `gop_size` of the seven; otherwise as ImageGOPDataset.
     Raises MissingError, InputError, ReadError.
     """
 
     def __init__(self, root: PathLike, septuplet_list: PathLike, gop_size: int = 7,
-                 transform: Callable | None = None, crop_size: int | None = 256, random_shuffle: bool = True,
-                 seed: int | None = None) -> None:
+                 transform: Callable | None = None, crop_size: int | None = 256,
+                 random_shuffle: bool = True, seed: int | None = None) -> None:
         base = Path(root)
         if not base.is_dir():
-            raise MissingError(f"{base}: no such folder, needed Vimeo's folder with 'sequences' in it")
-        list_file = next((p for p in (Path(septuplet_list), base / septuplet_list) if p.is_file()), None)
+            raise MissingError(f"{base}: no such folder, needed Vimeo's folder with 'sequences' in "
+                               "it")
+        places = (Path(septuplet_list), base / septuplet_list)
+        list_file = next((path for path in places if path.is_file()), None)
         if list_file is None:
             raise MissingError(f"{os.fspath(septuplet_list)}: no such septuplet list")
         sequences = base / "sequences" if (base / "sequences").is_dir() else base
@@ -93,13 +98,16 @@ class VimeoGOPDataset(ImageGOPDataset):
 
 
 class BVI_AOM_Dataset(ImageGOPDataset):
-    """BVI-AOM and the like: every folder at or below `root` that holds pictures is a sequence. See ImageGOPDataset.
+    """BVI-AOM and the like: every folder at or below `root` that holds pictures is a sequence.
 
-    All sequences are checked for length and size at the start. Raises MissingError, InputError, ReadError.
+    All are checked for length and size at the start. See ImageGOPDataset.
+    Raises MissingError, InputError, ReadError.
     """
 
     def __init__(self, root: PathLike, gop_size: int = 7, transform: Callable | None = None,
-                 crop_size: int | None = 256, random_shuffle: bool = True, seed: int | None = None) -> None:
+                 crop_size: int | None = 256, random_shuffle: bool = True,
+                 seed: int | None = None) -> None:
         super().__init__(list_sequences(root), gop_size, transform, crop_size, random_shuffle, seed)
+        # Some hundred sequences, of differing lengths: looking into each takes a second.
         for folder in self.folders:
             self.check_folder(folder)

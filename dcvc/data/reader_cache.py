@@ -1,8 +1,9 @@
-"""Video files kept open, up to a number of them; the one that was not read for longest is closed first.
+"""Video files kept open, up to a number of them; the least recently read one is closed first.
 
-Opening a file costs as much as decoding some frames, and a system allows a process some hundred open files at most,
-fewer than a training set has. What a reader learned about its file (which parts decode without error, so that frames
-nobody refers to may be left out) is small, and is remembered for many more files than are open.
+Opening a file costs as much as decoding some frames, and a system allows a process some hundred
+open files at most, fewer than a training set has. What a reader learned about its file (which parts
+decode without error, so that frames nobody refers to may be left out) is small, and is remembered
+for many more files than are open.
 """
 
 from collections import OrderedDict
@@ -12,7 +13,7 @@ from dcvc.video.reader import VideoReader
 
 
 class ReaderCache:
-    """Readers of the rows of a table. Travels to workers empty: files are opened in the process that reads them."""
+    """Readers of the rows of a table. Travels to workers empty: each opens its files itself."""
 
     REMEMBERED = 4096  # files; some kilobytes each at the most
 

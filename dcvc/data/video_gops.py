@@ -1,31 +1,37 @@
 """Training GOPs straight from video files.
 
-A sample is `gop_size` frames of one video, `stride` frames apart, cut to the same square in all of them. Its span is
-what that takes of the video: gop_size = 3 and stride = 4 take frames s, s+4, s+8, a span of 9 frames.
+A sample is `gop_size` frames of one video, `stride` frames apart, cut to the same square in all of
+them. Its span is what that takes of the video: gop_size = 3 and stride = 4 take frames s, s+4, s+8,
+a span of 9 frames. How sample number `index` of an epoch is made:
 
-How sample number `index` of an epoch is made, by random numbers seeded with (seed, epoch, index):
+    which video? ─▶ first frame? ─▶ backwards? ─▶ crop? ─▶ decode ─▶ scene change? ─▶ augment
+         ▲                                                   │ bad file    │ yes
+         └──────────────── draw again ───────────────────────┴─────────────┘
 
-    which video? ─▶ which first frame? ─▶ backwards? ─▶ which crop? ─▶ decode ─▶ scene change? ─▶ augment
-         ▲                                                               │ bad file     │
-         └───────────────────────────── draw again ──────────────────────┴──────────────┘
+All draws use random numbers seeded with (seed, epoch, index). Their order is part of every sample:
+in another order, the same seed would give other samples.
 
-Which video. Files too short for the span or too small for the crop are known from the index of the data set, without
-opening them, and never drawn (bad_videos.py). Of the others, say A of 48 frames and B of 15, with a span of 9:
+Which video. Files too short for the span or too small for the crop are known from the data set's
+index, without opening them, and never drawn. Say A has 48 frames, B has 15, and the span is 9:
 * sampling="videos": each in turn, `samples_per_video` times. With 2, samples 0 1 2 3 are of A A B B.
   (So it always is without random_shuffle, for then nothing is drawn.)
-* sampling="frames": drawn, so that every possible GOP is equally likely. A has 40 first frames, B 7: A is drawn 40/7
-  times as often. The number of samples in an epoch is the same.
-* weights: one per entry of video_dir. The entry is drawn by its weight, then a video of it, as above.
-Which first frame. Any that leaves room for the span, all equally likely.
-Which crop. Anywhere in the picture, at full size. rescale=(low, high): a larger square, scaled down to `crop_size`
-afterwards, as if the video's short side had from `low` to `high` pixels.
-A scene change within the GOP (avoid_cuts): drawn again, 8 times at most; then it is taken as it is.
-A bad file: an error, or with on_bad_video="skip" another video is drawn, any of the usable ones (bad_videos.py).
-Several samples of one decoding (crops_per_read = k): samples k·g … k·g+k-1 are the group g. The group's first number
-seeds the draws of video, frame and direction; each sample draws its own crop and augmentation. step_sampler.py says how
-they are spread over the steps.
+* sampling="frames": drawn so that every possible GOP is equally likely. A has 40 first frames and B
+  has 7: A is drawn 40/7 times as often. The number of samples in an epoch is the same.
+* weights: one per entry of video_dir. The entry is drawn by its weight, then one of its videos as
+  above, so that a folder of many videos is drawn no more often than a folder of few.
 
-The order of the draws is part of every sample: another order gives other samples for the same seed.
+First frame: any that leaves room for the span, all equally likely.
+
+Crop: anywhere in the picture, at full size. rescale=(low, high): a larger square, which `augment`
+scales down to `crop_size`, as if the video's short side had from `low` to `high` pixels.
+
+Scene change within the GOP (avoid_cuts): drawn again, 8 times at most; then it is taken as it is.
+
+Bad file: an error; with on_bad_video="skip", any other video is drawn (see bad_videos.py).
+
+Several samples of one decoding (crops_per_read = k): samples k·g … k·g+k-1 are the group g. The
+group's first number seeds the draws of video, first frame and direction, so that they agree in
+these; each draws its own crop and augmentation. step_sampler.py spreads them over the steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,38 +55,45 @@ from dcvc.interfaces import Crop
 from dcvc.video.file_index import sample_depth
 from dcvc.video.yuv_to_rgb import compile_loops
 
-MOST_DRAWS = 50         # for one sample; reached only where nearly all files are bad
-MOST_CUTS = 8           # a video of nothing but cuts must not be drawn for ever
-CACHE_MB = 512          # with crops_per_read, unless cache_mb says otherwise
+# Of one sample; reached only where nearly all files are bad.
+MOST_DRAWS = 50
+# A video of nothing but cuts must not be drawn for ever.
+MOST_CUTS = 8
+# With crops_per_read, unless cache_mb says otherwise. For scale: 12 batches of 16 GOPs of 7 frames
+# of 256x256 take 264 MB for each crop that waits, shared out over the workers.
+CACHE_MB = 512
 _ROWS_AT_A_TIME = 65_536
 
 
 @dataclass(frozen=True)
 class GOPPlace:
-    """Where a sample's frames lie: row of the table, first frame, crop of the displayed picture; backwards or not."""
+    """Where a sample's frames lie: row of the table, first frame, crop of the displayed picture."""
 
     row: int
     start: int
     crop: Crop
+    # The last frame first: motion in the other direction, from the same decoding.
     backwards: bool
 
 
 class VideoGOPDataset(TrainingSet):
-    """GOPs straight from video files: `gop_size` consecutive frames, the same crop in all. See TrainingSet.
+    """GOPs straight from video files, as explained at the top. See TrainingSet.
 
-    video_dir: a folder (with everything below it), a file, a .txt list of paths, an index made by `dcvc index`, or
-    several of these. crop_size: side of the square crop in pixels; None keeps whole frames.
-    random_shuffle: random start and crop; otherwise the first frames (evenly spaced ones if samples_per_video > 1)
-    and the centre. max_frames_to_check: taken for the community's calls; the index counts every frame exactly and
-    without decoding, so it limits nothing. transform: called with each frame as a PIL image, after the crop.
-    index: where to keep the data set's index. sampling options: the fields of SamplingOptions, by keyword.
-    Raises MissingError, InputError (no videos, too few frames, smaller than the crop), ReadError (cannot
-    open/decode).
+    video_dir: a folder (with everything below it), a file, a .txt list of paths, an index made by
+    `dcvc index`, or several of these. crop_size: side of the square crop in pixels; None keeps
+    whole frames. random_shuffle: random start and crop; otherwise the first frames (evenly spaced
+    ones if samples_per_video > 1) and the centre. max_frames_to_check: taken for the community's
+    calls; the index counts every frame exactly and without decoding, so it limits nothing.
+    transform: called with each frame as a PIL image, after the crop. index: where to keep the data
+    set's index. sampling: the fields of SamplingOptions, by keyword.
+    Raises MissingError, InputError (no videos, too few frames, smaller than the crop), ReadError
+    (cannot open or decode).
     """
 
     def __init__(self, video_dir: PathLike | Sequence[PathLike], gop_size: int = 7,
-                 transform: Callable | None = None, crop_size: int | None = 256, random_shuffle: bool = True,
-                 seed: int | None = None, max_frames_to_check: int | None = 1000, *,
+                 transform: Callable | None = None, crop_size: int | None = 256,
+                 random_shuffle: bool = True, seed: int | None = None,
+                 max_frames_to_check: int | None = 1000, *,
                  extensions: Sequence[str] = VIDEO_EXTENSIONS, index: PathLike | None = None,
                  **sampling: Any) -> None:
         super().__init__(gop_size, transform, crop_size, random_shuffle, seed)
@@ -94,6 +107,7 @@ class VideoGOPDataset(TrainingSet):
         self._cache = GOPCache(megabytes << 20) if megabytes else None
         self._span = (gop_size - 1) * self.options.stride + 1
         usable, errors = self._usable_rows()
+        # From here on, numbers of videos count the usable ones only; `_rows` leads back to the table.
         self._bad = BadVideos(errors, len(self.table) + len(self.table.excluded), self.options)
         self._rows = np.concatenate([np.flatnonzero(usable[part]).astype(np.int32) + part.start
                                      for part in _parts(len(usable))])
@@ -101,14 +115,16 @@ class VideoGOPDataset(TrainingSet):
         self._readers = ReaderCache(skip_unreferenced=self.options.skip_unreferenced)
 
     def _usable_rows(self) -> tuple[np.ndarray, list[DcvcError]]:
-        """Which rows are long and large enough, bool `(rows,)`; an error for each of the others, and for each file
-        that could not be indexed."""
+        """Which rows are long and large enough, bool `(rows,)`; an error for each of the others,
+        and for each file that could not be indexed."""
+        # With rescale a video must not be enlarged: its short side has to reach the lower end.
         table, needed = self.table, max(self.crop_size or 1, *(self.options.rescale or (1,))[:1])
         errors: list[DcvcError] = [ReadError(entry[3]) for entry in table.excluded]
         usable = np.empty(len(table), bool)
         for part in _parts(len(usable)):
             usable[part] = ((table.frames[part] >= self._span) & (table.height[part] >= needed) &
                             (table.width[part] >= needed))
+        # The comparisons are made once more, one by one, for messages that name file and size.
         for row in np.flatnonzero(~usable):
             try:
                 check_length(table.path(row), int(table.frames[row]), self._span)
@@ -119,23 +135,26 @@ class VideoGOPDataset(TrainingSet):
         return usable, errors
 
     def _cumulated_weights(self, sources: int) -> np.ndarray | None:
-        """The usable rows' weights summed up to each row, to draw by; None where every video is drawn in turn."""
+        """The usable rows' weights summed up to each, to draw by; None: each video in turn."""
         options = self.options
         if options.weights is not None and len(options.weights) != sources:
-            raise InputError(f"weights: found {len(options.weights)}, needed {sources}, one per entry of video_dir")
+            raise InputError(f"weights: found {len(options.weights)}, needed {sources}, one per entry "
+                             "of video_dir")
         if options.sampling == "videos" and options.weights is None:
             return None
+        # As many as a video has possible GOPs, or one.
         weights = np.ones(len(self._rows))
         for part in _parts(len(weights)) if options.sampling == "frames" else ():
             weights[part] = self.table.frames[self._rows[part]] - self._span + 1
         if options.weights is not None:
-            # The weights within each entry come to 1 before the entry's own weight counts: a folder of many
-            # videos is drawn no more often than one of few with the same weight.
+            # Within each entry the weights are made to come to 1 before the entry's own one counts.
             source = self.table.source[self._rows]
             sums = np.bincount(source, weights, sources)
             wanted = np.array(options.weights)
             if wanted.min() < 0 or not (wanted * sums).sum() > 0:
-                raise InputError(f"weights: found {options.weights}, needed numbers from 0 up, one of them above 0")
+                raise InputError(f"weights: found {options.weights}, needed numbers from 0 up, one of "
+                                 "them above 0")
+            # An entry without usable videos has the sum 0 and no row that would be divided by it.
             weights = weights * (wanted / np.maximum(sums, 1e-300))[source]
         self.table.release()
         return np.cumsum(weights, out=weights)
@@ -144,6 +163,7 @@ class VideoGOPDataset(TrainingSet):
         return len(self._rows) * self.options.samples_per_video
 
     def prepare_workers(self) -> None:
+        # Compiling takes seconds; workers find the result in Numba's cache.
         compile_loops(sample_depth(name) for name in self.table.header["pix_fmt"])
 
     def _size(self, row: int) -> tuple[int, int]:
@@ -155,13 +175,15 @@ class VideoGOPDataset(TrainingSet):
         if any_video:
             position = int(rng.integers(len(self._rows)))
         if self._cumulated is not None and self.random_shuffle:
-            position = int(self._cumulated.searchsorted(rng.random() * self._cumulated[-1], "right"))
+            mark = rng.random() * self._cumulated[-1]
+            position = int(self._cumulated.searchsorted(mark, "right"))
         # The product above may be rounded up to the sum itself, behind which there is no row.
         row = int(self._rows[min(position, len(self._rows) - 1)])
         starts = int(self.table.frames[row]) - self._span + 1
         if self.random_shuffle:
             start = int(rng.integers(starts))
         else:
+            # Evenly spaced over the video: 40 starts and 4 samples begin at 0, 10, 20, 30.
             start = turn * starts // self.options.samples_per_video
         backwards = self.options.reverse and bool(rng.random() < 0.5)
         return GOPPlace(row, start, self._choose_crop(row, rng), backwards)
@@ -172,37 +194,41 @@ class VideoGOPDataset(TrainingSet):
             return self.choose_crop(size, rng)
         low, high = self.options.rescale
         short_side = min(size)
-        # Scaling the short side to `target` and cropping after it is cropping a larger square and scaling that.
+        # Scaling a picture and cropping it is the same as cropping a larger square and scaling that.
         target = min(int(rng.integers(low, high + 1)), short_side)
         side = max(wanted, min(short_side, round(wanted * short_side / max(target, wanted))))
         top, left = (int(rng.integers(length - side + 1)) for length in size)
         return top, left, side, side
 
     def _read(self, place: GOPPlace, group_crops: Sequence[Crop]) -> Tensor:
-        """The frames at a place; from memory where they are kept. The other crops of a group are kept for its other
-        samples, and each is asked for once. Without groups, what is read is kept for the next epoch."""
+        """The frames at a place, from memory where they are kept; group_crops: of all samples of its
+        group, empty without groups."""
         key = place.row, place.start
         frames = None
         if self._cache is not None:
+            # A group's crop is asked for once, so it need not stay. Others are, in the next epoch.
             from_cache = self._cache.take if group_crops else self._cache.get
             frames = from_cache((*key, place.crop))
         if frames is None:
             crops = [place.crop, *(crop for crop in group_crops if crop != place.crop)]
             reader = self._readers.get(self.table, place.row)
-            gops = [gop[:: self.options.stride] for gop in reader.read_crops(place.start, self._span, crops)]
+            spans = reader.read_crops(place.start, self._span, crops)
+            gops = [frames[:: self.options.stride] for frames in spans]
             frames = gops[0]
             if self._cache is not None:
+                # For the same reason the group's own crop, the first, is not kept.
                 for crop, gop in list(zip(crops, gops, strict=True))[1 if group_crops else 0:]:
                     # A view would keep the frames that the stride left out in memory, too.
                     self._cache.put((*key, crop), gop.clone() if self.options.stride > 1 else gop)
         return frames.flip(0) if place.backwards else frames
 
     def _draw(self, epoch: int, index: int) -> tuple[GOPPlace, Tensor, np.random.Generator]:
-        """The place, its frames, and the generator that goes on with the augmentation. All samples of a group draw
-        as often and come to the same place: which of them is asked for first must not matter."""
+        """The place, its frames, and the generator that goes on with the augmentation."""
         member = index % self.crops_per_read
         group = index - member
         rng, any_video = self.rng(epoch, group), False
+        # All samples of a group go through this alone and must come to the same place, whichever is
+        # asked for first. So the group's generator chooses, and nothing here depends on the member.
         for attempt in range(MOST_DRAWS):
             place, crops, own_rng = self.choose_gop(group, rng, any_video), [], rng
             if self.crops_per_read > 1:
@@ -214,18 +240,22 @@ class VideoGOPDataset(TrainingSet):
                 frames = self._read(place, crops)
             except ReadError as error:
                 self._bad.add(place.row, error)
+                # The same generator goes on: the next draw differs, and is still a matter of the seed.
                 any_video = True
                 continue
-            if self.options.avoid_cuts and attempt < MOST_CUTS and has_cut(self._judged(place, crops, frames)):
+            judged = self.options.avoid_cuts and attempt < MOST_CUTS
+            if judged and has_cut(self._judged(place, crops, frames)):
                 continue
             return place, frames, own_rng
-        raise ReadError(f"no readable GOP in {MOST_DRAWS} draws; the last file: {self.table.path(place.row)}")
+        raise ReadError(f"no readable GOP in {MOST_DRAWS} draws; the last file: "
+                        f"{self.table.path(place.row)}")
 
     def _judged(self, place: GOPPlace, group_crops: Sequence[Crop], frames: Tensor) -> Tensor:
-        """The frames that decide about a cut: those of the group's first crop, for all samples of the group."""
+        """The frames that decide about a cut: for a whole group those of its first crop."""
         if not group_crops or place.crop == group_crops[0]:
             return frames
-        return self._readers.get(self.table, place.row).read(place.start, self._span, group_crops[0])
+        reader = self._readers.get(self.table, place.row)
+        return reader.read(place.start, self._span, group_crops[0])
 
     def gop(self, epoch: int, index: int) -> Tensor:
         _, frames, rng = self._draw(epoch, index)
@@ -244,6 +274,6 @@ class VideoGOPDataset(TrainingSet):
 
 
 def _parts(rows: int) -> Iterator[slice]:
-    """A column of many rows piece by piece: of large intermediate arrays, Python's allocator would keep the memory
-    for good, in each of the worker processes."""
+    """A column of many rows piece by piece: of large intermediate arrays, Python's allocator would
+    keep the memory for good, in each of the worker processes."""
     return (slice(first, first + _ROWS_AT_A_TIME) for first in range(0, rows, _ROWS_AT_A_TIME))

@@ -7,8 +7,8 @@ from pathlib import Path
 from dcvc.errors import InputError, MissingError
 
 VIDEO_EXTENSIONS = (
-    ".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".ts", ".y4m", ".mpg", ".mpeg", ".m2ts", ".mts",
-    ".flv", ".wmv", ".ogv", ".3gp", ".ivf", ".mxf",
+    ".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".ts", ".y4m", ".mpg", ".mpeg", ".m2ts",
+    ".mts", ".flv", ".wmv", ".ogv", ".3gp", ".ivf", ".mxf",
 )
 
 PathLike = str | os.PathLike
@@ -32,28 +32,33 @@ def read_lines(list_file: PathLike) -> list[str]:
 def list_videos(source: PathLike, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> list[str]:
     """The video files of one source, sorted.
 
-    source: a folder (searched with everything below it, hidden entries left out), a video file, or a .txt file with
-    one path a line (relative to it; empty lines and lines with # are left out).
+    source: a folder (searched with everything below it, hidden entries left out), a video file, or
+    a .txt file with one path a line (relative to it; empty lines and lines with # are left out).
     Raises MissingError where it does not exist, InputError where it holds no video.
     """
     source = os.fspath(source)
     wanted = tuple(e.lower() if e.startswith(".") else "." + e.lower() for e in extensions)
     if os.path.isdir(source):
+        # Sorted: the file system's order differs between machines, and samples go by number.
         videos = sorted(_walk(source, wanted))
         if not videos:
-            raise InputError(f"{source}: found no video files in this folder, needed some of {' '.join(wanted)}")
+            raise InputError(f"{source}: found no video files in this folder, needed some of "
+                             f"{' '.join(wanted)}")
         return videos
     if not os.path.exists(source):
         raise MissingError(f"{source}: no such folder or file, needed a folder of videos")
     if source.lower().endswith(".txt"):
         folder = Path(source).parent
-        listed = [os.fspath(folder / line) for line in read_lines(source) if not line.startswith("#")]
+        lines = [line for line in read_lines(source) if not line.startswith("#")]
+        # An absolute path stays as it is: Python drops what stands before it.
+        listed = [os.fspath(folder / line) for line in lines]
         for path in listed:
             if not os.path.exists(path):
                 raise MissingError(f"{path}: no such file, listed in {source}")
         if not listed:
             raise InputError(f"{source}: found no paths in this list, needed one a line")
         return listed
+    # Any other file is taken for a video, whatever its ending: whoever names it means it.
     return [source]
 
 
@@ -66,7 +71,8 @@ def _walk(folder: str, extensions: tuple[str, ...]) -> Iterator[str]:
         if entry.name.startswith("."):
             continue
         if entry.name.lower().endswith(extensions):
-            # A folder of such a name too: reported as unreadable later, rather than passed over in silence.
+            # A folder of such a name too: reported as unreadable later, rather than passed over in
+            # silence.
             yield entry.path
         elif entry.is_dir():
             yield from _walk(entry.path, extensions)

@@ -1,26 +1,30 @@
-"""The index of a whole data set in one file: everything that choosing and reading samples needs, one row a video.
+"""The index of a whole data set in one file: everything that choosing and reading samples needs,
+one row a video.
 
-Columns, not rows, lie together in the file, and the file is mapped into memory instead of being read: opening an index
-of a million videos takes no time, and what is looked at lies in memory once for all worker processes.
+Columns, not rows, lie together in the file, and the file is mapped into memory instead of being
+read: opening an index of a million videos takes no time, and what is looked at lies in memory once
+for all worker processes.
 
     bytes         what                                                              (little-endian)
     0 … 7         MAGIC, with the format's version
     8 … 15        length L of the header
-    16 … 16+L-1   the header, JSON: {"columns": {name: [type, entries, offset]}, "excluded": [[path, size, time,
-                  reason], …], and the words that columns count in: "codec", "pix_fmt", "matrix", "notes"}
+    16 … 16+L-1   the header, JSON: {"columns": {name: [type, entries, offset]},
+                  "excluded": [[path, size, time, reason], …], and four lists of words}
     then          the columns, each beginning at a multiple of 64 bytes
 
-Columns with an entry a video hold its frames, height, width, size and time of the file, and so on (_COLUMNS). What has
-no fixed length lies in two long columns, and the video's row tells where: "text" holds the paths, one behind the
-other; "number" holds presentation times. A video of 5 frames at times 0 512 1024 1536 2048, with keyframes at 0 and
-1536, is stored as first = 0, step = 512, frames = 5 and the two numbers 0 1536. Only where times are irregular do all
-of them stand before the keyframes', and step is 0.
+Columns with an entry a video hold its frames, height, width, size and time of the file, and so on
+(_COLUMNS). What has no fixed length lies in two long columns, and the video's row tells where:
+"text" holds the paths, one behind the other; "number" holds presentation times. A video of 5 frames
+at times 0 512 1024 1536 2048, with keyframes at 0 and 1536, is stored as first = 0, step = 512,
+frames = 5 and the two numbers 0 1536. Only where times are irregular do all of them stand before
+the keyframes', and step is 0.
 
-When is a row made anew? Each time a data set is opened, its folders are listed, and of every file the size and the time
-of its last change are compared with its row. Rows that agree are taken over, files that do not are opened again, those
-that are gone lose their row. Only if anything differs is the file written. An index that is named itself as a source
-(`*.dcvcindex`) is taken as it is: nothing is listed, which saves minutes on a network disk. A file whose size changed
-since then is refused when it is read.
+When is a row made anew? Each time a data set is opened, its folders are listed, and of every file
+the size and the time of its last change are compared with its row. Rows that agree are taken over,
+files that do not are opened again, those that are gone lose their row. Only if anything differs is
+the file written. An index that is named itself as a source (`*.dcvcindex`) is taken as it is:
+nothing is listed, which saves minutes on a network disk. A file whose size changed since then is
+refused when it is read.
 """
 
 import hashlib
@@ -44,34 +48,30 @@ from dcvc.video.file_index import FileIndex, index_file
 MAGIC = b"DCVCIDX3"
 SUFFIX = ".dcvcindex"
 _COLUMNS = {
-    "path": "<i8",          # where its path begins in "text"; one entry more, for the end of the last
-    "frames": "<i8",
-    "height": "<i4",        # of the displayed picture
-    "width": "<i4",
-    "file_size": "<i8",
-    "mtime_ns": "<i8",
-    "numbers": "<i8",       # where its times begin in "number"
-    "first": "<i8",         # time of the first frame, and between frames; step 0: irregular
-    "step": "<i8",
-    "keys": "<i4",          # how many keyframes
-    "base": "<i8",          # seconds in a unit of time: base / unit
-    "unit": "<i8",
-    "fps": "<f8",
-    "codec": "<i2",         # these four: number of the word in the header's list
-    "pix_fmt": "<i2",
-    "matrix": "<i2",
-    "notes": "<i2",
-    "flags": "u1",          # bits: transpose, flip rows, flip columns, full range, counted, verified
-    "source": "<i2",        # which entry of video_dir it came from
+    # Where the path begins in "text"; the column has one entry more, the end of the last path.
+    "path": "<i8",
+    "frames": "<i8", "height": "<i4", "width": "<i4", "file_size": "<i8", "mtime_ns": "<i8",
+    # Where the video's times begin in "number".
+    "numbers": "<i8",
+    # Time of the first frame, time between frames (0: irregular), number of keyframes.
+    "first": "<i8", "step": "<i8", "keys": "<i4",
+    # A unit of time is base / unit seconds.
+    "base": "<i8", "unit": "<i8", "fps": "<f8",
+    # The number of the word in the header's list.
+    "codec": "<i2", "pix_fmt": "<i2", "matrix": "<i2", "notes": "<i2",
+    # Bits, from the lowest: transpose, flip rows, flip columns, then _FLAGS.
+    "flags": "u1",
+    # Which entry of video_dir the video came from.
+    "source": "<i2",
 }
-# Fields of FileIndex that are columns as they are, that are words, and that are bits of "flags" (behind orientation).
+# Fields of FileIndex that are columns as they are, that are words, and that are bits of "flags".
 _SAME = ("height", "width", "file_size", "mtime_ns", "fps")
 _WORDS = ("codec", "pix_fmt", "matrix", "notes")
 _FLAGS = ("full_range", "counted", "verified")
 
 
 class VideoTable:
-    """Read-only table of FileIndex rows. `frames`, `height`, `width`, `source` are columns; `row(i)` a FileIndex.
+    """Read-only rows. `frames`, `height`, `width`, `source` are columns, `row(i)` is a FileIndex.
 
     data: the file's bytes, uint8. path: the file they are mapped from, None where there is none.
     Raises InputError (no index), ReadError (a damaged one)."""
@@ -86,12 +86,13 @@ class VideoTable:
             self.header = json.loads(data[16: 16 + length].tobytes())
             columns = {name: self._view(*place) for name, place in self.header["columns"].items()}
         except (ValueError, KeyError, TypeError) as error:
-            raise ReadError(f"{where}: the index is damaged ({error}); delete it or run `dcvc index` "
-                            "again") from None
+            raise ReadError(f"{where}: the index is damaged ({error}); delete it or run "
+                            "`dcvc index` again") from None
         self._columns = columns
-        self.frames, self.height, self.width = columns["frames"], columns["height"], columns["width"]
-        self.source = columns["source"]
-        self.excluded: list[list] = self.header["excluded"]  # [path, size, mtime_ns, reason]
+        self.frames, self.source = columns["frames"], columns["source"]
+        self.height, self.width = columns["height"], columns["width"]
+        # [path, size, mtime_ns, reason] each.
+        self.excluded: list[list] = self.header["excluded"]
 
     def _view(self, dtype: str, count: int, offset: int) -> np.ndarray:
         end = offset + count * np.dtype(dtype).itemsize
@@ -114,19 +115,23 @@ class VideoTable:
 
     def __reduce__(self):
         # Workers map the file themselves; a table that has no file travels as bytes.
-        return (VideoTable.open, (self._path,)) if self._path else (VideoTable, (np.asarray(self._data),))
+        if self._path:
+            return VideoTable.open, (self._path,)
+        return VideoTable, (np.asarray(self._data),)
 
     def release(self) -> None:
-        """Give back the memory of whole columns that were looked through; they are read again when needed."""
+        """Give back the memory of columns that were looked through; they are read again if needed."""
         mapped = getattr(self._data, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
 
     def _cells(self, name: str, first: int, count: int = 1) -> np.ndarray:
-        """Some entries of a column, for one row. Read rather than mapped: each look into the mapping would bring in a
-        page of 4096 bytes, and after a million random rows the whole file would count as this process's memory."""
+        """Some entries of a column, for one row. Read rather than mapped: each look into the
+        mapping would bring in a page of 4096 bytes, and after a million random rows the whole file
+        would count as this process's memory."""
         if self._path is None:
             return self._columns[name][first: first + count]
+        # Opened by the process that reads: pread takes the position along, so workers may share it.
         if self._file is None:
             self._file = os.open(self._path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._file)
@@ -181,20 +186,15 @@ def pack_table(rows: Iterable[tuple[FileIndex, int]], excluded: Sequence[Sequenc
     numbers: list[np.ndarray] = []
     text_end = number_end = 0
     for row, source in rows:
+        # Nearly all videos have frames at equal distances: three numbers instead of thousands.
         step = int(row.pts[1] - row.pts[0]) if len(row) > 1 else 1
         regular = step > 0 and bool((np.diff(row.pts) == step).all())
         flags = (*row.orientation, *(getattr(row, name) for name in _FLAGS))
         entry = {
-            "path": text_end,
-            "frames": len(row),
-            "numbers": number_end,
-            "first": int(row.pts[0]),
-            "step": step if regular else 0,
-            "keys": len(row.keys),
-            "base": row.time_base.numerator,
-            "unit": row.time_base.denominator,
+            "path": text_end, "numbers": number_end, "source": source, "frames": len(row),
+            "first": int(row.pts[0]), "step": step if regular else 0, "keys": len(row.keys),
+            "base": row.time_base.numerator, "unit": row.time_base.denominator,
             "flags": sum(bit << place for place, bit in enumerate(flags)),
-            "source": source,
         }
         for name in _SAME:
             entry[name] = getattr(row, name)
@@ -203,7 +203,8 @@ def pack_table(rows: Iterable[tuple[FileIndex, int]], excluded: Sequence[Sequenc
             entry[name] = words[name].setdefault(getattr(row, name), len(words[name]))
         for name, value in entry.items():
             columns[name].append(value)
-        # Linux allows any bytes in file names: those that are no UTF-8 survive by "surrogateescape".
+        # Linux allows any bytes in file names: those that are no UTF-8 survive by
+        # "surrogateescape".
         texts.append(row.path.encode("utf-8", "surrogateescape"))
         numbers.append(row.keys if regular else np.concatenate((row.pts, row.keys)))
         text_end, number_end = text_end + len(texts[-1]), number_end + len(numbers[-1])
@@ -214,17 +215,18 @@ def pack_table(rows: Iterable[tuple[FileIndex, int]], excluded: Sequence[Sequenc
     return _as_file(arrays, {name: list(numbered) for name, numbered in words.items()}, excluded)
 
 
-def _as_file(arrays: dict[str, np.ndarray], words: dict[str, list], excluded: Sequence[Sequence]) -> bytes:
-    # Offsets count from the file's start, so the header's own length is fixed first, with room to spare: 4096 bytes
-    # for names and places of the columns, which take less than a third of that.
+def _as_file(arrays: dict[str, np.ndarray], words: dict[str, list],
+             excluded: Sequence[Sequence]) -> bytes:
+    # Offsets count from the file's start, so the header's own length is fixed first, with room to
+    # spare: 4096 bytes for names and places of the columns, which take less than a third of that.
     room = 4096 + len(json.dumps([words, list(excluded)]))
     room += -(room + 16) % 64
     offset, places = room + 16, {}
     for name, array in arrays.items():
         places[name] = [array.dtype.str, len(array), offset]
         offset += array.nbytes + -array.nbytes % 64
-    header = json.dumps({"columns": places, "excluded": list(excluded), **words}).encode().ljust(room)
-    parts = [MAGIC, room.to_bytes(8, "little"), header]
+    header = json.dumps({"columns": places, "excluded": list(excluded), **words})
+    parts = [MAGIC, room.to_bytes(8, "little"), header.encode().ljust(room)]
     for array in arrays.values():
         parts += [array.tobytes(), bytes(-array.nbytes % 64)]
     return b"".join(parts)
@@ -236,6 +238,7 @@ def default_table_path(sources: Sequence[str], extensions: Sequence[str]) -> str
     if not folder:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         folder = os.path.join(base, "dcvc")
+    # Absolute, so that the same set is found from any working directory.
     key = json.dumps([[os.path.abspath(source) for source in sources], sorted(extensions)])
     return os.path.join(folder, hashlib.sha256(key.encode()).hexdigest()[:24] + SUFFIX)
 
@@ -243,18 +246,20 @@ def default_table_path(sources: Sequence[str], extensions: Sequence[str]) -> str
 def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXTENSIONS,
                 index: PathLike | None = None, jobs: int | None = None,
                 progress: Callable[[Iterable, int], Iterable] | None = None) -> VideoTable:
-    """The table of all videos of `sources`; files unchanged (path, size, time) since the last time are not opened.
+    """The table of all videos of `sources`; files that did not change since are not opened.
 
-    index: where to keep it (default: default_table_path). jobs: files at a time (default: one per core).
-    progress: wraps the iteration, as tqdm does.
-    A single source that is an index file is opened as it is, without looking at the folders.
-    Raises MissingError, InputError (no videos). Unreadable files are in `.excluded`.
+    index: where to keep it (default: default_table_path). jobs: files at a time (default: one per
+    core). progress: wraps the iteration, as tqdm does. A single source that is an index file is
+    opened as it is, without looking at the folders. Raises MissingError, InputError (no videos).
+    Unreadable files are in `.excluded`.
     """
     if len(sources) == 1 and sources[0].endswith(SUFFIX):
         return VideoTable.open(sources[0])
-    files = [(path, number) for number, source in enumerate(sources) for path in list_videos(source, extensions)]
+    files = [(path, number) for number, source in enumerate(sources)
+             for path in list_videos(source, extensions)]
     target = os.fspath(index) if index is not None else default_table_path(sources, extensions)
     kept = _kept_entries(target)
+    # Threads: indexing waits for the disk, and FFmpeg reads while Python's lock is free.
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
         entries = pool.map(lambda file: _examine(file[0], kept.get(file[0])), files)
         entries = list(progress(entries, len(files)) if progress else entries)
@@ -263,7 +268,9 @@ def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXT
     excluded = [entry for entry in entries if not isinstance(entry, FileIndex)]
     order = [row.path for row, _ in rows] + [entry[0] for entry in excluded]
     data = pack_table(rows, excluded)
-    unchanged = all(entry is kept.get(path) for entry, (path, _) in zip(entries, files, strict=True))
+    # Writing only what changed keeps the file of a training that runs while another one starts.
+    unchanged = all(entry is kept.get(path)
+                    for entry, (path, _) in zip(entries, files, strict=True))
     if not unchanged or order != list(kept):
         try:
             write_bytes(target, data)
@@ -277,25 +284,26 @@ def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXT
 
 
 def _kept_entries(target: str) -> dict[str, FileIndex | list]:
-    """Path -> what an earlier index says: a row, or why the file is excluded. Rows first, as they are written."""
+    """Path -> what an earlier index says: a row, or an excluded entry. Rows first, as in the file."""
     if not os.path.exists(target):
         return {}
     try:
         table = VideoTable.open(target)
-        return {row.path: row for row in table.rows()} | {entry[0]: entry for entry in table.excluded}
+        excluded = {entry[0]: entry for entry in table.excluded}
+        return {row.path: row for row in table.rows()} | excluded
     except DcvcError:
         return {}  # an older or damaged index is made anew
 
 
 def _examine(path: str, kept: FileIndex | list | None) -> FileIndex | list:
-    """The row of a file, or [path, size, time, why it is excluded]; the one that was kept, itself, if size and time
-    are as they were."""
+    """The row of a file, or [path, size, time, why it is excluded]. What was kept is returned itself
+    if size and time are as they were."""
+    then = kept[1:3] if isinstance(kept, list) else kept and [kept.file_size, kept.mtime_ns]
     try:
         status = os.stat(path)
-        stamp = status.st_size, status.st_mtime_ns
+        stamp = [status.st_size, status.st_mtime_ns]
     except OSError:
-        stamp = -1, -1
-    then = (kept.file_size, kept.mtime_ns) if isinstance(kept, FileIndex) else tuple(kept[1:3]) if kept else None
+        stamp = [-1, -1]  # index_file tells what is wrong
     if then == stamp:
         return kept
     try:

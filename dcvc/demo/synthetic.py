@@ -1,8 +1,9 @@
 """Clips made by rule: dead leaves with known motion, for demos and tests without any data.
 
-A scene is a textured plane of occluding leaves with power-law radii (Lee, Mumford, Huang, "Occlusion models for
-natural images", IJCV 2001), seen by a camera that pans, zooms and turns, in front of it leaves that move by
-themselves and throw a soft shadow. Their spectrum falls like that of natural images and the true motion is known.
+A scene is a textured plane of occluding leaves with power-law radii (Lee, Mumford, Huang,
+"Occlusion models for natural images", IJCV 2001), seen by a camera that pans, zooms and turns, in
+front of it leaves that move by themselves and throw a soft shadow. Their spectrum falls like that
+of natural images and the true motion is known.
 """
 
 import math
@@ -55,7 +56,8 @@ class Swing:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf in front of the plane: outline `radius·(1 + Σ amplitude·cos(k·angle + phase))`, texture and motion."""
+    """A leaf in front of the plane: outline `radius·(1 + Σ amplitude·cos(k·angle + phase))`,
+    texture and motion."""
 
     radius: float
     harmonics: tuple[tuple[int, float, float], ...]
@@ -77,8 +79,8 @@ class Leaf:
 
 
 class Scene:
-    """One clip: `frame(t)` is uint8 `(H, W, 3)` for any t, `flow(t)` the true motion. The same seed and size give the
-    same scene. `size` is (width, height) in pixels."""
+    """One clip: `frame(t)` is uint8 `(H, W, 3)` for any t, `flow(t)` the true motion. The same seed
+    and size give the same scene. `size` is (width, height) in pixels."""
 
     def __init__(self, seed: int, size: tuple[int, int]) -> None:
         width, height = self.size = size
@@ -120,7 +122,8 @@ class Scene:
         return np.rint(255 * np.clip(image * self._light.at(t), 0.0, 1.0)).astype(np.uint8)
 
     def flow(self, t: float) -> np.ndarray:
-        """float64 `(2, H, W)`, (x, y) in pixels: pixel p of frame t comes from p + flow in frame t - 1."""
+        """float64 `(2, H, W)`, (x, y) in pixels: pixel p of frame t comes from p + flow in frame t
+        - 1."""
         now, before = self.camera(t), self.camera(t - 1)
         flow = self._layer_flow(now, before)
         for leaf in self._leaves:
@@ -172,7 +175,8 @@ class Scene:
         fine = side * OVERSAMPLING
         canvas = np.empty((fine, fine, 3), np.float32)
         low, high = max(smallest, 1.0) * OVERSAMPLING, largest * OVERSAMPLING
-        # Radii with density r^-3 between low and high; E[r²] gives the number needed for the coverage.
+        # Radii with density r^-3 between low and high; E[r²] gives the number needed for the
+        # coverage.
         mean_square = 2 * math.log(high / low) / (low**-2 - high**-2)
         count = int(COVERAGE * fine * fine / (0.7 * math.pi * mean_square))
         draws = rng.random(count)
@@ -187,7 +191,8 @@ class Scene:
 
 
 def _pan(rng: np.random.Generator, amplitude: float, speed: float) -> tuple[Swing, Swing]:
-    """Two swings whose common speed at frame 0 points anywhere and stays below `speed` per frame."""
+    """Two swings whose common speed at frame 0 points anywhere and stays below `speed` per frame.
+    """
     heading = rng.uniform(0, 2 * math.pi)
     phases = rng.uniform(-0.6, 0.6, size=2)
     return tuple(
@@ -197,7 +202,8 @@ def _pan(rng: np.random.Generator, amplitude: float, speed: float) -> tuple[Swin
 
 
 def _palette(rng: np.random.Generator) -> np.ndarray:
-    """Six colours whose brightness varies most, blue-yellow less and red-green least, as in natural scenes."""
+    """Six colours whose brightness varies most, blue-yellow less and red-green least, as in natural
+    scenes."""
     brightness = 0.40 * np.exp(rng.normal(0, 0.45, size=6))
     scene = rng.normal((0.08, -0.02), (0.08, 0.03))
     blue_yellow, red_green = (scene + rng.normal(0, (0.13, 0.05), size=(6, 2))).T
@@ -206,7 +212,8 @@ def _palette(rng: np.random.Generator) -> np.ndarray:
 
 
 def _noise_tile(rng: np.random.Generator) -> np.ndarray:
-    """A periodic texture with amplitude ~ 1/f^a, stretched along a random axis; zero mean, unit deviation."""
+    """A periodic texture with amplitude ~ 1/f^a, stretched along a random axis; zero mean, unit
+    deviation."""
     fy, fx = np.meshgrid(np.fft.fftfreq(TILE), np.fft.rfftfreq(TILE), indexing="ij")
     angle, stretch = rng.uniform(0, math.pi), rng.choice([1.0, 1.0, 2.5, 5.0])
     along, across = fx * math.cos(angle) + fy * math.sin(angle), fy * math.cos(angle) - fx * math.sin(angle)
@@ -276,10 +283,11 @@ def write_synthetic_clips(
     fps: int = 25,
     progress: bool = False,
 ) -> list[Path]:
-    """Write `count` clips `leaves_SEED_NNN.mp4` of `frames` frames, `size` = (width, height), and return their paths.
+    """Write `count` clips `leaves_SEED_NNN.mp4` of `frames` frames, `size` = (width, height), and
+    return their paths.
 
-    H.264, crf 10, 4:2:0, tagged BT.709. The same arguments give the same files. Raises InputError for counts below
-    one and odd or tiny sizes. `progress` shows a bar on stderr."""
+    H.264, crf 10, 4:2:0, tagged BT.709. The same arguments give the same files. Raises InputError
+    for counts below one and odd or tiny sizes. `progress` shows a bar on stderr."""
     for name, value in (("count", count), ("frames", frames)):
         if value < 1:
             raise InputError(f"{name}: found {value}, needed at least 1")
