@@ -27,7 +27,7 @@ def has_cut(frames: Tensor) -> bool:
     # The share of pixels that changed their bin, 0 … 1.
     jumps = (histograms[1:] - histograms[:-1]).abs().sum(1) / 2
     others = (jumps.sum() - jumps.max()) / max(1, len(jumps) - 1)
-    # Half of the picture, and three times the usual: chosen on videos with known cuts.
+    # Both are needed: small changes fail the first test, steady fast motion fails the second.
     return bool(jumps.max() > 0.5 and jumps.max() > 3 * others)
 
 
@@ -38,7 +38,8 @@ def resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 def augment(frames: Tensor, options: SamplingOptions, size: int | None,
             rng: np.random.Generator) -> Tensor:
-    """uint8 `(T, 3, h, w)` -> the same, scaled to the square `size`, mirrored, turned, recoloured."""
+    """uint8 `(T, 3, h, w)` -> the same, scaled to the square `size`, mirrored, turned, recoloured.
+    """
     if size is not None and frames.shape[-1] != size:
         frames = resized(frames, (size, size))
     if options.flip and rng.random() < 0.5:

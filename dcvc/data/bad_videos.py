@@ -2,8 +2,8 @@
 
 A few broken downloads should not stop a training. Most files unreadable means a wrong folder or a
 failing disk: a training that went on would learn from the few that are left, and nobody would know.
-on_bad_video="skip" allows the first and stops at the second: of 200 videos with max_bad_share = 0.1,
-the 21st bad one is an error.
+on_bad_video="skip" allows the first and stops at the second: of 200 videos with max_bad_share =
+0.1, the 21st bad one is an error.
 """
 
 import logging

@@ -35,7 +35,8 @@ class ImageGOPDataset(TrainingSet):
         return len(self.folders)
 
     def check_folder(self, folder: str) -> None:
-        """Raises InputError where there are too few pictures, or the first is smaller than the crop."""
+        """Raises InputError where there are too few pictures, or the first is smaller than the
+        crop."""
         images = self._images(folder)
         check_size(images[0], image_size(images[0]), self.crop_size)
 
@@ -60,7 +61,8 @@ class ImageGOPDataset(TrainingSet):
         return torch.stack([read_image(path, crop) for path in images])
 
     def describe(self, index: int) -> str:
-        """Folder and numbers (from 0) of the pictures that this epoch's sample `index` is made of."""
+        """Folder and numbers (from 0) of the pictures that this epoch's sample `index` is made of.
+        """
         index = check_index("sample", index, len(self))
         try:
             _, start, _ = self._choose(self.epoch, index)
@@ -93,7 +95,7 @@ class VimeoGOPDataset(ImageGOPDataset):
         if not folders:
             raise InputError(f"{list_file}: found no septuplets, needed lines like 00001/0001")
         super().__init__(folders, gop_size, transform, crop_size, random_shuffle, seed)
-        # All septuplets are alike, and there are 64,612 of them: the first one stands for all.
+        # All septuplets are alike, and 64,612 are for training: the first one stands for all.
         self.check_folder(folders[0])
 
 
@@ -108,6 +110,6 @@ class BVI_AOM_Dataset(ImageGOPDataset):
                  crop_size: int | None = 256, random_shuffle: bool = True,
                  seed: int | None = None) -> None:
         super().__init__(list_sequences(root), gop_size, transform, crop_size, random_shuffle, seed)
-        # Some hundred sequences, of differing lengths: looking into each takes a second.
+        # Hundreds of sequences, of differing lengths and sizes: each is looked at.
         for folder in self.folders:
             self.check_folder(folder)

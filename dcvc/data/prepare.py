@@ -1,9 +1,9 @@
 """Re-encode a data set once into short segments that are quick to seek in.
 
 A sample is some frames from anywhere in a video. To decode them one has to begin at the keyframe
-before, and videos from the web have one every 250 frames: of each decoded GOP most is thrown away.
-Here every video becomes files of `segment` frames with a keyframe every `keyframe` frames, so that
-at most keyframe - 1 frames are decoded in vain:
+before, and videos often have one every 250 frames (x264's default): of each decoded GOP most is
+thrown away. Here every video becomes files of `segment` frames with a keyframe every `keyframe`
+frames, so that at most keyframe - 1 frames are decoded in vain:
 
     wanted frames              |·······|
     keyframe every 250   K----------------------------------------   decoded: all from K on

@@ -1,4 +1,5 @@
-"""Raw .yuv files: nothing but samples. Size, depth and rate stand in the name, or the user tells them.
+"""Raw .yuv files: nothing but samples. Size, depth and rate stand in the name, or the user tells
+them.
 
 Frames lie one after the other. Each is three planes: Y, then U and V with half as many rows and
 columns (4:2:0; of odd sizes, half is rounded up). Samples of more than 8 bits take two bytes, the
@@ -22,7 +23,7 @@ from dcvc.errors import InputError
 from dcvc.video.yuv_to_rgb import Colour, default_matrix, to_rgb
 
 RAW_EXTENSION = ".yuv"
-# Two to five digits each, so that "8x8" in a title and numbers of frames are no sizes.
+# Two to five digits each: "8x8" in a title is no size.
 _SIZE = re.compile(r"(?<!\d)(\d{2,5})x(\d{2,5})(?!\d)")
 _TEN_BITS = re.compile(r"10[ _-]?bit|p10", re.IGNORECASE)
 # "120fps", "50Hz", or a number right behind the size: Cactus_1920x1080_50.
@@ -31,7 +32,8 @@ _RATE = re.compile(r"(\d{2,3}(?:\.\d+)?)(?:fps|hz)|\d+x\d+_(\d{2,3})(?!\d)", re.
 
 @dataclass(frozen=True)
 class RawFormat:
-    """What a .yuv file does not say itself. None: unknown; `raw_format` completes it by the name."""
+    """What a .yuv file does not say itself. None: unknown; `raw_format` completes it by the name.
+    """
 
     size: tuple[int, int] | None = None         # (width, height)
     depth: int | None = None                    # bits per sample
@@ -47,7 +49,8 @@ class RawFormat:
         return [(height, width), half, half]
 
     def count_frames(self, path: Path) -> int:
-        """Raises InputError where the file does not hold whole frames: its format is another one."""
+        """Raises InputError where the file does not hold whole frames: its format is another one.
+        """
         # Most wrong sizes and depths show here; those that do not show in the colours.
         width, height = self.size
         samples = sum(rows * columns for rows, columns in self.plane_shapes())

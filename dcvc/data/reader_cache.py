@@ -1,7 +1,7 @@
 """Video files kept open, up to a number of them; the least recently read one is closed first.
 
-Opening a file costs as much as decoding some frames, and a system allows a process some hundred
-open files at most, fewer than a training set has. What a reader learned about its file (which parts
+Opening a file costs as much as decoding some frames, and a system allows a process about a thousand
+open files, fewer than a training set has. What a reader learned about its file (which parts
 decode without error, so that frames nobody refers to may be left out) is small, and is remembered
 for many more files than are open.
 """
@@ -15,7 +15,8 @@ from dcvc.video.reader import VideoReader
 class ReaderCache:
     """Readers of the rows of a table. Travels to workers empty: each opens its files itself."""
 
-    REMEMBERED = 4096  # files; some kilobytes each at the most
+    # Files; of each, a few numbers for every stretch that was read.
+    REMEMBERED = 4096
 
     def __init__(self, limit: int = 32, skip_unreferenced: bool = False) -> None:
         self.limit, self.skip_unreferenced = limit, skip_unreferenced

@@ -77,14 +77,15 @@ class TrainingSet(Dataset):
         return frames if keep_bytes else from_levels(frames)
 
     def prepare_workers(self) -> None:
-        """Called before worker processes start: to make once what each of them would have to make."""
+        """Called before worker processes start: to make once what each of them would have to make.
+        """
 
     def rng(self, epoch: int, index: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, int(epoch), int(index)))
 
     def choose_crop(self, size: tuple[int, int], rng: np.random.Generator) -> Crop:
         """A crop within (height, width): anywhere if random_shuffle, else the centre."""
-        # Frames that differ in size cannot be joined to a batch: None is for batches of one video.
+        # Whole frames join to batches only where all videos have the same size.
         height, width = size
         if self.crop_size is None:
             return 0, 0, height, width
@@ -119,7 +120,8 @@ def check_length(name: str, frames: int, needed: int) -> None:
 
 
 def apply_transform(frame: Tensor, transform: Callable | None) -> Tensor:
-    """uint8 `(3, H, W)` -> float32 `(3, H, W)`. transform: PIL image -> PIL image, tensor, array."""
+    """uint8 `(3, H, W)` -> float32 `(3, H, W)`. transform: PIL image -> PIL image, tensor, array.
+    """
     if transform is None:
         return from_levels(frame)
     return _as_frame(transform(Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy())))

@@ -13,8 +13,8 @@ in another order, the same seed would give other samples.
 
 Which video. Files too short for the span or too small for the crop are known from the data set's
 index, without opening them, and never drawn. Say A has 48 frames, B has 15, and the span is 9:
-* sampling="videos": each in turn, `samples_per_video` times. With 2, samples 0 1 2 3 are of A A B B.
-  (So it always is without random_shuffle, for then nothing is drawn.)
+* sampling="videos": each in turn, `samples_per_video` times. With 2, samples 0 1 2 3 are of A A B
+  B. (So it always is without random_shuffle, for then nothing is drawn.)
 * sampling="frames": drawn so that every possible GOP is equally likely. A has 40 first frames and B
   has 7: A is drawn 40/7 times as often. The number of samples in an epoch is the same.
 * weights: one per entry of video_dir. The entry is drawn by its weight, then one of its videos as
@@ -107,7 +107,8 @@ class VideoGOPDataset(TrainingSet):
         self._cache = GOPCache(megabytes << 20) if megabytes else None
         self._span = (gop_size - 1) * self.options.stride + 1
         usable, errors = self._usable_rows()
-        # From here on, numbers of videos count the usable ones only; `_rows` leads back to the table.
+        # From here on, numbers of videos count the usable ones only; `_rows` leads back to the
+        # table.
         self._bad = BadVideos(errors, len(self.table) + len(self.table.excluded), self.options)
         self._rows = np.concatenate([np.flatnonzero(usable[part]).astype(np.int32) + part.start
                                      for part in _parts(len(usable))])
@@ -163,7 +164,7 @@ class VideoGOPDataset(TrainingSet):
         return len(self._rows) * self.options.samples_per_video
 
     def prepare_workers(self) -> None:
-        # Compiling takes seconds; workers find the result in Numba's cache.
+        # Compiling takes seconds, and its result serves all workers.
         compile_loops(sample_depth(name) for name in self.table.header["pix_fmt"])
 
     def _size(self, row: int) -> tuple[int, int]:
@@ -194,15 +195,16 @@ class VideoGOPDataset(TrainingSet):
             return self.choose_crop(size, rng)
         low, high = self.options.rescale
         short_side = min(size)
-        # Scaling a picture and cropping it is the same as cropping a larger square and scaling that.
+        # Scaling a picture and cropping it is the same as cropping a larger square and scaling
+        # that.
         target = min(int(rng.integers(low, high + 1)), short_side)
         side = max(wanted, min(short_side, round(wanted * short_side / max(target, wanted))))
         top, left = (int(rng.integers(length - side + 1)) for length in size)
         return top, left, side, side
 
     def _read(self, place: GOPPlace, group_crops: Sequence[Crop]) -> Tensor:
-        """The frames at a place, from memory where they are kept; group_crops: of all samples of its
-        group, empty without groups."""
+        """The frames at a place, from memory where they are kept; group_crops: of all samples of
+        its group, empty without groups."""
         key = place.row, place.start
         frames = None
         if self._cache is not None:
@@ -240,7 +242,8 @@ class VideoGOPDataset(TrainingSet):
                 frames = self._read(place, crops)
             except ReadError as error:
                 self._bad.add(place.row, error)
-                # The same generator goes on: the next draw differs, and is still a matter of the seed.
+                # The same generator goes on: the next draw differs, and is still a matter of the
+                # seed.
                 any_video = True
                 continue
             judged = self.options.avoid_cuts and attempt < MOST_CUTS

@@ -120,7 +120,8 @@ class VideoTable:
         return VideoTable, (np.asarray(self._data),)
 
     def release(self) -> None:
-        """Give back the memory of columns that were looked through; they are read again if needed."""
+        """Give back the memory of columns that were looked through; they are read again if needed.
+        """
         mapped = getattr(self._data, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
@@ -131,7 +132,7 @@ class VideoTable:
         would count as this process's memory."""
         if self._path is None:
             return self._columns[name][first: first + count]
-        # Opened by the process that reads: pread takes the position along, so workers may share it.
+        # pread names its position itself, so that forked workers may share the open file.
         if self._file is None:
             self._file = os.open(self._path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._file)
@@ -268,7 +269,7 @@ def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXT
     excluded = [entry for entry in entries if not isinstance(entry, FileIndex)]
     order = [row.path for row, _ in rows] + [entry[0] for entry in excluded]
     data = pack_table(rows, excluded)
-    # Writing only what changed keeps the file of a training that runs while another one starts.
+    # Written only if anything changed: all processes of a training come here at the same time.
     unchanged = all(entry is kept.get(path)
                     for entry, (path, _) in zip(entries, files, strict=True))
     if not unchanged or order != list(kept):
@@ -284,7 +285,8 @@ def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXT
 
 
 def _kept_entries(target: str) -> dict[str, FileIndex | list]:
-    """Path -> what an earlier index says: a row, or an excluded entry. Rows first, as in the file."""
+    """Path -> what an earlier index says: a row, or an excluded entry. Rows first, as in the file.
+    """
     if not os.path.exists(target):
         return {}
     try:
@@ -296,8 +298,8 @@ def _kept_entries(target: str) -> dict[str, FileIndex | list]:
 
 
 def _examine(path: str, kept: FileIndex | list | None) -> FileIndex | list:
-    """The row of a file, or [path, size, time, why it is excluded]. What was kept is returned itself
-    if size and time are as they were."""
+    """The row of a file, or [path, size, time, why it is excluded]. What was kept is returned
+    itself if size and time are as they were."""
     then = kept[1:3] if isinstance(kept, list) else kept and [kept.file_size, kept.mtime_ns]
     try:
         status = os.stat(path)

@@ -1,14 +1,22 @@
 """Clips made by rule: dead leaves with known motion, for demos and tests without any data.
 
-A scene is a textured plane of occluding leaves with power-law radii (Lee, Mumford, Huang,
-"Occlusion models for natural images", IJCV 2001), seen by a camera that pans, zooms and turns, in
-front of it leaves that move by themselves and throw a soft shadow. Their spectrum falls like that
-of natural images and the true motion is known.
+A scene is a flat plane, fully painted with leaves that hide each other, as leaves lie on the
+ground. In front of it a few larger leaves move by themselves and throw a soft shadow. A camera
+pans, zooms and turns over all of it:
+
+    plane ────────────────────────────────┐
+    leaf 1 ─ its own place and angle at t ─┼─▶ camera at t ─▶ light at t ─▶ frame t
+    leaf 2 ─ …                            ─┘
+
+The radii of the painted leaves follow a power law (Lee, Mumford, Huang, "Occlusion models for
+natural images", IJCV 2001), so that the spectrum falls like that of natural images. A scene is a
+function of time, not a list of frames: any frame can be made alone, and the true motion between two
+of them is known, since every layer moves by a 3x3 matrix.
 """
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +26,16 @@ from tqdm import tqdm
 from dcvc.errors import InputError
 from dcvc.video.writer import VideoWriter
 
-OVERSAMPLING = 2          # leaves are painted on a finer raster: that smooths their edges
-SMALLEST_RADIUS = 3.5     # pixels
-COVERAGE = 2.5            # mean number of leaves over a point
-LARGEST_SWING = 48.0      # pixels the camera moves to each side at most
-TILE = 256                # side of the periodic texture tiles
+# Leaves are painted on a finer raster: that smooths their edges.
+OVERSAMPLING = 2
+# In pixels, of the leaves of the plane.
+SMALLEST_RADIUS = 3.5
+# Mean number of leaves over a point: enough that hardly any ground is left to see.
+COVERAGE = 2.5
+# Pixels that the camera moves to each side at most; the plane must be that much larger.
+LARGEST_SWING = 48.0
+# Side of the periodic texture tiles.
+TILE = 256
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,9 @@ class Pose:
     @property
     def matrix(self) -> np.ndarray:
         cosine, sine = self.scale * math.cos(self.angle), self.scale * math.sin(self.angle)
-        return np.array([[cosine, -sine, self.shift[0]], [sine, cosine, self.shift[1]], [0.0, 0.0, 1.0]])
+        return np.array([[cosine, -sine, self.shift[0]],
+                         [sine, cosine, self.shift[1]],
+                         [0.0, 0.0, 1.0]])
 
 
 @dataclass(frozen=True)
@@ -89,13 +104,16 @@ class Scene:
         rng = np.random.default_rng([seed, width, height])
         self._palette = _palette(rng)
         self._tiles = [_noise_tile(rng) for _ in range(6)]
-        self._zoom = Swing(1.0, rng.uniform(0.05, 0.14), rng.uniform(0.002, 0.008), rng.uniform(0, 2 * math.pi))
-        self._angle = Swing(rng.uniform(-0.2, 0.2), rng.uniform(0.05, 0.15), rng.uniform(0.001, 0.01),
-                            rng.uniform(0, 2 * math.pi))
+        # Speeds per frame: a zoom of 0.2 to 0.8 %, a turn of up to 0.6 degrees, a pan of 1 to 4
+        # pixels.
+        self._zoom = _swing(rng, 1.0, (0.05, 0.14), (0.002, 0.008))
+        self._angle = _swing(rng, rng.uniform(-0.2, 0.2), (0.05, 0.15), (0.001, 0.01))
         self._pan = _pan(rng, LARGEST_SWING, rng.uniform(1.0, 4.0))
-        self._light = Swing(1.0, rng.uniform(0.02, 0.06), rng.uniform(0.001, 0.006), rng.uniform(0, 2 * math.pi))
-        reach = 1.2 * (math.hypot(width, height) / 2 + math.hypot(LARGEST_SWING, LARGEST_SWING)) + 4
-        self._plane = _prefilter(self._paint(rng, int(2 * reach), 0.35 * math.hypot(width, height), self._palette))
+        self._light = _swing(rng, 1.0, (0.02, 0.06), (0.001, 0.006))
+        # As far as the camera ever sees: half a diagonal and the swing, more where it zooms out.
+        diagonal = math.hypot(width, height)
+        reach = 1.2 * (diagonal / 2 + math.hypot(LARGEST_SWING, LARGEST_SWING)) + 4
+        self._plane = _prefilter(self._paint(rng, int(2 * reach), 0.35 * diagonal, self._palette))
         self._leaves = [self._make_leaf(rng) for _ in range(rng.integers(2, 5))]
 
     def camera(self, t: float) -> np.ndarray:
@@ -113,7 +131,9 @@ class Scene:
         image = _sample(self._plane, *self._layer_coordinates(camera))
         for leaf in self._leaves:
             x, y = self._layer_coordinates(camera @ leaf.matrix(t))
-            shadow = leaf.coverage(x - 0.12 * leaf.radius, y - 0.16 * leaf.radius, softness=0.3 * leaf.radius)
+            # The light comes from the upper left, so the shadow lies a little to the lower right.
+            right, down = 0.12 * leaf.radius, 0.16 * leaf.radius
+            shadow = leaf.coverage(x - right, y - down, softness=0.3 * leaf.radius)
             image *= 1 - 0.4 * shadow[..., None]
             alpha = leaf.coverage(x, y, softness=1.2)
             covered = alpha > 0
@@ -149,29 +169,26 @@ class Scene:
     def _make_leaf(self, rng: np.random.Generator) -> Leaf:
         width, height = self.size
         radius = rng.uniform(0.12, 0.26) * min(width, height)
-        harmonics = tuple((k, rng.uniform(0, 0.5 / k**1.3), rng.uniform(0, 2 * math.pi)) for k in range(2, 6))
+        # Weaker the finer they are: lobes, not noise.
+        harmonics = tuple((k, rng.uniform(0, 0.5 / k**1.3), rng.uniform(0, 2 * math.pi))
+                          for k in range(2, 6))
         colours = _palette(rng)[:1] * np.array([[1.0], [0.8]], np.float32)
         side = int(2 * 1.9 * radius) + 4
         texture = self._paint(rng, side, 0.5 * radius, colours, smallest=0.16 * radius)
         rows, columns = np.mgrid[:side, :side] / (side / 2) - 1
-        texture *= (1.15 - 0.35 * np.hypot(columns + 0.3, rows + 0.3))[..., None]      # lit from the upper left
+        # Lit from the upper left.
+        texture *= (1.15 - 0.35 * np.hypot(columns + 0.3, rows + 0.3))[..., None]
         centre = [rng.uniform(-0.38, 0.38) * side for side in self.size]
         x, y = _pan(rng, rng.uniform(20, 45), rng.uniform(1.0, 4.5))
-        return Leaf(
-            radius, harmonics, _prefilter(np.clip(texture, 0.0, 1.0)),
-            Swing(centre[0], x.amplitude, x.speed, x.phase), Swing(centre[1], y.amplitude, y.speed, y.phase),
-            Swing(rng.uniform(-math.pi, math.pi), 0.6, rng.uniform(0.0, 0.03), rng.uniform(0, 2 * math.pi)),
-        )
+        angle = Swing(rng.uniform(-math.pi, math.pi), 0.6, rng.uniform(0.0, 0.03),
+                      rng.uniform(0, 2 * math.pi))
+        return Leaf(radius=radius, harmonics=harmonics, angle=angle,
+                    texture=_prefilter(np.clip(texture, 0.0, 1.0)),
+                    x=replace(x, centre=centre[0]), y=replace(y, centre=centre[1]))
 
-    def _paint(
-        self,
-        rng: np.random.Generator,
-        side: int,
-        largest: float,
-        palette: np.ndarray,
-        smallest: float = SMALLEST_RADIUS,
-    ) -> np.ndarray:
-        """A square of leaves, float64 `(side, side, 3)` in [0, 1]."""
+    def _paint(self, rng: np.random.Generator, side: int, largest: float, palette: np.ndarray,
+               smallest: float = SMALLEST_RADIUS) -> np.ndarray:
+        """A square of leaves, float64 `(side, side, 3)` in [0, 1]; radii in pixels."""
         fine = side * OVERSAMPLING
         canvas = np.empty((fine, fine, 3), np.float32)
         low, high = max(smallest, 1.0) * OVERSAMPLING, largest * OVERSAMPLING
@@ -182,12 +199,19 @@ class Scene:
         draws = rng.random(count)
         radii = (low**-2 - draws * (low**-2 - high**-2)) ** -0.5
         canvas[:] = palette[0]
+        # The first leaf is larger than the square: a ground with texture, where no other lies.
         for radius in np.concatenate(([2.0 * fine], radii)):
             _paint_leaf(rng, canvas, radius, palette, self._tiles)
         light = 1 + 0.3 * _resized_noise(rng, fine)[..., None]
         canvas = np.clip(canvas * light, 0.02, 0.98)
-        return canvas.reshape(side, OVERSAMPLING, side, OVERSAMPLING, 3).mean((1, 3), dtype=np.float64)
+        blocks = canvas.reshape(side, OVERSAMPLING, side, OVERSAMPLING, 3)
+        return blocks.mean((1, 3), dtype=np.float64)
 
+
+def _swing(rng: np.random.Generator, centre: float, amplitude: tuple[float, float],
+           speed: tuple[float, float]) -> Swing:
+    """Amplitude and speed drawn from these ranges, the phase from all."""
+    return Swing(centre, rng.uniform(*amplitude), rng.uniform(*speed), rng.uniform(0, 2 * math.pi))
 
 
 def _pan(rng: np.random.Generator, amplitude: float, speed: float) -> tuple[Swing, Swing]:
@@ -207,7 +231,9 @@ def _palette(rng: np.random.Generator) -> np.ndarray:
     brightness = 0.40 * np.exp(rng.normal(0, 0.45, size=6))
     scene = rng.normal((0.08, -0.02), (0.08, 0.03))
     blue_yellow, red_green = (scene + rng.normal(0, (0.13, 0.05), size=(6, 2))).T
-    tint = np.stack((1 + blue_yellow + red_green, 1 + 0.4 * blue_yellow - red_green, 1 - 1.3 * blue_yellow), axis=-1)
+    tint = np.stack((1 + blue_yellow + red_green,
+                     1 + 0.4 * blue_yellow - red_green,
+                     1 - 1.3 * blue_yellow), axis=-1)
     return np.clip(brightness[:, None] * tint, 0.04, 0.85).astype(np.float32)
 
 
@@ -216,8 +242,10 @@ def _noise_tile(rng: np.random.Generator) -> np.ndarray:
     deviation."""
     fy, fx = np.meshgrid(np.fft.fftfreq(TILE), np.fft.rfftfreq(TILE), indexing="ij")
     angle, stretch = rng.uniform(0, math.pi), rng.choice([1.0, 1.0, 2.5, 5.0])
-    along, across = fx * math.cos(angle) + fy * math.sin(angle), fy * math.cos(angle) - fx * math.sin(angle)
+    along = fx * math.cos(angle) + fy * math.sin(angle)
+    across = fy * math.cos(angle) - fx * math.sin(angle)
     radius = np.hypot(along * stretch, across / stretch**0.3)
+    # The mean has frequency 0, which no power of 1/f can weigh: infinite here, it becomes 0.
     radius[0, 0] = np.inf
     spectrum = np.fft.rfft2(rng.standard_normal((TILE, TILE))) * radius ** -rng.uniform(1.0, 1.5)
     tile = np.fft.irfft2(spectrum, (TILE, TILE))
@@ -228,23 +256,30 @@ def _resized_noise(rng: np.random.Generator, side: int) -> np.ndarray:
     """A smooth field `(side, side)` in about [-1, 1]: light and shade over the plane."""
     grid = rng.uniform(-1, 1, size=(6, 6))
     steps = np.linspace(0, 5, side)
-    return map_coordinates(grid, np.meshgrid(steps, steps, indexing="ij"), order=3, mode="nearest").astype(np.float32)
+    at = np.meshgrid(steps, steps, indexing="ij")
+    return map_coordinates(grid, at, order=3, mode="nearest").astype(np.float32)
 
 
-def _paint_leaf(
-    rng: np.random.Generator, canvas: np.ndarray, radius: float, palette: np.ndarray, tiles: list[np.ndarray]
-) -> None:
+def _paint_leaf(rng: np.random.Generator, canvas: np.ndarray, radius: float, palette: np.ndarray,
+                tiles: list[np.ndarray]) -> None:
     """Paint one leaf over what is there; its middle may lie outside."""
     side = len(canvas)
+    # All draws come before the leaf may turn out to lie outside: the leaves after it stay the same.
     aspect, angle = rng.uniform(0.45, 1.0), rng.uniform(0, 2 * math.pi)
-    squareness, lobes, depth = rng.choice([2.0, 2.0, 2.0, 8.0]), rng.integers(2, 6), rng.uniform(0, 0.25)
-    colour = palette[rng.integers(len(palette))] * np.exp(rng.normal(0, 0.12)) + rng.normal(0, 0.015, size=3)
+    # One in four is a rectangle: pictures of towns have straight edges.
+    squareness = rng.choice([2.0, 2.0, 2.0, 8.0])
+    lobes, depth = rng.integers(2, 6), rng.uniform(0, 0.25)
+    colour = palette[rng.integers(len(palette))] * np.exp(rng.normal(0, 0.12))
+    colour = colour + rng.normal(0, 0.015, size=3)
     contrast, shading = 0.04 + 0.16 * rng.random(), rng.normal(0, 0.15)
-    tile, (row_shift, column_shift) = tiles[rng.integers(len(tiles))], rng.integers(0, TILE, size=2)
-    centre_row, centre_column = rng.uniform(-radius, side + radius, size=2) if radius < side else (side / 2, side / 2)
+    tile = tiles[rng.integers(len(tiles))]
+    row_shift, column_shift = rng.integers(0, TILE, size=2)
+    centre_row = centre_column = side / 2
+    if radius < side:
+        centre_row, centre_column = rng.uniform(-radius, side + radius, size=2)
     reach = radius * (1.3 if squareness == 2 else 1.0)
-    top, bottom = max(0, math.floor(centre_row - reach)), min(side, math.ceil(centre_row + reach) + 1)
-    left, right = max(0, math.floor(centre_column - reach)), min(side, math.ceil(centre_column + reach) + 1)
+    top, left = (max(0, math.floor(middle - reach)) for middle in (centre_row, centre_column))
+    bottom, right = (min(side, math.ceil(middle + reach) + 1) for middle in (centre_row, centre_column))
     if top >= bottom or left >= right:
         return
     rows = (np.arange(top, bottom, dtype=np.float32) - centre_row)[:, None] / radius
@@ -256,7 +291,8 @@ def _paint_leaf(
         inside = u * u + v * v <= outline * outline
     else:
         inside = np.maximum(np.abs(u), np.abs(v)) <= 0.8
-    grain = tile[np.ix_((np.arange(top, bottom) + row_shift) % TILE, (np.arange(left, right) + column_shift) % TILE)]
+    grain = tile[np.ix_((np.arange(top, bottom) + row_shift) % TILE,
+                        (np.arange(left, right) + column_shift) % TILE)]
     brightness = 1 + contrast * grain + shading * np.clip(u, -1.5, 1.5)
     patch = canvas[top:bottom, left:right]
     patch[inside] = (brightness[..., None] * colour)[inside]
@@ -271,18 +307,13 @@ def _sample(coefficients: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarra
     """Texture values `(..., 3)` at coordinates `(...)` counted from its middle."""
     middle = (coefficients.shape[-1] - 1) / 2
     at = (y + middle, x + middle)
-    return np.stack([map_coordinates(c, at, order=3, mode="mirror", prefilter=False) for c in coefficients], axis=-1)
+    return np.stack([map_coordinates(channel, at, order=3, mode="mirror", prefilter=False)
+                     for channel in coefficients], axis=-1)
 
 
-def write_synthetic_clips(
-    out_dir: str | os.PathLike,
-    count: int = 12,
-    frames: int = 24,
-    size: tuple[int, int] = (192, 128),
-    seed: int = 0,
-    fps: int = 25,
-    progress: bool = False,
-) -> list[Path]:
+def write_synthetic_clips(out_dir: str | os.PathLike, count: int = 12, frames: int = 24,
+                          size: tuple[int, int] = (192, 128), seed: int = 0, fps: int = 25,
+                          progress: bool = False) -> list[Path]:
     """Write `count` clips `leaves_SEED_NNN.mp4` of `frames` frames, `size` = (width, height), and
     return their paths.
 
@@ -296,6 +327,7 @@ def write_synthetic_clips(
     paths = []
     for number in tqdm(range(count), desc="clips", unit="clip", disable=not progress):
         path = folder / f"leaves_{seed}_{number:03d}.mp4"
+        # A prime: the clips of two seeds share no scene unless one asks for 100,003 of them.
         scene = Scene(seed * 100_003 + number, size)
         with VideoWriter(path, size, fps) as writer:
             for t in range(frames):
