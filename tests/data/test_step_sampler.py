@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcvc.data import step_sampler
 from dcvc.data.step_sampler import BATCHES_BETWEEN_CROPS, StepSampler
 
 
@@ -44,3 +45,16 @@ def test_the_sampler_spreads_a_gop_within_one_worker():
     for found in whole:
         assert sorted(crop for _, crop in found) == [0, 1, 2, 3]
         assert len({number % BATCHES_BETWEEN_CROPS for number, _ in found}) == 1
+
+
+def test_the_drawing_at_the_top_of_the_file_is_what_the_sampler_does(monkeypatch):
+    lines = step_sampler.__doc__.splitlines()
+    drawn = [[cell for cell in line.replace("|", " ").split() if cell[-1] in "ab"] for line in lines
+             if line.startswith("    slot")]
+    assert [len(row) for row in drawn] == [12, 10]
+    monkeypatch.setattr(step_sampler, "BATCHES_BETWEEN_CROPS", 3)
+    sampler = StepSampler(200, 2, 0, crops_per_read=2, last_step=12)
+    monkeypatch.setattr(sampler, "_order", lambda epoch: list(range(100)))
+    batches = [[f"{index // 2}{'ab'[index % 2]}" for _, index in batch] for batch in sampler]
+    for slot, row in enumerate(drawn):
+        assert [batch[slot] for batch in batches[:len(row)]] == row
