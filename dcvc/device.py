@@ -1,4 +1,10 @@
-"""The one place that turns `--device auto` into a device."""
+"""What torch computes on: the one place that turns `--device auto` into a device, and CPU threads.
+
+torch is imported when it is needed: the command line starts without it.
+"""
+
+import contextlib
+from collections.abc import Iterator
 
 from dcvc.errors import InputError
 
@@ -6,12 +12,34 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def choose_device(name: str = "auto") -> str:
-    """"auto": CUDA, then MPS, then the CPU; another name as it is. Raises InputError where there is no such device."""
-    import torch  # late: the command line starts without it
+    """"auto": CUDA, then MPS, then the CPU; another name as it is.
 
-    seen = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    Raises InputError where there is no such device.
+    """
+    import torch
+
+    seen = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(),
+            "cpu": True}
     if name == "auto":
         return next(device for device, there in seen.items() if there)
+    # "cuda:1" is a CUDA device.
     if not seen.get(name.partition(":")[0], False):
-        raise InputError(f"--device: found {name}, but this torch sees no such device; use --device cpu")
+        raise InputError(f"--device: found {name}, but this torch sees no such device; "
+                         "use --device cpu")
     return name
+
+
+@contextlib.contextmanager
+def computing_threads(count: int) -> Iterator[None]:
+    """Let torch compute with this many CPU threads inside."""
+    import torch
+
+    # Setting the number costs time even where it is the same.
+    before = torch.get_num_threads()
+    if before != count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if before != torch.get_num_threads():
+            torch.set_num_threads(before)

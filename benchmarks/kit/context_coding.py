@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcvc.entropy.coder import SymbolDecoder, SymbolEncoder
+from dcvc.entropy.fixed_point import LIMIT, UNIT, to_grid
+from dcvc.entropy.scales import scale_levels
 from dcvc.entropy.tables import conditional_tables
-from dcvc.entropy.wavefront import LIMIT, UNIT, ContextModel, coding_order, scale_levels, to_grid
+from dcvc.entropy.wavefront import ContextModel, coding_order
 from dcvc.inter import DCVC
 from dcvc.inter.dcvc2021.config import DCVCConfig
 

@@ -23,7 +23,7 @@ from dcvc.codec.bitstream import (
     StreamReader,
     StreamWriter,
 )
-from dcvc.entropy.wavefront import computing_threads
+from dcvc.device import computing_threads
 from dcvc.errors import BitstreamError, DcvcError, InputError
 from dcvc.interfaces import FrameCodec, PFrameCodec, State, from_levels, to_levels
 from dcvc.weights import weights_hash

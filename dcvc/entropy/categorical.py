@@ -1,74 +1,91 @@
-"""Coding of symbols by explicit probability tables with constriction's ANS coder.
+"""Coding of symbols by explicit probability tables, one for each symbol if need be (the VQGAN prior).
 
-Tables are arrays of non-negative numbers that encoder and decoder must hold bit for bit alike; constriction turns them
-into 24-bit integer tables by the same arithmetic on both sides and gives every symbol at least one step.
+A table is an array of non-negative numbers. Encoder and decoder must hold it bit for bit alike;
+constriction turns it into 24-bit integers by the same arithmetic on both sides and gives every
+symbol at least one step, so that a symbol with probability 0 can be coded too. Where symbols share
+a few tables that are known beforehand, dcvc.entropy.coder is faster.
+
+    table [0.5, 0.25, 0.25]:  symbol 0 costs log2(1 / 0.5) = 1 bit, symbols 1 and 2 cost 2 bits each
+
+The ANS coder is a stack (see dcvc.entropy.coder): the encoder collects all symbols and codes them
+from the last to the first, and the decoder gets them in the order in which they were put.
 """
 
 import constriction
 import numpy as np
 
-Table = np.ndarray | int                                     # (K,) shared, (n, K) one a symbol, or K: uniform
+# (K,) one table for all symbols, (n, K) one for each symbol, or the number K: K equal chances.
+Table = np.ndarray | int
 
 
-def _shared_model(table: Table) -> "constriction.stream.model.Model":
+def _size(table: Table) -> int:
+    """K, the number of different symbols."""
+    return table if isinstance(table, int) else table.shape[-1]
+
+
+def _model_and_rows(table: Table) -> tuple["constriction.stream.model.Model", tuple[np.ndarray, ...]]:
+    """constriction's model of a table, and the rows it needs beside the symbols: (n, K) tables."""
     if isinstance(table, int):
-        return constriction.stream.model.Uniform(table)
-    return constriction.stream.model.Categorical(np.ascontiguousarray(table, dtype=np.float32), perfect=False)
+        return constriction.stream.model.Uniform(table), ()
+    rows = np.ascontiguousarray(table, dtype=np.float32)
+    if rows.ndim == 1:
+        return constriction.stream.model.Categorical(rows, perfect=False), ()
+    return constriction.stream.model.Categorical(perfect=False), (rows,)
 
 
 class TableEncoder:
-    """Collects symbols in the order they will be decoded in; `words()` codes them."""
+    """Collects symbols in the order in which they will be decoded; `words()` codes them."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[np.ndarray, Table]] = []
 
     def put(self, symbols: np.ndarray, table: Table) -> None:
-        """symbols: integers (n,); table: (K,), (n, K) or K. Raises ValueError for a symbol outside [0, K)."""
+        """symbols: integers (n,); table: (K,), (n, K) or K. Raises ValueError outside [0, K)."""
         symbols = np.ascontiguousarray(symbols, dtype=np.int32).ravel()
-        size = table if isinstance(table, int) else table.shape[-1]
+        size = _size(table)
         if symbols.size and not 0 <= symbols.min() <= symbols.max() < size:
-            raise ValueError(f"symbols: found {symbols.min()}..{symbols.max()}, needed 0..{size - 1}")
+            raise ValueError(
+                f"symbols: found {symbols.min()}..{symbols.max()}, needed 0..{size - 1}")
         self.parts.append((symbols, table))
 
     def words(self) -> np.ndarray:
         """uint32 words; the last one is not zero."""
         coder = constriction.stream.stack.AnsCoder()
-        family = constriction.stream.model.Categorical(perfect=False)
         for symbols, table in reversed(self.parts):
-            size = table if isinstance(table, int) else table.shape[-1]
-            if not symbols.size or size == 1:
-                continue
-            if isinstance(table, int) or table.ndim == 1:
-                coder.encode_reverse(symbols, _shared_model(table))
-            else:
-                coder.encode_reverse(symbols, family, np.ascontiguousarray(table, dtype=np.float32))
+            # A table of one symbol tells nothing, and constriction has no model for it.
+            if symbols.size and _size(table) > 1:
+                model, rows = _model_and_rows(table)
+                coder.encode_reverse(symbols, model, *rows)
         return coder.get_compressed()
 
 
 class TableDecoder:
-    """Takes symbols back in the order they were put."""
+    """Takes symbols back in the order in which they were put."""
 
     def __init__(self, words: np.ndarray) -> None:
-        self.coder = constriction.stream.stack.AnsCoder(np.ascontiguousarray(words, dtype=np.uint32))
-        self.family = constriction.stream.model.Categorical(perfect=False)
+        words = np.ascontiguousarray(words, dtype=np.uint32)
+        self.coder = constriction.stream.stack.AnsCoder(words)
 
     def take(self, count: int, table: Table) -> np.ndarray:
         """count symbols, int32; table as in `TableEncoder.put`."""
-        size = table if isinstance(table, int) else table.shape[-1]
-        if not count or size == 1:
+        if not count or _size(table) == 1:
             return np.zeros(count, dtype=np.int32)
-        if isinstance(table, int) or table.ndim == 1:
-            return self.coder.decode(_shared_model(table), count)
-        return self.coder.decode(self.family, np.ascontiguousarray(table, dtype=np.float32))
+        model, rows = _model_and_rows(table)
+        # With a row for each symbol the rows say how many there are.
+        return self.coder.decode(model, *(rows or (count,)))
 
     def finished(self) -> bool:
+        """Whether every symbol was taken."""
         return self.coder.is_empty()
 
 
 def table_bits(symbols: np.ndarray, table: Table) -> np.ndarray:
-    """Ideal code lengths of symbols (n,) in bits, float64."""
+    """Ideal code lengths of symbols (n,) in bits, float64: log2(sum of the table / entry)."""
     if isinstance(table, int):
         return np.full(symbols.shape, np.log2(table))
     table = np.asarray(table, dtype=np.float64)
-    chosen = table[symbols] if table.ndim == 1 else np.take_along_axis(table, symbols[:, None], 1)[:, 0]
+    if table.ndim == 1:
+        chosen = table[symbols]
+    else:
+        chosen = np.take_along_axis(table, symbols[:, None], 1)[:, 0]
     return np.log2(table.sum(-1)) - np.log2(chosen)

@@ -1,7 +1,19 @@
-"""Factorised entropy models of the hyper-latents z: one learned cumulative distribution per channel.
+"""Entropy model of the hyper-latents z and z_mv: one learned distribution per channel.
 
-`CumulativeModel` has the entries of the published DCVC checkpoints, `Bottleneck` those of CompressAI's
-EntropyBottleneck. Both share one interface: `medians`, `cumulative_logits`, `likelihood`, `bits`.
+Nothing is known about z before it is decoded, so each channel has one fixed distribution that
+training fits. It is given by its cumulative function C, which must rise from 0 to 1; a symbol has
+the mass of a bin of width 1:
+
+    P(z) = C(z + 1/2) - C(z - 1/2),        C(z) = sigmoid(f(z)),        f rises by construction:
+
+    a step    t = x softplus(h) + b,  then  x = t + tanh(t) tanh(a)     softplus > 0 makes t rise with
+                                                                        x; |tanh(a)| < 1 bends it
+    the last step gives f = t                                           without ever making it fall
+
+Source: Balle, Minnen, Singh, Hwang, Johnston, ICLR 2018, appendix 6.1. `CumulativeModel` (numbers h,
+b, a) has the entries of the published DCVC checkpoints, `Bottleneck` (small matrices in their place)
+those of CompressAI's EntropyBottleneck. Both offer `medians`, `cumulative_logits`, `likelihood` and
+`bits`.
 """
 
 import math
@@ -12,6 +24,7 @@ from torch import Tensor, nn
 
 from dcvc.layers import lower_bound
 
+# 30 bits a symbol at most: the logarithm of 0 would be infinite.
 LIKELIHOOD_MIN = 1e-9
 
 
@@ -24,15 +37,16 @@ class _Factorized(nn.Module):
         raise NotImplementedError
 
     def cumulative_logits(self, z: Tensor) -> Tensor:
-        """Logit of P(Z <= z), elementwise, in z's floating type."""
+        """f(z), the logit of P(Z <= z), elementwise, in z's floating type."""
         raise NotImplementedError
 
     def likelihood(self, z: Tensor) -> Tensor:
-        """P(z) = C(z + 1/2) - C(z - 1/2), in float32 under autocast."""
+        """P(z), elementwise, in float32 under autocast."""
         with torch.autocast(z.device.type, enabled=False):
             z = z if z.dtype == torch.float64 else z.float()
             lower, upper = self.cumulative_logits(z - 0.5), self.cumulative_logits(z + 0.5)
-            # Far in the upper tail both sigmoids are 1: take the difference in the lower tail instead.
+            # Far in the upper tail both sigmoids are 1: take the difference in the lower tail, where
+            # floats are finest.
             sign = -torch.sign(lower + upper).detach()
             sign = torch.where(sign == 0, torch.ones_like(sign), sign)
             return (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
@@ -43,7 +57,7 @@ class _Factorized(nn.Module):
 
 
 class _CumulativeStep(nn.Module):
-    """x -> t + tanh(t) tanh(a), t = x softplus(h) + b; the last step gives t itself, a logit."""
+    """One step of f for every channel; the last one has no bend and gives a logit."""
 
     def __init__(self, channels: int, last: bool) -> None:
         super().__init__()
@@ -57,11 +71,12 @@ class _CumulativeStep(nn.Module):
 
 
 class CumulativeModel(_Factorized):
-    """The 4-step cumulative model of the published DCVC checkpoints (after Balle et al., ICLR 2018, appendix 6.1)."""
+    """The 4-step cumulative model of the published DCVC checkpoints; its medians are 0."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
+        # f1 ... f4 are names of the published checkpoints.
         for k in range(1, 5):
             setattr(self, f"f{k}", _CumulativeStep(channels, last=k == 4))
 
@@ -74,13 +89,15 @@ class CumulativeModel(_Factorized):
 
 
 class Bottleneck(_Factorized):
-    """CompressAI's EntropyBottleneck (Balle et al., ICLR 2018, appendix 6.1): five layers of widths 1, 3, 3, 3, 3, 1.
+    """CompressAI's EntropyBottleneck: five steps, with matrices of widths 1, 3, 3, 3, 3, 1.
 
-    Entries are those of CompressAI's checkpoints. `quantiles` is a buffer: it gives the medians and is kept as it
-    came. The integer tables that CompressAI stores are dropped at loading; the coder builds its own from the weights.
+    Entries are those of CompressAI's checkpoints. `quantiles` is a buffer: it gives the medians and
+    is kept as it came. The integer tables that CompressAI stores are dropped at loading; the coder
+    builds its own from the weights.
     """
 
     WIDTHS = (1, 3, 3, 3, 3, 1)
+    # The distribution begins about as wide as -10...10.
     INIT_SCALE = 10.0
 
     def __init__(self, channels: int) -> None:
@@ -90,12 +107,16 @@ class Bottleneck(_Factorized):
         scale = self.INIT_SCALE ** (1 / self.layers)
         for i in range(self.layers):
             wide = self.WIDTHS[i + 1]
+            # softplus(start) = 1 / (scale * wide): all layers together divide z by INIT_SCALE.
             start = math.log(math.expm1(1 / scale / wide))
-            setattr(self, f"_matrix{i}", nn.Parameter(torch.full((channels, wide, self.WIDTHS[i]), start)))
+            matrix = torch.full((channels, wide, self.WIDTHS[i]), start)
+            setattr(self, f"_matrix{i}", nn.Parameter(matrix))
             setattr(self, f"_bias{i}", nn.Parameter(torch.rand(channels, wide, 1) - 0.5))
             if i < self.layers - 1:
                 setattr(self, f"_factor{i}", nn.Parameter(torch.zeros(channels, wide, 1)))
-        self.register_buffer("quantiles", torch.tensor([-self.INIT_SCALE, 0.0, self.INIT_SCALE]).repeat(channels, 1, 1))
+        # Per channel: lower end, median, upper end.
+        quantiles = torch.tensor([-self.INIT_SCALE, 0.0, self.INIT_SCALE]).repeat(channels, 1, 1)
+        self.register_buffer("quantiles", quantiles)
 
     @property
     def medians(self) -> Tensor:
@@ -105,7 +126,8 @@ class Bottleneck(_Factorized):
         batch, channels, height, width = z.shape
         x = z.transpose(0, 1).reshape(channels, 1, -1)
         for i in range(self.layers):
-            x = F.softplus(getattr(self, f"_matrix{i}")).to(x.dtype) @ x + getattr(self, f"_bias{i}").to(x.dtype)
+            matrix, bias = getattr(self, f"_matrix{i}"), getattr(self, f"_bias{i}")
+            x = F.softplus(matrix).to(x.dtype) @ x + bias.to(x.dtype)
             if i < self.layers - 1:
                 x = x + torch.tanh(getattr(self, f"_factor{i}")).to(x.dtype) * torch.tanh(x)
         return x.reshape(channels, batch, height, width).transpose(0, 1)

@@ -1,84 +1,56 @@
-"""Context coding by wavefront, in exact fixed-point arithmetic.
+"""The context model: every position of a latent is predicted from those coded before it.
 
-With a 5x5 type-A mask position (row r, column c) depends on positions with smaller c + 3r only, so all positions of
-one such diagonal are computed together: the 12 live taps are read where they lie and each layer is a matrix product.
+Raster order computes one position after another: 8,160 network calls for the latent of a 1080p frame.
+Here all positions of a diagonal are computed together: 321 calls, the same bits.
 
-Every activation is a multiple of 2^-18 with magnitude <= 512 and every weight a multiple of 2^-k, held in float64,
-so small that no sum ever rounds: the result depends neither on the order of summation, nor on how many positions are
-computed together, nor on threads or processors. Raster order and wavefront agree to the last bit.
+A position o sees only positions x in its 5x5 window (the masked convolution in
+dcvc.entropy.conditional). Number each position (row r, column c) by d = c + 3r:
+
+    window               d of a latent of 4 rows and 8 columns
+    x x x x x                c = 0  1  2  3  4  5  6  7
+    x x x x x            r = 0   0  1  2  3  4  5  6  7         step 6 codes the three positions 6:
+    x x o . .            r = 1   3  4  5 [6] 7  8  9 10         (0, 6), (1, 3) and (2, 0)
+    . . . . .            r = 2  [6] 7  8  9 10 11 12 13
+    . . . . .            r = 3   9 10 11 12 13 14 15 16         32 positions, 17 steps
+
+What o sees has a smaller number: the nearest is the corner one row up and two columns to the right,
+(c + 2) + 3 (r - 1) = d - 1. So all positions with the same d can be coded at once, in the order
+d = 0, 1, 2, ... (With c + 2r that corner would have the number of o itself.)
+
+One step, for the n positions of a diagonal, C channels:
+
+    12 known values each (n, 12 C) -> masked convolution -> + prior -> two hidden layers
+      -> mean, scale (n, C) -> symbols, coded or read -> symbol + mean is known from here on
+
+All layers are those of dcvc.entropy.fixed_point, whose results do not depend on how many positions
+are computed together. So the decoder need not even use the encoder's order: raster order agrees to
+the last bit.
 """
 
 import contextlib
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.entropy.conditional import SCALE_MAX, SCALE_MIN, MaskedConv2d
+from dcvc.device import computing_threads
+from dcvc.entropy.conditional import MaskedConv2d
+from dcvc.entropy.fixed_point import UNIT, ExactLinear, activate, limited, snap, to_grid
 
-LEVELS = 64                 # scales are snapped to this many, evenly spaced in the logarithm
-FRACTION_BITS = 18          # activations are multiples of 2^-18 ...
-RANGE_BITS = 9              # ... of magnitude at most 2^9
-MANTISSA_BITS = 53
-WEIGHT_BITS = 24            # at most; fewer where the sums would grow too long
-SLOPE = 0.01                # of the LeakyReLU in the parameter networks
-UNIT = 2.0**FRACTION_BITS   # activations are held as integers, in units of 2^-18
-LIMIT = 2.0**(RANGE_BITS + FRACTION_BITS)
-KEY_SHIFT = 52 - 6          # a float64 without all but six bits of its mantissa
-TAPS = ((0, 5), (1, 5), (2, 2))     # (row of the 5x5 window, live taps of it from the left)
-
-
-@functools.cache
-def snap_scales(distribution: str) -> Tensor:
-    """The 64 scales that are coded, float64, from SCALE_MIN to SCALE_MAX."""
-    low, high = math.log(SCALE_MIN[distribution]), math.log(SCALE_MAX[distribution])
-    return torch.tensor([math.exp(low + (high - low) * i / (LEVELS - 1)) for i in range(LEVELS)], dtype=torch.float64)
-
-
-@functools.cache
-def scale_thresholds(distribution: str) -> np.ndarray:
-    """63 thresholds in units of 2^-18, float64 integers: scale <= threshold i belongs to level i or below."""
-    scales = snap_scales(distribution)
-    return to_grid(torch.sqrt(scales[1:] * scales[:-1])).numpy()
-
-
-@functools.cache
-def _level_lookup(distribution: str) -> tuple[int, np.ndarray, np.ndarray]:
-    """The lowest key, and for every key from there on the number of thresholds below its first value and the threshold
-    that comes next. A key is the upper bits of a float64, its logarithm nearly: neighbouring thresholds are more than
-    a tenth apart and keys a sixty-fourth, so a key holds one threshold at most."""
-    thresholds = scale_thresholds(distribution)
-    low, high = (int(np.float64(x).view(np.int64)) >> KEY_SHIFT for x in (thresholds[0], thresholds[-1] + 1))
-    starts = (np.arange(low, high + 1, dtype=np.int64) << KEY_SHIFT).view(np.float64)
-    levels = np.searchsorted(thresholds, starts).astype(np.uint8)
-    return low, levels, np.append(thresholds, np.inf)[levels]
-
-
-def scale_levels(distribution: str, scales: np.ndarray) -> np.ndarray:
-    """Scales in units of 2^-18, float64 integers of any shape -> the numbers of their levels, uint8."""
-    lowest, levels, thresholds = _level_lookup(distribution)
-    # Keys beyond either end take the end's row. Negative scales have negative keys.
-    key = (scales.view(np.int64) >> KEY_SHIFT) - lowest
-    return levels.take(key, mode="clip") + (scales > thresholds.take(key, mode="clip"))
-
-
-def to_grid(x: Tensor) -> Tensor:
-    """The nearest multiple of 2^-18 within +-512, counted in units of 2^-18: integers in float64."""
-    return x.double().mul(UNIT).round_().clamp_(-LIMIT, LIMIT)
+# (row of the 5x5 window, how many values of it are seen, from the left)
+WINDOW = ((0, 5), (1, 5), (2, 2))
 
 
 @dataclass(frozen=True)
 class CodingOrder:
-    """The diagonals c + 3r = 0, 1, ... of a latent, those without positions left out; top to bottom within one.
+    """The diagonals of a latent in coding order, those without positions left out.
 
-    positions (H·W,) int64: raster numbers r·W + c in coding order. lengths: how many positions each diagonal holds.
-    corners: (row, column) of the first of each; the next one lies a row lower and three columns to the left.
+    positions (H·W,) int64: raster numbers r·W + c in coding order, top to bottom within a diagonal.
+    lengths: how many positions each diagonal holds.
+    corners: (row, column) of the first of each; the next lies one row lower, three columns left.
     """
 
     positions: Tensor
@@ -88,19 +60,22 @@ class CodingOrder:
 
 @functools.lru_cache(maxsize=16)
 def coding_order(height: int, width: int) -> CodingOrder:
+    """The order for a latent of this size; every frame of a clip has the same."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     diagonal = (columns + 3 * rows).flatten()
     positions = torch.argsort(diagonal * height + rows.flatten())
+    # In a latent that is one or two columns wide some diagonals have no position.
     lengths = torch.bincount(diagonal)
     lengths = lengths[lengths > 0]
     first = positions[torch.cumsum(lengths, 0) - lengths]
-    return CodingOrder(positions, lengths.tolist(), [divmod(place, width) for place in first.tolist()])
+    corners = [divmod(position, width) for position in first.tolist()]
+    return CodingOrder(positions, lengths.tolist(), corners)
 
 
 @dataclass(frozen=True)
-class Coded:
-    """One latent (C, H, W) in coding order, three float64 tensors (H·W, C): symbols (integers), scales and
-    symbol + mean in units of 2^-18."""
+class CodedLatent:
+    """One latent (C, H, W) in coding order, three float64 tensors (H·W, C): symbols (integers),
+    scales and values = symbol + mean, both in units of 2^-18."""
 
     symbols: Tensor
     scales: Tensor
@@ -125,148 +100,144 @@ class Coded:
         return [length * self.shape[0] for length in self.order.lengths]
 
 
-# the place of one diagonal in coding order, its means and scales (n, C), float64 in units of 2^-18
-# -> its symbols (n, C), integers of any type
-Step = Callable[[slice, Tensor, Tensor], Tensor]
+# The slice of one diagonal in coding order, its means and scales (n, C), float64 in units of 2^-18
+# -> its symbols (n, C), integers of any type.
+SymbolsOf = Callable[[slice, Tensor, Tensor], Tensor]
 
 
-@contextlib.contextmanager
-def computing_threads(count: int) -> Iterator[None]:
-    """Let torch compute with this many CPU threads inside."""
-    before = torch.get_num_threads()
-    if before != count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        if before != torch.get_num_threads():
-            torch.set_num_threads(before)
+class ThreadFallback:
+    """Goes on with one thread after three diagonals that took far too long with two.
 
+    Two threads compute a diagonal faster than one, unless the machine is busy: then they wait for
+    each other, many times as long as one of them would compute. The results are the same.
+    """
 
-class Patience:
-    """Two threads compute a diagonal faster than one, unless the machine is busy: then they wait for each other many
-    times as long. Who has waited three times goes on with one thread; the results are the same."""
-
-    WAIT, EACH = 2e-3, 5e-5         # seconds, once and per position: several times what one thread needs
+    # Seconds once and per position that count as too long: several times what one thread needs.
+    FIXED, PER_POSITION = 2e-3, 5e-5
 
     def __init__(self) -> None:
-        self.left = 3
+        self.chances = 3
 
     @contextlib.contextmanager
     def watching(self, positions: int) -> Iterator[None]:
+        """Around the computation of a diagonal of so many positions."""
         began = time.perf_counter()
         yield
-        if self.left and time.perf_counter() - began > self.WAIT + self.EACH * positions:
-            self.left -= 1
-            if not self.left:
+        limit = self.FIXED + self.PER_POSITION * positions
+        if self.chances and time.perf_counter() - began > limit:
+            self.chances -= 1
+            if not self.chances:
                 torch.set_num_threads(1)
-
-
-class _ExactLinear:
-    """x @ weight + bias without any rounding, for integers x as `to_grid` gives them, in the same units."""
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        weight = weight.detach().double()
-        largest = max(float(weight.abs().sum(dim=1).max()), 1.0)
-        # sum |w| 2^k  x  2^(18 + 9)  must stay below 2^52, one bit being left for the bias.
-        self.bits = min(WEIGHT_BITS, MANTISSA_BITS - 1 - FRACTION_BITS - RANGE_BITS - math.ceil(math.log2(largest)) - 1)
-        self.weight = torch.round(weight * 2.0**self.bits).div_(2.0**self.bits).t().contiguous()
-        self.bias = to_grid(bias.detach())
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        return torch.addmm(self.bias, x, self.weight, out=out)
-
-
-def _activate(x: Tensor) -> Tensor:
-    """LeakyReLU, back onto the grid; in place."""
-    return _snap(F.leaky_relu_(x, SLOPE))
-
-
-def _snap(x: Tensor) -> Tensor:
-    return F.hardtanh_(x.round_(), -LIMIT, LIMIT)       # clamp_, vectorised for float64 too
 
 
 class ContextModel:
     """The context model and parameter network of one latent, frozen into fixed point.
 
-    Built from the masked 5x5 convolution C -> 2C, the three 1x1 convolutions (prior + 2C -> ... -> 2C), the
-    distribution and the order of its parameters. Runs on the device of the weights; on MPS, which has no float64,
-    on the CPU.
+    Built from the masked 5x5 convolution C -> 2C, the three 1x1 convolutions (prior + 2C -> ... ->
+    2C), the distribution and the order of its parameters. Runs on the device of the weights; on MPS,
+    which has no float64, on the CPU.
     """
 
-    def __init__(self, context: MaskedConv2d, network: nn.Sequential, distribution: str, order: str) -> None:
+    def __init__(self, context: MaskedConv2d, network: nn.Sequential, distribution: str,
+                 order: str) -> None:
         device = context.weight.device
         self.device = torch.device("cpu") if device.type == "mps" else device
         self.channels = context.in_channels
         self.distribution, self.order = distribution, order
         weight = context.weight.detach().to(self.device)
-        # (out, in, 5, 5) -> (out, taps, in): two rows of five above, then two to the left.
-        live = torch.cat([weight[:, :, row, :count] for row, count in TAPS], dim=2)
-        self.masked = _ExactLinear(live.transpose(1, 2).flatten(1), context.bias.to(self.device))
-        self._taps = self.masked.weight.split([count * self.channels for _, count in TAPS])
+        # (out, in, 5, 5) -> (out, values, in): two rows of five above, then two to the left.
+        seen = torch.cat([weight[:, :, row, :count] for row, count in WINDOW], dim=2)
+        self.masked = ExactLinear(seen.transpose(1, 2).flatten(1), context.bias.to(self.device))
+        self._by_row = self.masked.weight.split([count * self.channels for _, count in WINDOW])
         first, second, third = (network[i] for i in (0, 2, 4))
+        # The first layer reads prior and context side by side. The prior is known for all positions
+        # beforehand, so its part is computed at once and only the context's part step by step.
         joined = first.weight.detach().to(self.device).flatten(1)
         split = joined.shape[1] - 2 * self.channels
-        self.from_prior = _ExactLinear(joined[:, :split], first.bias.to(self.device))
-        self.from_context = _ExactLinear(joined[:, split:], torch.zeros_like(first.bias, device=self.device))
-        self.hidden = _ExactLinear(second.weight.to(self.device).flatten(1), second.bias.to(self.device))
-        self.last = _ExactLinear(third.weight.to(self.device).flatten(1), third.bias.to(self.device))
+        bias = first.bias.to(self.device)
+        self.from_prior = ExactLinear(joined[:, :split], bias)
+        self.from_context = ExactLinear(joined[:, split:], torch.zeros_like(bias))
+        self.hidden, self.last = (
+            ExactLinear(layer.weight.to(self.device).flatten(1), layer.bias.to(self.device))
+            for layer in (second, third))
 
     @torch.no_grad()
-    def quantise(self, y: Tensor, prior: Tensor) -> Coded:
+    def quantise(self, y: Tensor, prior: Tensor) -> CodedLatent:
         """Encoder: y (C, H, W) and its prior (P, H, W) -> symbols round(y - mean), scales, values."""
         positions = coding_order(*y.shape[1:]).positions.to(self.device)
         y = y.to(self.device).flatten(1).t().contiguous()[positions].double().mul_(UNIT)
-        return self.run(prior, lambda place, mean, _: y[place].sub_(mean).mul_(1 / UNIT).round_())
+        return self.run(
+            prior, lambda diagonal, mean, _: y[diagonal].sub_(mean).mul_(1 / UNIT).round_())
 
     @torch.no_grad()
-    def run(self, prior: Tensor, step: Step) -> Coded:
-        """Visit all diagonals; `step` gives the symbols of each."""
+    def run(self, prior: Tensor, symbols_of: SymbolsOf) -> CodedLatent:
+        """Visit all diagonals in coding order; `symbols_of` gives the symbols of each."""
         height, width = prior.shape[1:]
         order = coding_order(height, width)
         ordered = prior.to(self.device).flatten(1).t().contiguous()[order.positions.to(self.device)]
         base = self.from_prior(to_grid(ordered))
-        results = [base.new_empty(height * width, self.channels) for _ in range(3)]
+        symbols, scales, values = (
+            base.new_empty(height * width, self.channels) for _ in range(3))
+        coded = CodedLatent(symbols=symbols, scales=scales, values=values, order=order,
+                            shape=(self.channels, height, width))
+        # More than two threads gain nothing on matrices as small as a diagonal.
         with torch.inference_mode(), computing_threads(min(2, torch.get_num_threads())):
-            self._visit(width, order, base, results, step)
-        return Coded(*results, order, (self.channels, height, width))
+            self._visit(coded, base, symbols_of)
+        return coded
 
-    def _visit(self, width: int, order: CodingOrder, base: Tensor, results: list[Tensor], step: Step) -> None:
-        # Two rows above and two columns on either side are zero, as the convolution pads.
-        channels, pitch = self.channels, width + 4
-        known = base.new_zeros((len(base) // width + 2) * pitch * channels)
-        # From one position of a diagonal to the next; on narrow latents a diagonal never holds two.
+    def _visit(self, coded: CodedLatent, base: Tensor, symbols_of: SymbolsOf) -> None:
+        """Fill in `coded`, diagonal by diagonal; base: `from_prior` of all positions."""
+        order, channels = coded.order, self.channels
+        _, height, width = coded.shape
+        # The known values, as one flat buffer with rows of `pitch` positions. Two rows above and two
+        # columns on either side are zero, as the convolution pads.
+        pitch = width + 4
+        known = base.new_zeros((height + 2) * pitch * channels)
+        # From one position of a diagonal to the next, one row down and three columns left, it is
+        # always the same distance, so a strided view reads all windows without copying. On narrow
+        # latents a diagonal never holds two positions, and any distance will do.
         stride = max((pitch - 3) * channels, 1)
+
+        def view(row: int, column: int, positions: int, count: int) -> Tensor:
+            """`count` neighbouring values at (row, column) of the buffer and along the diagonal."""
+            return known.as_strided((positions, count * channels), (stride, 1),
+                                    (row * pitch + column) * channels)
+
         buffers = self.buffers(max(order.lengths))
-        parts = zip(order.lengths, order.corners, base.split(order.lengths),
-                    *(result.split(order.lengths) for result in results), strict=True)
-        start, patience = 0, Patience()
-        for n, (row, column), prior, symbols, scales, values in parts:
-            place, start = slice(start, start + n), start + n
-            taps = [known.as_strided((n, count * channels), (stride, 1), ((row + down) * pitch + column) * channels)
-                    for down, count in TAPS]
-            with patience.watching(n):
-                mean, scale = self.parameters(taps, prior, [buffer[:n] for buffer in buffers])
-            scales.copy_(scale)
-            symbols.copy_(step(place, mean, scales))
-            torch.add(mean, symbols, alpha=UNIT, out=values)
-            here = known.as_strided((n, channels), (stride, 1), ((row + 2) * pitch + column + 2) * channels)
-            here.copy_(F.hardtanh(values, -LIMIT, LIMIT))
+        priors, scales = base.split(order.lengths), coded.scales.split(order.lengths)
+        symbols, values = coded.symbols.split(order.lengths), coded.values.split(order.lengths)
+        start, threads = 0, ThreadFallback()
+        for step, n in enumerate(order.lengths):
+            row, column = order.corners[step]
+            window = [view(row + down, column, n, count) for down, count in WINDOW]
+            with threads.watching(n):
+                mean, scale = self.parameters(
+                    window, priors[step], [buffer[:n] for buffer in buffers])
+            scales[step].copy_(scale)
+            symbols[step].copy_(symbols_of(slice(start, start + n), mean, scales[step]))
+            torch.add(mean, symbols[step], alpha=UNIT, out=values[step])
+            # Now they are known: later windows read them here.
+            view(row + 2, column + 2, n, 1).copy_(limited(values[step]))
+            start += n
 
     def buffers(self, longest: int) -> list[Tensor]:
         """Room for the activations of up to `longest` positions."""
         layers = (self.masked, self.from_context, self.hidden, self.last)
         return [layer.weight.new_empty(longest, layer.weight.shape[1]) for layer in layers]
 
-    def parameters(self, taps: list[Tensor], prior: Tensor, buffers: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Means and scales (n, C) of n positions, views of the last buffer, all in units of 2^-18.
+    def parameters(self, window: list[Tensor], prior: Tensor,
+                   buffers: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Means and scales (n, C) of n positions, views of the last buffer, in units of 2^-18.
 
-        taps: the known values in each row of their windows, (n, 5C), (n, 5C), (n, 2C); prior: `from_prior` of them.
+        window: the known values in each row of their windows, (n, 5C), (n, 5C), (n, 2C);
+        prior: `from_prior` of them.
         """
         context, first, second, last = buffers
-        torch.addmm(self.masked.bias, taps[0], self._taps[0], out=context)
-        _snap(context.addmm_(taps[1], self._taps[1]).addmm_(taps[2], self._taps[2]))
-        _activate(torch.addmm(prior, context, self.from_context.weight, out=first))
-        _activate(self.hidden(first, out=second))
-        one, two = _snap(self.last(second, out=last)).chunk(2, dim=1)
+        # The masked convolution, one matrix product for each row of the window.
+        torch.addmm(self.masked.bias, window[0], self._by_row[0], out=context)
+        context.addmm_(window[1], self._by_row[1]).addmm_(window[2], self._by_row[2])
+        snap(context)
+        activate(torch.addmm(prior, context, self.from_context.weight, out=first))
+        activate(self.hidden(first, out=second))
+        one, two = snap(self.last(second, out=last)).chunk(2, dim=1)
         return (one, two) if self.order == "mean_scale" else (two, one)

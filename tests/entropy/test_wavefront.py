@@ -8,7 +8,8 @@ import torch
 
 from dcvc.entropy import wavefront
 from dcvc.entropy.conditional import MaskedConv2d, parameter_network
-from dcvc.entropy.wavefront import ContextModel, coding_order, scale_levels, scale_thresholds
+from dcvc.entropy.scales import scale_levels, scale_thresholds
+from dcvc.entropy.wavefront import ContextModel, coding_order
 
 
 def networks(channels: int, seed: int = 0):
@@ -172,7 +173,7 @@ def test_waiting_threads_are_given_up_and_come_back_afterwards(monkeypatch):
 
     try:
         torch.set_num_threads(2)
-        monkeypatch.setattr(wavefront.Patience, "WAIT", -1.0)
+        monkeypatch.setattr(wavefront.ThreadFallback, "FIXED", -1.0)
         assert torch.equal(model.run(prior, step).y_hat, expected.y_hat)
         assert used[:2] == [2, 2]
         assert set(used[2:]) == {1}

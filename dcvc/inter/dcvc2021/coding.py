@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from dcvc.entropy.coder import SymbolDecoder, SymbolEncoder
+from dcvc.entropy.scales import scale_levels
 from dcvc.entropy.tables import conditional_tables, factorized_tables, tables_crc
-from dcvc.entropy.wavefront import Coded, ContextModel, scale_levels
+from dcvc.entropy.wavefront import CodedLatent, ContextModel
 from dcvc.inter.dcvc2021.config import DCVCConfig
 from dcvc.inter.dcvc2021.latents import StreamLatents, require_finite
 
@@ -48,7 +49,7 @@ class EncoderLatents(StreamLatents):
     def context(self, name: str, context: nn.Module, network: nn.Module) -> ContextModel:
         return self.coder.contexts[name]
 
-    def keep(self, name: str, coded: list[Coded], levels: list[np.ndarray]) -> None:
+    def keep(self, name: str, coded: list[CodedLatent], levels: list[np.ndarray]) -> None:
         (item,), (level,) = coded, levels
         self.encoder.push(item.symbols.cpu().numpy(), self.coder.tables[name], level, item.batches)
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dcvc.entropy.conditional import MaskedConv2d, likelihood, published_bits, published_estimate, rate
-from dcvc.entropy.wavefront import Coded, ContextModel, scale_levels, snap_scales
+from dcvc.entropy.scales import coded_scales, scale_levels
+from dcvc.entropy.wavefront import CodedLatent, ContextModel
 from dcvc.errors import InputError
 from dcvc.inter.dcvc2021.config import DCVCConfig
 from dcvc.layers import round_straight_through
@@ -124,14 +125,14 @@ class StreamLatents:
 
     def _bits(self, symbols: Tensor, levels: np.ndarray) -> Tensor:
         """Total bits of symbols (n, C) by the likelihoods of their snapped scales, float32, 0-dim."""
-        scales = snap_scales(self.distribution)[torch.from_numpy(levels).long()].to(symbols.device, torch.float32)
+        scales = coded_scales(self.distribution)[torch.from_numpy(levels).long()].to(symbols.device, torch.float32)
         p = likelihood(self.distribution, symbols.float(), scales).clamp_min(2.0**-24)
         return -torch.log2(p).sum(dtype=torch.float64).float()
 
     def context(self, name: str, context: MaskedConv2d, network: nn.Module) -> ContextModel:
         return ContextModel(context, network, self.distribution, self.order)
 
-    def keep(self, name: str, coded: list[Coded], levels: list[np.ndarray]) -> None:
+    def keep(self, name: str, coded: list[CodedLatent], levels: list[np.ndarray]) -> None:
         """What is done with the symbols of a batch and their levels: nothing here, an encoder writes them."""
 
 
