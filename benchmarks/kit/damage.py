@@ -26,7 +26,7 @@ from dcvc.codec.video_codec import VideoCodec
 from dcvc.errors import BitstreamError
 from dcvc.inter import DCVC
 from dcvc.inter.dcvc2021.config import DCVCConfig
-from dcvc.inter.dcvc2021.model import LATENT_GAIN
+from dcvc.inter.dcvc2021.initialise import LATENT_GAIN
 from dcvc.interfaces import FrameOutput
 from dcvc.video.outputs import open_output, write_frames
 
