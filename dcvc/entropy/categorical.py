@@ -1,4 +1,4 @@
-"""Coding of symbols by explicit probability tables, one for each symbol if need be (the VQGAN prior).
+"""Coding of symbols by explicit probability tables, even one for each symbol (the VQGAN prior).
 
 A table is an array of non-negative numbers. Encoder and decoder must hold it bit for bit alike;
 constriction turns it into 24-bit integers by the same arithmetic on both sides and gives every
@@ -23,8 +23,8 @@ def _size(table: Table) -> int:
     return table if isinstance(table, int) else table.shape[-1]
 
 
-def _model_and_rows(table: Table) -> tuple["constriction.stream.model.Model", tuple[np.ndarray, ...]]:
-    """constriction's model of a table, and the rows it needs beside the symbols: (n, K) tables."""
+def _model_and_rows(table: Table) -> tuple[object, tuple[np.ndarray, ...]]:
+    """constriction's model of a table, and what it needs beside the symbols: (n, K) rows."""
     if isinstance(table, int):
         return constriction.stream.model.Uniform(table), ()
     rows = np.ascontiguousarray(table, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Entropy coding of integer symbols by tables of integer frequencies, with constriction's ANS coder.
+"""Entropy coding of integer symbols by tables of integer frequencies, by constriction's ANS coder.
 
 Symbols and table numbers go in as integer numpy arrays, bytes come out. Nothing here depends on
 floating point once a table exists. The format of the bytes is in docs/bitstream.md.
@@ -9,8 +9,8 @@ coded) that sum to 2^24. With 16 in place of 2^24, four entries, the last one be
     entry           0      1      2      3 (escape)
     stands for     -1      0      1      every other integer
     probability    0.30   0.50   0.15   0.05
-    1 + floor(12p)  4      7      2      1       12 = 16 - 4: one step for each entry is given already
-    frequency f     4      9      2      1       14 of 16 are used; the likeliest entry gets the rest
+    1 + floor(12p)  4      7      2      1       12 = 16 - 4: each entry has one step already
+    frequency f     4      9      2      1       14 of 16 are used; the likeliest gets the rest
     start c         0      4     13     15       sum of the frequencies before
 
 Symbol 7 is not in this table. It is coded as entry 3, and its value follows as 32 plain bits.
@@ -18,11 +18,12 @@ Symbol 7 is not in this table. It is coded as entry 3, and its value follows as 
 ANS keeps one large integer x. Pushing an entry multiplies it by about 16 / f, which adds
 log2(16 / f) bits, the ideal length of this entry; popping undoes the last push:
 
-    push   x = (x div f) * 16 + c + x mod f            push 2 (f 2, c 13):  x =  0 ->  0 + 13 + 0 = 13
-                                                       push 1 (f 9, c 4):   x = 13 -> 16 +  4 + 4 = 24
-    pop    the entry whose c <= x mod 16 < c + f       pop:  24 mod 16 =  8 -> entry 1
-           x = (x div 16) * f + x mod 16 - c                 x = 1 * 9 + 8 - 4 = 13
-                                                       pop:  13 mod 16 = 13 -> entry 2,  x = 0
+    push   x = (x div f) * 16 + c + x mod f         push 2 (f 2, c 13)    x =  0 + 13 + 0 = 13
+                                                    push 1 (f 9, c 4)     x = 16 +  4 + 4 = 24
+    pop    the entry with c <= x mod 16 < c + f     24 mod 16 = 8: entry 1
+           x = (x div 16) * f + x mod 16 - c                              x = 1 * 9 + 8 - 4 = 13
+                                                    13 mod 16 = 13: entry 2
+                                                                          x = 0 * 2 + 13 - 13 = 0
 
 Pops come in the reverse order of pushes. A decoder needs the first symbol first (the others depend
 on it), so the encoder collects all symbols and pushes them from the last to the first. When x grows
@@ -64,8 +65,8 @@ class FrequencyTable:
                              f"needed at least 1 each and {TOTAL} in sum")
         self.first, self.escape = int(first), bool(escape)
         self.symbols = len(frequencies) - self.escape
-        # constriction gives entry i the weight 1 + p_i (2^24 - n): with p = f - 1 that is f, without
-        # any rounding.
+        # constriction gives entry i the weight 1 + p_i (2^24 - n): with p = f - 1 that is f,
+        # without any rounding.
         self.model = _Categorical((self.frequencies - 1).astype(np.float64), perfect=False)
 
     @classmethod
@@ -156,7 +157,7 @@ def _by_table(index: np.ndarray) -> tuple[np.ndarray, list[int]]:
 
 
 class SymbolEncoder:
-    """Collects symbols in the order of decoding; `to_bytes` pushes them from the last to the first."""
+    """Collects symbols in the order of decoding; `to_bytes` pushes them, the last one first."""
 
     def __init__(self) -> None:
         # (entries, constriction's model) of each run of symbols with one table.

@@ -11,8 +11,8 @@ distribution of scale b and r = value - mean:
 
     Laplace, b = 1, r = 0:  P = 1 - exp(-1/2) = 0.3935, which costs log2(1 / 0.3935) = 1.35 bits
 
-Sources: Minnen, Balle, Toderici, NeurIPS 2018 (mean, scale and context model; Gaussian); Li, Li, Lu,
-NeurIPS 2021 (Laplace). Mean and scale are predicted by `parameter_network` from what the decoder
+Sources: Minnen, Balle, Toderici, NeurIPS 2018 (mean, scale and context model; Gaussian); Li, Li,
+Lu, NeurIPS 2021 (Laplace). Mean and scale are predicted by `parameter_network` from what a decoder
 knows: the hyper-latents, and the values coded before, seen through `MaskedConv2d`.
 """
 
@@ -65,7 +65,8 @@ def rate(distribution: str, residual: Tensor, scale: Tensor) -> Tensor:
 def published_estimate(distribution: str, residual: Tensor, scale: Tensor) -> Tensor:
     """Total bits as the published test code counts them; its Laplace scale is at least 1e-5."""
     floor = 1e-5 if distribution == "laplace" else SCALE_MIN["gaussian"]
-    return published_bits(likelihood(distribution, residual.float(), scale.float().clamp_min(floor)))
+    p = likelihood(distribution, residual.float(), scale.float().clamp_min(floor))
+    return published_bits(p)
 
 
 def published_bits(p: Tensor) -> Tensor:

@@ -6,14 +6,14 @@ the mass of a bin of width 1:
 
     P(z) = C(z + 1/2) - C(z - 1/2),        C(z) = sigmoid(f(z)),        f rises by construction:
 
-    a step    t = x softplus(h) + b,  then  x = t + tanh(t) tanh(a)     softplus > 0 makes t rise with
-                                                                        x; |tanh(a)| < 1 bends it
-    the last step gives f = t                                           without ever making it fall
+    a step         t = x softplus(h) + b         rises with x, because softplus is positive
+                   x = t + tanh(t) tanh(a)       bends it, but never lets it fall: |tanh(a)| < 1
+    the last one   f = x softplus(h) + b
 
-Source: Balle, Minnen, Singh, Hwang, Johnston, ICLR 2018, appendix 6.1. `CumulativeModel` (numbers h,
-b, a) has the entries of the published DCVC checkpoints, `Bottleneck` (small matrices in their place)
-those of CompressAI's EntropyBottleneck. Both offer `medians`, `cumulative_logits`, `likelihood` and
-`bits`.
+Source: Balle, Minnen, Singh, Hwang, Johnston, ICLR 2018, appendix 6.1. `CumulativeModel` (numbers
+h, b, a) has the entries of the published DCVC checkpoints, `Bottleneck` (small matrices in their
+place) those of CompressAI's EntropyBottleneck. Both offer `medians`, `cumulative_logits`,
+`likelihood` and `bits`.
 """
 
 import math
@@ -45,8 +45,8 @@ class _Factorized(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             z = z if z.dtype == torch.float64 else z.float()
             lower, upper = self.cumulative_logits(z - 0.5), self.cumulative_logits(z + 0.5)
-            # Far in the upper tail both sigmoids are 1: take the difference in the lower tail, where
-            # floats are finest.
+            # Far in the upper tail both sigmoids are 1: take the difference in the lower tail,
+            # where floats are finest.
             sign = -torch.sign(lower + upper).detach()
             sign = torch.where(sign == 0, torch.ones_like(sign), sign)
             return (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()

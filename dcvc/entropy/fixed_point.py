@@ -1,9 +1,9 @@
 """Layers that give the same bits everywhere: numbers on a grid, held in float64.
 
-A decoder must predict exactly the means and scales that the encoder predicted, or it reads nonsense.
-With plain floats it may not: every addition rounds, (a + b) + c and a + (b + c) differ in the last
-bit, and the order of a sum depends on threads, processor and on how many positions are computed at
-once. Here no addition rounds, so the order cannot matter:
+A decoder must predict exactly the means and scales that the encoder predicted, or it reads
+nonsense. With plain floats it may not: every addition rounds, (a + b) + c and a + (b + c) differ in
+the last bit, and the order of a sum depends on threads, processor and on how many positions are
+computed at once. Here no addition rounds, so the order cannot matter:
 
     activations   multiples of 2^-18, at most 512 in magnitude; held as integers in units of 2^-18,
                   so at most 2^27
@@ -13,7 +13,7 @@ once. Here no addition rounds, so the order cannot matter:
 
     activation  0.3   round( 0.3 * 2^18) =    78,643 units                (0.29999924)
     weight     -1.7   round(-1.7 * 2^21) = -3,565,158 steps of 2^-21
-    product           -280,374,720,594 steps: 39 bits with the sign, exact. In units: -133,693.085...
+    product           -280,374,720,594 steps, exact: that is -133,693.085... units, or -0.50999865
 
 Only a complete sum is rounded, once, back to a whole number of units ("snap"). Matrix products in
 float64 are used because every processor and GPU has fast ones; integer ones are slow or missing.
@@ -35,7 +35,7 @@ LIMIT = 2.0**(RANGE_BITS + FRACTION_BITS)
 
 
 def to_grid(x: Tensor) -> Tensor:
-    """The nearest multiple of 2^-18 within +-512, counted in units of 2^-18: integers in float64."""
+    """The nearest multiple of 2^-18 within +-512, in units of 2^-18: integers in float64."""
     return x.double().mul(UNIT).round_().clamp_(-LIMIT, LIMIT)
 
 
@@ -65,8 +65,8 @@ class ExactLinear:
         weight = weight.detach().double()
         # A sum is largest where every input is at its limit with the sign of its weight.
         largest = max(float(weight.abs().sum(dim=1).max()), 1.0)
-        # sum |w| 2^k * 2^(18 + 9) must stay below 2^51. The two bits that are left are for the bias,
-        # and for weights whose rounding makes them larger.
+        # sum |w| 2^k * 2^(18 + 9) must stay below 2^51. The two bits that are left are for the
+        # bias, and for weights whose rounding makes them larger.
         self.bits = min(WEIGHT_BITS, MANTISSA_BITS - 2 - FRACTION_BITS - RANGE_BITS
                         - math.ceil(math.log2(largest)))
         steps = torch.round(weight * 2.0**self.bits)

@@ -41,7 +41,7 @@ def scale_thresholds(distribution: str) -> np.ndarray:
 
 @functools.cache
 def _level_lookup(distribution: str) -> tuple[int, np.ndarray, np.ndarray]:
-    """The lowest key; for every key from there on the level of its first value, and the next threshold.
+    """The lowest key; for each key from there on: the level of its first value, the next threshold.
 
     A key is the upper bits of a float64 and grows with it, nearly as its logarithm. Neighbouring
     thresholds are more than a tenth apart and keys a sixty-fourth, so at most one threshold lies
@@ -56,7 +56,7 @@ def _level_lookup(distribution: str) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def scale_levels(distribution: str, scales: np.ndarray) -> np.ndarray:
-    """Scales, float64 integers in units of 2^-18 of any shape -> the numbers of their levels, uint8."""
+    """Scales of any shape, float64 integers in units of 2^-18 -> their levels 0...63, uint8."""
     lowest, levels, thresholds = _level_lookup(distribution)
     # Keys beyond either end take the end's row. Negative scales have negative keys.
     key = (scales.view(np.int64) >> KEY_SHIFT) - lowest

@@ -12,8 +12,8 @@ turned into integer tables (dcvc.entropy.coder) once per model, and only tables 
 A table ends where the tail outside has hardly any mass; the escape entry takes the rest.
 
 exp, erfc and tanh are not the same to the last bit in every library. A decoder whose tables differ
-by one step in one entry would read nonsense from there on, so a stream's header carries `tables_crc`,
-and a decoder with other tables refuses the stream before its first frame.
+by one step in one entry would read nonsense from there on, so a stream's header carries
+`tables_crc`, and a decoder with other tables refuses the stream before its first frame.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Integers of variable length: seven bits a byte, the lowest first; a set high bit says that more follow.
+"""Integers of variable length: seven bits a byte, the lowest first; the high bit: more follow.
 
     300 = 10 010 1100 in binary
           the lowest seven bits  010 1100, and more follow  ->  1010 1100 = AC

@@ -1,6 +1,6 @@
 """The context model: every position of a latent is predicted from those coded before it.
 
-Raster order computes one position after another: 8,160 network calls for the latent of a 1080p frame.
+Raster order computes one position after another, 8,160 network calls for a latent of a 1080p frame.
 Here all positions of a diagonal are computed together: 321 calls, the same bits.
 
 A position o sees only positions x in its 5x5 window (the masked convolution in
@@ -134,8 +134,8 @@ class ContextModel:
     """The context model and parameter network of one latent, frozen into fixed point.
 
     Built from the masked 5x5 convolution C -> 2C, the three 1x1 convolutions (prior + 2C -> ... ->
-    2C), the distribution and the order of its parameters. Runs on the device of the weights; on MPS,
-    which has no float64, on the CPU.
+    2C), the distribution and the order of its parameters. Runs on the device of the weights; on
+    MPS, which has no float64, on the CPU.
     """
 
     def __init__(self, context: MaskedConv2d, network: nn.Sequential, distribution: str,
@@ -163,7 +163,7 @@ class ContextModel:
 
     @torch.no_grad()
     def quantise(self, y: Tensor, prior: Tensor) -> CodedLatent:
-        """Encoder: y (C, H, W) and its prior (P, H, W) -> symbols round(y - mean), scales, values."""
+        """Encoder: y (C, H, W) and its prior (P, H, W) -> symbols round(y - mean) and the rest."""
         positions = coding_order(*y.shape[1:]).positions.to(self.device)
         y = y.to(self.device).flatten(1).t().contiguous()[positions].double().mul_(UNIT)
         return self.run(
@@ -189,8 +189,8 @@ class ContextModel:
         """Fill in `coded`, diagonal by diagonal; base: `from_prior` of all positions."""
         order, channels = coded.order, self.channels
         _, height, width = coded.shape
-        # The known values, as one flat buffer with rows of `pitch` positions. Two rows above and two
-        # columns on either side are zero, as the convolution pads.
+        # The known values, as one flat buffer with rows of `pitch` positions. Two rows above and
+        # two columns on either side are zero, as the convolution pads.
         pitch = width + 4
         known = base.new_zeros((height + 2) * pitch * channels)
         # From one position of a diagonal to the next, one row down and three columns left, it is

@@ -9,7 +9,7 @@ __all__ = ["DCVC"]
 
 
 def __getattr__(name: str) -> Any:
-    """`from dcvc.inter import DCVC` loads the network when it is asked for, so that commands start without it."""
+    # `from dcvc.inter import DCVC` loads the network only here, so that commands start without it.
     if name == "DCVC":
         from dcvc.inter.dcvc2021.model import DCVC
 

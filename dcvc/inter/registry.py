@@ -1,8 +1,15 @@
 """Every P-frame codec by name: how it is configured, built, recognised and trained.
 
-A codec is one folder beside this file, and one entry in here. One from outside this package is added with
-`register(PFrameCodecEntry(...))` before it is used (docs/extending.md). Nothing else needs to know of it: trainer,
-evaluation, streams and commands ask here.
+A codec is one folder beside this file, and one entry in here. One from outside this package is
+added with `register(PFrameCodecEntry(...))` before it is used (docs/extending.md). Nothing else
+needs to know of it: trainer, evaluation, streams and commands ask here.
+
+    codec_entry("dcvc2021").size("tiny")  ->  DCVCConfig(channels=16, ...)
+    build_p_frame(configuration)          ->  DCVC
+
+    a checkpoint keeps  {"codec": "dcvc2021", "channels": 16, ...}  inter_entry, config_from_entry
+    a stream keeps      1, the stream_id                            codec_name
+    a foreign file      no name: each entry looks at the weights    p_frame_from_weights
 """
 
 from collections.abc import Callable
@@ -23,6 +30,7 @@ FIRST_OUTSIDE_STREAM_ID = 128
 
 
 def _three_passes(stage: Stage) -> float:
+    # Forward once and backward at twice the cost, for each frame after the I-frame.
     return 3.0 * (stage.gop_size - 1)
 
 
@@ -30,14 +38,16 @@ def _three_passes(stage: Stage) -> float:
 class PFrameCodecEntry:
     """One P-frame codec.
 
-    name: in checkpoints and on the command line. stream_id: in streams, 1...127 for the package's own and 128...255
-    for others; it never changes its meaning. terms: names of its rate terms, in the order in which they are shown.
+    name: in checkpoints and on the command line.
+    stream_id: in streams, 1...127 for the package's own and 128...255 for others; it never changes
+    its meaning.
+    terms: names of its rate terms, in the order in which they are shown.
     config: its frozen dataclass. build: that configuration -> the codec with random weights.
-    sizes: named configurations, the first is the default. old_sizes: other spellings that are still taken.
+    sizes: named configurations, the first is the default. old_sizes: older names of them.
     stages, recipes, lambdas: what `--stage N`, `--recipe NAME` and `--quality_index I` mean for it.
     later_lambdas_from: what a recipe file that does not say it means (dcvc.schedule.Recipe).
-    from_weights: entries of a file that names no codec, and the file's name -> the codec, or None where the entries
-    are of something else.
+    from_weights: entries of a file that names no codec, and the file's name -> the codec, or None
+    where the entries are of something else.
     work: a stage -> arithmetic of one sample in forward passes of one P-frame.
     """
 
@@ -52,7 +62,8 @@ class PFrameCodecEntry:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     lambdas: tuple[float, ...] = (256.0, 512.0, 1024.0, 2048.0)
     later_lambdas_from: int = 1
-    from_weights: Callable[[dict[str, Tensor], str], PFrameCodec | None] = lambda weights, where: None
+    from_weights: Callable[[dict[str, Tensor], str], PFrameCodec | None] = (
+        lambda weights, where: None)
     work: Callable[[Stage], float] = _three_passes
 
     def size(self, name: str) -> Any:
@@ -69,12 +80,14 @@ class PFrameCodecEntry:
 
 
 def _build_dcvc2021(config: DCVCConfig) -> PFrameCodec:
-    from dcvc.inter.dcvc2021.model import DCVC  # the commands list codecs and sizes without loading torch's networks
+    # Late: the commands list codecs and sizes without loading torch's networks.
+    from dcvc.inter.dcvc2021.model import DCVC
 
     return DCVC(config)
 
 
 def _dcvc2021_from_weights(weights: dict[str, Tensor], where: str) -> PFrameCodec | None:
+    # Late for the same reason.
     from dcvc.inter.dcvc2021.loading import dcvc_from_state_dict, is_dcvc
 
     return dcvc_from_state_dict(weights, where) if is_dcvc(weights) else None
@@ -84,24 +97,40 @@ _ENTRIES: dict[str, PFrameCodecEntry] = {}
 
 
 def register(entry: PFrameCodecEntry) -> None:
-    """Make a codec known under its name. The same entry again is taken; raises InputError for a name or a stream
-    number that another codec has."""
+    """Make a codec known under its name. The same entry again is taken.
+
+    Raises InputError for a name or a stream number that another codec has.
+    """
     if not 1 <= entry.stream_id <= LARGEST_STREAM_ID:
-        raise InputError(f"codec {entry.name}: found stream_id {entry.stream_id}, needed 1...{LARGEST_STREAM_ID} "
+        raise InputError(f"codec {entry.name}: found stream_id {entry.stream_id}, "
+                         f"needed 1...{LARGEST_STREAM_ID} "
                          f"({FIRST_OUTSIDE_STREAM_ID} and above for codecs from outside)")
     for other in _ENTRIES.values():
+        # A number may never change its meaning: streams that were written with it would not decode.
         if other != entry and (other.name == entry.name or other.stream_id == entry.stream_id):
-            raise InputError(f"codec {entry.name}: name or stream_id {entry.stream_id} is taken by {other.name}")
+            raise InputError(f"codec {entry.name}: name or stream_id {entry.stream_id} "
+                             f"is taken by {other.name}")
     _ENTRIES[entry.name] = entry
 
 
 register(PFrameCodecEntry(
-    name=NAME, stream_id=STREAM_ID, terms=dcvc2021.MOTION_TERMS + dcvc2021.CONTEXT_TERMS, config=DCVCConfig,
-    build=_build_dcvc2021, sizes=SIZES, old_sizes={NAME: "full"}, stages=dcvc2021.STAGES,
-    recipes=dcvc2021.RECIPES, lambdas=dcvc2021.LAMBDAS, later_lambdas_from=4,
-    from_weights=_dcvc2021_from_weights, work=dcvc2021.work))
+    name=NAME,
+    stream_id=STREAM_ID,
+    terms=dcvc2021.ALL_TERMS,
+    config=DCVCConfig,
+    build=_build_dcvc2021,
+    sizes=SIZES,
+    # The default size was once called after the codec.
+    old_sizes={NAME: "full"},
+    stages=dcvc2021.STAGES,
+    recipes=dcvc2021.RECIPES,
+    lambdas=dcvc2021.LAMBDAS,
+    later_lambdas_from=4,
+    from_weights=_dcvc2021_from_weights,
+    work=dcvc2021.work,
+))
 
-# What files mean that were written before they named their codec, and commands that do not name one.
+# What files from before codecs had names mean, and commands that do not name one.
 DEFAULT_CODEC = next(iter(_ENTRIES))
 
 
@@ -112,7 +141,8 @@ def codec_names() -> tuple[str, ...]:
 def codec_entry(name: str = DEFAULT_CODEC) -> PFrameCodecEntry:
     """Raises InputError with the nearest name for one that is not registered."""
     if name not in _ENTRIES:
-        raise InputError(f"P-frame codec: found '{name}', needed one of {', '.join(_ENTRIES)}{nearest(name, _ENTRIES)}")
+        raise InputError(f"P-frame codec: found '{name}', needed one of {', '.join(_ENTRIES)}"
+                         f"{nearest(name, _ENTRIES)}")
     return _ENTRIES[name]
 
 
@@ -127,8 +157,8 @@ def entry_of_config(config: Any) -> PFrameCodecEntry:
     for entry in _ENTRIES.values():
         if type(config) is entry.config:
             return entry
-    raise InputError(f"P-frame codec: found a configuration {type(config).__name__}, which no registered codec has; "
-                     f"registered: {', '.join(_ENTRIES)}")
+    raise InputError(f"P-frame codec: found a configuration {type(config).__name__}, "
+                     f"which no registered codec has; registered: {', '.join(_ENTRIES)}")
 
 
 def all_recipes() -> dict[str, Recipe]:
@@ -154,10 +184,13 @@ def config_from_entry(values: dict[str, Any], where: str) -> Any:
 
 
 def p_frame_from_weights(weights: dict[str, Tensor], where: str) -> PFrameCodec:
-    """The codec that the entries of a foreign file belong to. Raises InputError where none takes them."""
+    """The codec that the entries of a foreign file belong to.
+
+    Raises InputError where no codec takes them.
+    """
     for entry in _ENTRIES.values():
         model = entry.from_weights(weights, where)
         if model is not None:
             return model
-    raise InputError(f"{where}: found {len(weights)} entries of no P-frame codec that is registered "
-                     f"({', '.join(_ENTRIES)})")
+    raise InputError(f"{where}: found {len(weights)} entries of no P-frame codec "
+                     f"that is registered ({', '.join(_ENTRIES)})")

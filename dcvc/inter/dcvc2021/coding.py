@@ -23,10 +23,10 @@ from dcvc.inter.dcvc2021.latents import StreamLatents, require_finite
 
 
 class LatentCoder:
-    """Integer tables and fixed-point context models of one model's weights, for any number of frames.
+    """Integer tables and fixed-point context models of one model's weights, for all its frames.
 
-    factorized: name of a hyper latent -> its factorised model. contexts: name of a latent -> (masked
-    convolution, parameter network).
+    factorized: name of a hyper latent -> its factorised model. contexts: name of a latent ->
+    (masked convolution, parameter network).
     """
 
     def __init__(self, config: DCVCConfig, factorized: dict[str, nn.Module],

@@ -12,7 +12,7 @@ STREAM_ID = 1
 
 @dataclass(frozen=True)
 class DCVCConfig:
-    """Dimensions and likelihoods of the P-frame codec (Li, Li, Lu, NeurIPS 2021). A checkpoint carries this."""
+    """What a DCVC is built from (Li, Li, Lu, NeurIPS 2021); a checkpoint carries this."""
 
     channels: int = 64                                       # N: features and context
     latent_channels: int = 96                                # M: y
@@ -21,7 +21,9 @@ class DCVCConfig:
     flow_channels: tuple[int, int, int, int] = (32, 64, 32, 16)
     refine_channels: int = 64                                # motion refinement
     distribution: Literal["laplace", "gaussian"] = "laplace"
-    factorized: Literal["cdf4", "bottleneck"] = "cdf4"       # the published 4-step CDF | CompressAI's EntropyBottleneck
+    # The published 4-step distribution, or CompressAI's EntropyBottleneck.
+    factorized: Literal["cdf4", "bottleneck"] = "cdf4"
+    # Which half of the parameter network's outputs comes first.
     parameter_order: Literal["mean_scale", "scale_mean"] = "mean_scale"
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
 """The weights of DCVC-2021 before training: chosen so that short trainings learn something.
 
-With torch's own initialisation the inverse GDNs make pictures explode and y is rounded to zero. Here the
-untrained codec copies its reference: flow near zero, colours passed straight from the reference to
-x_hat, everything else small beside them.
+With torch's own initialisation the inverse GDNs make pictures explode and y is rounded to zero. Here
+the untrained codec copies its reference: flow near zero, colours passed straight from the reference
+to x_hat, everything else small beside them.
 """
 
 import math
@@ -41,15 +41,15 @@ def _keep_variance(model: nn.Module) -> None:
             if isinstance(module, nn.ConvTranspose2d):
                 # With stride 2 an output sees a quarter of the taps.
                 taps /= module.stride[0] * module.stride[1]
-            # 1 / inputs would do for a layer alone, 2 / inputs before a ReLU, which loses half of the
-            # variance. Both occur here; 1.6 lies between.
+            # 1 / inputs would do for a layer alone, 2 / inputs before a ReLU, which loses half of
+            # the variance. Both occur here; 1.6 lies between.
             std = math.sqrt(1.6 / (module.in_channels * taps))
             nn.init.normal_(module.weight, std=std)
             nn.init.zeros_(module.bias)
 
 
 def _shrink(model: nn.Module) -> None:
-    """Make small what is added to something good: residuals, corrections of the flow, predictions."""
+    """Make small what is added to something good: residuals, corrections of flow, predictions."""
     small = [block.conv2 for block in model.modules() if isinstance(block, ResidualBlock)]
     small += [block.conv[2] for block in model.modules() if isinstance(block, LeakyResidualBlock)]
     small += [level.conv5 for level in model.opticFlow.moduleBasic]
@@ -69,8 +69,8 @@ def _shrink(model: nn.Module) -> None:
 def _raise_latents(model: nn.Module) -> None:
     """Begin with y well above the step it is rounded to, all else equal.
 
-    Random latents harm the prediction, so training first shrinks them; where all are rounded to zero,
-    nothing would make them useful again.
+    Random latents harm the prediction, so training first shrinks them; where all are rounded to
+    zero, nothing would make them useful again.
     """
     readers = ((model.contextualEncoder, model.contextualDecoder_part1, model.priorEncoder),
                (model.mvEncoder, model.mvDecoder_part1, model.mvpriorEncoder))

@@ -1,21 +1,21 @@
 """What happens to the latents between analysis and synthesis.
 
-The flow of the network (model.py) is the same in training, evaluation, encoder and decoder. Only this
-differs, so the flow is given an object that does it, once for each purpose:
+The flow of the network (model.py) is the same in training, evaluation, encoder and decoder. Only
+this differs, so the flow is given an object that does it, once for each purpose:
 
                       z_hat           y_hat                       bits
     TrainingLatents   round(z)        round(y - mean) + mean      of z + noise and y - mean + noise
-                      both with the gradient of the identity      (noise=False: of z_hat, y_hat - mean)
+                      both with the gradient of the identity      (noise=False: of the rounded ones)
     EstimatedLatents  round(z)        round(y)                    clamp(-log2(p + 1e-5), 0, 50)
     StreamLatents     round(z)        round(y - mean) + mean,     -log2 p of the symbols, with the
                                       diagonal by diagonal        nearest of the 64 coded scales
     EncoderLatents    the same as StreamLatents, and the symbols are written      (coding.py)
     DecoderLatents    symbol + median and symbol + mean, both read                (coding.py)
 
-round(z) stands for round(z - median) + median. The mean and scale of a value of y are predicted from
-its prior and from the values of y_hat before it. An encoder and a decoder must therefore go through y
-position by position; the first two rows of the table know y_hat beforehand, nearly or exactly, and
-compute all positions at once.
+round(z) stands for round(z - median) + median. The mean and scale of a value of y are predicted
+from its prior and from the values of y_hat before it. An encoder and a decoder must therefore go
+through y position by position; the first two rows of the table know y_hat beforehand, nearly or
+exactly, and compute all positions at once.
 """
 
 from typing import Protocol
@@ -76,8 +76,10 @@ def _noise(x: Tensor) -> Tensor:
 
 
 class TrainingLatents(_ParallelLatents):
-    """Noise in the rates, rounding in the reconstruction (mixed quantisation, Minnen and Singh,
-    ICIP 2020): noise gives the rate a useful gradient, rounding shows the decoder what it will get."""
+    """Noise in the rates, rounding in the reconstruction (Minnen and Singh, ICIP 2020).
+
+    Noise gives the rate a useful gradient, rounding shows the decoder what it will get.
+    """
 
     def __init__(self, config: DCVCConfig, noise: bool) -> None:
         super().__init__(config)

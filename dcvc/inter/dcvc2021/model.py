@@ -1,8 +1,8 @@
 """DCVC (Li, Li, Lu, "Deep Contextual Video Compression", NeurIPS 2021): the P-frame codec.
 
-The frame is coded on condition of a context: features of the reference, moved to where the frame shows
-them. No difference of pixels is ever formed. Names are those of the weights; ==> is where a latent goes
-through the stream, so what stands before it is known to the encoder alone:
+The frame is coded on condition of a context: features of the reference, moved to where the frame
+shows them. No difference of pixels is ever formed. Names are those of the weights; ==> is where a
+latent goes through the stream, so what stands before it is known to the encoder alone:
 
     motion      current, reference -> opticFlow -> flow
                 flow -> mvEncoder -> y_mv -> mvpriorEncoder -> z_mv
@@ -10,7 +10,7 @@ through the stream, so what stands before it is known to the encoder alone:
                 y_mv, prior ==> y_mv_hat -> mvDecoder_part1 -> decoded flow
                 decoded flow, reference -> mvDecoder_part2 -> + decoded flow -> refined flow
     prediction  reference -> warp by the refined flow
-    context     reference -> feature_extract -> warp by the refined flow -> context_refine -> context
+    context     reference -> feature_extract -> warp by it too -> context_refine -> context
     frame       current, context -> contextualEncoder -> y -> priorEncoder -> z
                 z           ==> z_hat -> priorDecoder   ┐
                 context     -> temporalPriorEncoder     ┴-> prior of y
@@ -19,11 +19,11 @@ through the stream, so what stands before it is known to the encoder alone:
 
     sizes       frames, flow, context, features H x W;  y, y_mv H/16 x W/16;  z, z_mv H/64 x W/64
     entropy     z by bitEstimator_z (z_mv by bitEstimator_z_mv): one distribution per channel
-                y by entropy_parameters(prior, auto_regressive(y_hat before)) (y_mv by those ending in _mv)
+                y by entropy_parameters(prior, auto_regressive(y_hat before)), y_mv by the _mv ones
 
-One function (`code`) is this whole flow, for training, evaluation, encoder and decoder; what happens at
-==> is given to it (latents.py, coding.py). The state between frames is the last decoded picture; it is an
-argument and a result, the model keeps none.
+One function (`code`) is this whole flow, for training, evaluation, encoder and decoder; what
+happens at ==> is given to it (latents.py, coding.py). The state between frames is the last decoded
+picture; it is an argument and a result, the model keeps none.
 """
 
 from dataclasses import replace
@@ -49,12 +49,12 @@ from dcvc.layers import ResidualBlock, crop, pad_to_multiple, warp
 MOTION_PARTS = ("opticFlow", "mvEncoder", "mvDecoder_part1", "mvDecoder_part2", "mvpriorEncoder",
                 "mvpriorDecoder", "auto_regressive_mv", "entropy_parameters_mv",
                 "bitEstimator_z_mv")
-# z has one position for each 64x64 pixels, so both sides of a frame are padded to multiples of this.
+# z has one position for each 64x64 pixels: both sides of a frame are padded to multiples of this.
 HYPER_STRIDE = 64
 
 
 class ReferencePicture(NamedTuple):
-    """The state of DCVC-2021 between two frames: the last decoded picture, RGB (B, 3, H, W) in [0, 1]."""
+    """The state between two frames: the last decoded picture, RGB (B, 3, H, W) in [0, 1]."""
 
     picture: Tensor
 
@@ -65,8 +65,8 @@ class ReferencePicture(NamedTuple):
 class DCVC(nn.Module):
     """The P-frame codec (a dcvc.interfaces.PFrameCodec).
 
-    Frames are float RGB (B, 3, H, W) in [0, 1] of any size; padding to 64 happens inside. Entry names
-    and shapes at the default configuration are those of the published checkpoints.
+    Frames are float RGB (B, 3, H, W) in [0, 1] of any size; padding to 64 happens inside. Entry
+    names and shapes at the default configuration are those of the published checkpoints.
     """
 
     name = NAME
@@ -102,20 +102,21 @@ class DCVC(nn.Module):
         self.entropy_parameters_mv = parameter_network(4 * v, (10 * v // 3, 8 * v // 3), 2 * v)
         self.temporalPriorEncoder = transforms.temporal_prior(n, m)
         self.opticFlow = SpyNet(config.flow_channels)
-        # The coder of the weights and what they were when it was made; see `latent_coder`.
+        # See `latent_coder`.
         self._coder: LatentCoder | None = None
         self._coder_weights: tuple[list[Tensor], list[tuple]] = ([], [])
         initialise(self)
 
     def part_parameters(self, part: str) -> list[str]:
-        """Names of the parameters of "motion" (flow, its latents, their entropy model), "contextual"
-        or "all". Raises InputError for another word."""
+        """Names of the parameters of "motion" (flow, its latents, their entropy model),
+        "contextual" or "all". Raises InputError for another word."""
         if part not in self.parts:
             raise InputError(f"part: found '{part}', needed one of {', '.join(self.parts)}")
         names = [name for name, _ in self.named_parameters()]
         if part == "all":
             return names
-        return [name for name in names if (name.split(".")[0] in MOTION_PARTS) == (part == "motion")]
+        return [name for name in names
+                if (name.split(".")[0] in MOTION_PARTS) == (part == "motion")]
 
     def start(self, x_hat: Tensor) -> ReferencePicture:
         """The state after an I-frame: the decoded picture, (B, 3, H, W) in [0, 1]."""
@@ -132,6 +133,7 @@ class DCVC(nn.Module):
         check_quality(self.name, self.rates, quality)
         latents = TrainingLatents(self.config, noise=self.training)
         output = self._run(latents, state.picture, frame, contextual=until == "reconstruction")
+        # While motion is trained alone, the prediction serves as the reference of the next frame.
         picture = output.prediction if output.x_hat is None else output.x_hat
         return output, ReferencePicture(picture.float().clamp(0, 1))
 
@@ -164,8 +166,8 @@ class DCVC(nn.Module):
     @torch.no_grad()
     def compress(self, state: ReferencePicture, frame: Tensor,
                  quality: Quality = None) -> tuple[bytes, FrameOutput, ReferencePicture]:
-        """-> payload, x_hat (1, 3, H, W) of 256 levels as `decompress` gives it with bits per latent,
-        next state. Raises InputError for anything but one frame of finite values."""
+        """-> payload, x_hat (1, 3, H, W) of 256 levels as `decompress` gives it with bits per
+        latent, next state. Raises InputError for anything but one frame of finite values."""
         check_quality(self.name, self.rates, quality)
         self._check_frames(state.picture, frame)
         if frame.shape[0] != 1:
@@ -181,8 +183,8 @@ class DCVC(nn.Module):
     @torch.no_grad()
     def decompress(self, state: ReferencePicture, payload: bytes,
                    bits: dict[str, float] | None = None) -> tuple[Tensor, ReferencePicture]:
-        """-> x_hat (1, 3, H, W) of 256 levels in [0, 1], next state; `bits`, where given, receives what
-        each latent cost. Raises BitstreamError where the payload does not fit."""
+        """-> x_hat (1, 3, H, W) of 256 levels in [0, 1], next state; `bits`, where given, receives
+        what each latent cost. Raises BitstreamError where the payload does not fit."""
         latents = DecoderLatents(self.latent_coder(), payload, bits)
         x_hat, _ = self.code(latents, pad_to_multiple(state.picture, self.multiple), None)
         latents.decoder.finish()
@@ -192,24 +194,24 @@ class DCVC(nn.Module):
     def latent_coder(self) -> LatentCoder:
         """The coder of the present weights: integer tables and context models.
 
-        Making one takes longer than coding a frame, and every frame asks for it. So it is kept, and
-        made anew when one of the weights it was made of is no longer what it was: another memory (the
-        model was moved or cast) or another version (torch counts every change in place). Only writing
-        through `weight.data` is not counted. The old tensors are held, or new ones could be given the
-        same memory.
+        Making one takes about a tenth of a second, and every frame asks for it. So it is kept until
+        one of the weights it was made of has changed: it lies elsewhere (the model was moved or
+        cast) or has another version (torch counts the changes in place of every tensor; only those
+        through `weight.data` go uncounted, and nothing here makes any in a P-frame codec).
         """
         parts = (self.bitEstimator_z_mv, self.bitEstimator_z,
                  self.auto_regressive_mv, self.entropy_parameters_mv,
                  self.auto_regressive, self.entropy_parameters)
         # Buffers count too: the bottleneck's medians and the mask are among them.
         weights = [weight for part in parts for weight in (*part.parameters(), *part.buffers())]
-        found = [(weight.data_ptr(), weight.device, weight._version) for weight in weights]
-        if self._coder is None or self._coder_weights[1] != found:
+        present = [(weight.data_ptr(), weight.device, weight._version) for weight in weights]
+        if self._coder is None or self._coder_weights[1] != present:
             self._coder = LatentCoder(
                 self.config, {"mv_z": self.bitEstimator_z_mv, "z": self.bitEstimator_z},
                 {"mv_y": (self.auto_regressive_mv, self.entropy_parameters_mv),
                  "y": (self.auto_regressive, self.entropy_parameters)})
-            self._coder_weights = [weight.detach() for weight in weights], found
+            # The tensors are held as well: were they freed, new weights could lie where they lay.
+            self._coder_weights = [weight.detach() for weight in weights], present
         return self._coder
 
     def __getstate__(self) -> dict[str, Any]:
@@ -246,14 +248,17 @@ class DCVC(nn.Module):
         context = self.context_refine(moved)
         # Tensors of the frame's size are what fills the memory: keep none that is not needed.
         del flow, moved
+        # A decoder has no frame to analyse: y and z come from the stream.
         y = z = None
         if current is not None:
             y = self.contextualEncoder(torch.cat((current, context), dim=1))
             z = self.priorEncoder(y)
         z_hat = latents.factorized("z", self.bitEstimator_z, z, self._hyper_shape(reference))
+        # The decoder knows the context before it reads y, so the context helps to predict y too.
         prior = torch.cat((self.temporalPriorEncoder(context), self.priorDecoder(z_hat)), dim=1)
         y_hat = latents.conditional("y", self.auto_regressive, self.entropy_parameters, y, prior)
         features = self.contextualDecoder_part1(y_hat)
+        # What is joined must have one type, and under autocast they may differ.
         features = torch.cat((features, context.to(features.dtype)), dim=1)
         del context
         return self.contextualDecoder_part2(features), prediction
@@ -277,6 +282,6 @@ class DCVC(nn.Module):
 
 
 def _in_256_levels(x_hat: Tensor) -> Tensor:
-    """The picture as a screen shows it. Encoder and decoder refer to this one, not to the float one,
-    so that tiny differences between two machines cannot build up over a GOP."""
+    """The picture as a screen shows it. Encoder and decoder refer to this one, not to the float
+    one, so that tiny differences between two machines cannot build up over a GOP."""
     return from_levels(to_levels(x_hat))

@@ -6,9 +6,9 @@
     2      H/2    ...                          ...
     3      H      ...                          fine
 
-At each level the reference is warped by the flow so far; the network sees it beside the current frame
-and says what is still missing. A motion of 16 pixels is one of 2 pixels at level 0, well within what a
-7x7 convolution sees.
+At each level the reference is warped by the flow so far; the network sees it beside the current
+frame and says what is still missing. A motion of 16 pixels is one of 2 pixels at level 0, well
+within what a 7x7 convolution sees.
 """
 
 import torch
@@ -22,7 +22,7 @@ CONVOLUTIONS = 5
 
 
 class _FlowLevel(nn.Module):
-    """cat(current, warped reference, flow so far) (B, 8, H, W) -> correction of the flow (B, 2, H, W)."""
+    """cat(current, warped reference, flow so far) (B, 8, H, W) -> its correction (B, 2, H, W)."""
 
     def __init__(self, channels: tuple[int, int, int, int]) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The networks that DCVC-2021 is put together from, one function each.
 
-Sizes: n channels of features (config.channels), m of y, v of y_mv, h of both hyper-latents. Shapes and
-the order of layers are those of the published checkpoints, whose entries are numbered by them.
+Sizes: n channels of features (config.channels), m of y, v of y_mv, h of both hyper-latents. Shapes
+and the order of layers are those of the published checkpoints, whose entries are numbered by them.
 """
 
 from torch import nn
