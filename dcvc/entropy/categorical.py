@@ -83,6 +83,7 @@ def table_bits(symbols: np.ndarray, table: Table) -> np.ndarray:
     """Ideal code lengths of symbols (n,) in bits, float64: log2(sum of the table / entry)."""
     if isinstance(table, int):
         return np.full(symbols.shape, np.log2(table))
+    # What the table says, not what constriction's 24 bits make of it: nearly the same.
     table = np.asarray(table, dtype=np.float64)
     if table.ndim == 1:
         chosen = table[symbols]

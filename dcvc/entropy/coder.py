@@ -115,6 +115,7 @@ class TableSet:
     def bits(self, symbols: np.ndarray, index: np.ndarray) -> float:
         """What symbols of any shape cost with their tables, an escaped one 32 bits more."""
         index = self.check_index(index)
+        # In 64 bits, where a difference of two 32-bit numbers cannot overflow.
         entries, outside = self.entries(np.asarray(symbols).reshape(-1).astype(np.int64), index)
         return float(self._costs[self._starts[index] + entries].sum() + 32 * outside.sum())
 
@@ -182,6 +183,8 @@ class SymbolEncoder:
             table = tables[index[refused[0]]]
             raise InputError(f"symbols: found {symbols[refused[0]]}, its table holds "
                              f"{table.first}...{table.first + table.symbols - 1}")
+        # The decoder pops batch by batch (it needs one to predict the next), so a batch is sorted
+        # within itself only.
         entries, start = entries.astype(np.int32), 0
         for count in batches:
             batch = slice(start, start + count)
@@ -204,6 +207,7 @@ class SymbolEncoder:
 
     def to_bytes(self) -> bytes:
         """The payload: little-endian words without the zero bytes at the end."""
+        # A stack: what is pushed last is popped first.
         coder = _AnsCoder()
         for entries, model in reversed(self._runs):
             coder.encode_reverse(entries, model)
@@ -229,6 +233,7 @@ class SymbolDecoder:
         models, decode = tables.models, self._coder.decode
         symbols = np.empty(len(index), dtype=np.int32)
         if len(index):
+            # One call for each table that occurs, then everything else for all symbols at once.
             used = [number for number, count in enumerate(counts) if count]
             entries = np.concatenate([decode(models[number], counts[number]) for number in used])
             repeats = np.array(counts)[used]

@@ -164,6 +164,7 @@ class ContextModel:
     @torch.no_grad()
     def quantise(self, y: Tensor, prior: Tensor) -> CodedLatent:
         """Encoder: y (C, H, W) and its prior (P, H, W) -> symbols round(y - mean) and the rest."""
+        # y in units too: then y - mean is exact, and a tie is a tie on every machine.
         positions = coding_order(*y.shape[1:]).positions.to(self.device)
         y = y.to(self.device).flatten(1).t().contiguous()[positions].double().mul_(UNIT)
         return self.run(
@@ -232,6 +233,7 @@ class ContextModel:
         window: the known values in each row of their windows, (n, 5C), (n, 5C), (n, 2C);
         prior: `from_prior` of them.
         """
+        # Results go to buffers that are used again for each diagonal: no memory is asked for.
         context, first, second, last = buffers
         # The masked convolution, one matrix product for each row of the window.
         torch.addmm(self.masked.bias, window[0], self._by_row[0], out=context)

@@ -25,6 +25,7 @@ from dcvc.inter.dcvc2021.config import NAME, SIZES, STREAM_ID, DCVCConfig
 from dcvc.interfaces import PFrameCodec
 from dcvc.schedule import Recipe, Stage
 
+# Numbers of codecs in streams are 1...255, the upper half for codecs from outside of this package.
 LARGEST_STREAM_ID = 255
 FIRST_OUTSIDE_STREAM_ID = 128
 
@@ -178,6 +179,7 @@ def inter_entry(config: Any) -> dict[str, Any]:
 
 def config_from_entry(values: dict[str, Any], where: str) -> Any:
     """The inverse of `inter_entry`. Raises InputError for unknown codecs and fields."""
+    # Taken out of a copy: the checkpoint's own dictionary stays whole.
     values = dict(values)
     entry = codec_entry(values.pop("codec", DEFAULT_CODEC))
     return from_dict(entry.config, values, where)

@@ -50,6 +50,7 @@ class EncoderLatents(StreamLatents):
         self.coder, self.encoder = coder, SymbolEncoder()
 
     def factorized(self, name: str, model: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
+        # A payload holds one frame, the only one of the batch.
         z_hat = super().factorized(name, model, z, shape)
         symbols = self.symbols[name][0].cpu().numpy()
         self.encoder.push(symbols, self.coder.tables[name], _channels(shape))
@@ -82,6 +83,7 @@ class DecoderLatents:
 
     def conditional(self, name: str, context: nn.Module, network: nn.Module, y: None,
                     prior: Tensor) -> Tensor:
+        # A damaged z may send the networks anywhere; on the grid NaN would become some number.
         require_finite(f"prior of {name}", prior)
         model = self.coder.contexts[name]
 
@@ -93,6 +95,7 @@ class DecoderLatents:
 
     def _pop(self, name: str, index: np.ndarray) -> np.ndarray:
         tables = self.coder.tables[name]
+        # Costs are counted only where somebody asks for them (`dcvc info`).
         symbols = self.decoder.pop(tables, index)
         if self.bits is not None:
             self.bits[name] = self.bits.get(name, 0.0) + tables.bits(symbols, index)

@@ -1,8 +1,8 @@
 """The weights of DCVC-2021 before training: chosen so that short trainings learn something.
 
-With torch's own initialisation the inverse GDNs make pictures explode and y is rounded to zero. Here
-the untrained codec copies its reference: flow near zero, colours passed straight from the reference
-to x_hat, everything else small beside them.
+With torch's own initialisation the inverse GDNs make pictures explode and y is rounded to zero.
+Here the untrained codec copies its reference: flow near zero, colours passed straight from the
+reference to x_hat, everything else small beside them.
 """
 
 import math

@@ -120,6 +120,7 @@ class EstimatedLatents(_ParallelLatents):
 
     def conditional(self, name: str, context: MaskedConv2d, network: nn.Module, y: Tensor,
                     prior: Tensor) -> Tensor:
+        # A stream could not do this: it would have to send round(y - mean) and add the mean again.
         y_hat = torch.round(y)
         mean, scale = self.parameters(context, network, y_hat, prior)
         self.bits[name] = published_estimate(self.distribution, torch.round(y - mean), scale)
@@ -139,6 +140,7 @@ class StreamLatents:
 
     def factorized(self, name: str, model: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
         require_finite(name, z)
+        # Whole numbers, as a table counts them; the median is added where z_hat is used.
         self.symbols[name] = torch.round(z - model.medians)
         z_hat = self.symbols[name] + model.medians
         self.bits[name] = model.bits(z_hat)
@@ -161,9 +163,11 @@ class StreamLatents:
 
     def _bits(self, symbols: Tensor, levels: np.ndarray) -> Tensor:
         """Total bits of symbols (n, C) by the likelihoods of their coded scales, float32, 0-dim."""
+        # The scale that a table was made for, not the predicted one.
         scales = coded_scales(self.distribution)[torch.from_numpy(levels).long()]
         scales = scales.to(symbols.device, torch.float32)
         p = likelihood(self.distribution, symbols.float(), scales).clamp_min(SMALLEST_LIKELIHOOD)
+        # Millions of small numbers: a sum in float32 would lose bits.
         return -torch.log2(p).sum(dtype=torch.float64).float()
 
     def context_model(self, name: str, context: MaskedConv2d, network: nn.Module) -> ContextModel:

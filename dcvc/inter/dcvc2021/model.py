@@ -152,6 +152,7 @@ class DCVC(nn.Module):
         if until == "prediction":
             return self.forward(state, frame, quality, until=until)
         check_quality(self.name, self.rates, quality)
+        # Both round, so the rates are those of symbols and not of noise.
         latents = (StreamLatents if mode == "stream" else EstimatedLatents)(self.config)
         output = self._run(latents, state.picture, frame)
         for picture in (output.x_hat, output.prediction):
@@ -173,10 +174,12 @@ class DCVC(nn.Module):
         if frame.shape[0] != 1:
             raise InputError(f"frame: found a batch of {frame.shape[0]}, "
                              "needed one frame (1, 3, H, W)")
+        # NaN would be rounded to some symbol, and the stream would decode to something else.
         if not (torch.isfinite(frame).all() and torch.isfinite(state.picture).all()):
             raise InputError("frames: found a value that is not finite")
         latents = EncoderLatents(self.latent_coder())
         output = self._run(latents, state.picture, frame)
+        # The estimated bits and the prediction stay as they are; the picture is the decoder's.
         output = replace(output, x_hat=_in_256_levels(output.x_hat))
         return latents.encoder.to_bytes(), output, ReferencePicture(output.x_hat)
 
@@ -185,6 +188,7 @@ class DCVC(nn.Module):
                    bits: dict[str, float] | None = None) -> tuple[Tensor, ReferencePicture]:
         """-> x_hat (1, 3, H, W) of 256 levels in [0, 1], next state; `bits`, where given, receives
         what each latent cost. Raises BitstreamError where the payload does not fit."""
+        # The sizes of all latents follow from the reference's: a payload carries none.
         latents = DecoderLatents(self.latent_coder(), payload, bits)
         x_hat, _ = self.code(latents, pad_to_multiple(state.picture, self.multiple), None)
         latents.decoder.finish()
@@ -273,6 +277,7 @@ class DCVC(nn.Module):
         prior = self.mvpriorDecoder(z_hat)
         y_hat = latents.conditional(
             "mv_y", self.auto_regressive_mv, self.entropy_parameters_mv, y, prior)
+        # The reference shows where edges are, and motion changes at edges.
         flow = self.mvDecoder_part1(y_hat)
         return flow + self.mvDecoder_part2(torch.cat((flow, reference.to(flow.dtype)), dim=1))
 

@@ -11,6 +11,7 @@ from dcvc.layers import GDN, LeakyResidualBlock, ResidualBlock, subpel
 
 def hyper_encoder(latent: int, h: int) -> nn.Sequential:
     """(B, latent, H/16, W/16) -> (B, h, H/64, W/64)."""
+    # LeakyReLU and not GDN: hyper-latents say how large y is, and GDN would divide just that away.
     return nn.Sequential(
         nn.Conv2d(latent, h, 3, padding=1), nn.LeakyReLU(0.01, inplace=True),
         nn.Conv2d(h, h, 5, stride=2, padding=2), nn.LeakyReLU(0.01, inplace=True),
@@ -31,6 +32,7 @@ def hyper_decoder(h: int, first: int, second: int, out: int) -> nn.Sequential:
 def motion_encoder(v: int) -> nn.Sequential:
     """Flow (B, 2, H, W) -> y_mv (B, v, H/16, W/16)."""
     layers: list[nn.Module] = [nn.Conv2d(2, v, 3, stride=2, padding=1)]
+    # A GDN between the layers, none at the end: what is rounded keeps its size.
     for _ in range(3):
         layers += [GDN(v), nn.Conv2d(v, v, 3, stride=2, padding=1)]
     return nn.Sequential(*layers)
@@ -47,6 +49,7 @@ def motion_decoder(v: int) -> nn.Sequential:
 
 def motion_refinement(width: int) -> nn.Sequential:
     """Decoded flow and reference (B, 5, H, W) -> correction of the flow (B, 2, H, W)."""
+    # Full size throughout: it corrects what four upsampling layers left blurred.
     widths = (5, *[width] * 6, 2)
     layers: list[nn.Module] = []
     for channels, out in zip(widths, widths[1:], strict=False):
@@ -82,6 +85,7 @@ def reconstruction_head(n: int) -> nn.Sequential:
 
 def temporal_prior(n: int, m: int) -> nn.Sequential:
     """Context (B, n, H, W) -> its part of the prior of y (B, m, H/16, W/16)."""
+    # As deep as the contextual encoder, so that it ends at the size of y.
     layers: list[nn.Module] = []
     for out in (n, n, n, m):
         layers += [nn.Conv2d(n, out, 5, stride=2, padding=2), GDN(n)]
