@@ -1,6 +1,7 @@
-"""Errors whose message is meant for the user: one line with the file or field, what was found, what was needed.
+"""Errors that the user can mend. One line: the file or field, what was found, what was needed.
 
-The commands print these without a traceback and exit with 1; anything else is a defect and keeps its traceback.
+The commands print these without a traceback and exit with 1; anything else is a defect and keeps
+its traceback.
 """
 
 
@@ -9,7 +10,7 @@ class DcvcError(Exception):
 
 
 class InputError(DcvcError, ValueError):
-    """A value, size or file content that does not fit (config keys, too few frames, a wrong checkpoint)."""
+    """A value, size or file content that does not fit (a setting, too few frames, a checkpoint)."""
 
 
 class ReadError(DcvcError, RuntimeError):

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one: under a temporary name beside the target, then renamed."""
+"""Writing files so that nobody sees half of one: beside the target, under another name, renamed."""
 
 import os
 import shutil
@@ -13,10 +13,11 @@ from dcvc.errors import DcvcError, InputError, ReadError
 
 @contextmanager
 def replaced(path: str | os.PathLike) -> Iterator[Path]:
-    """`with replaced(path) as partial:` write the file `partial`; it takes the target's name when the block ends.
+    """`with replaced(path) as partial:` write `partial`; it takes the target's name at the end.
 
-    After an exception the target is as it was and nothing is left behind. Folders are made as needed; the temporary
-    name keeps the suffix. Raises ReadError naming the target when the disk is full, read-only or otherwise refuses.
+    After an exception the target is as it was and nothing is left behind. Folders are made as
+    needed; the temporary name keeps the suffix. Raises ReadError naming the target when the disk is
+    full, read-only or otherwise refuses.
     """
     target, partial = Path(path), None
     try:
@@ -68,7 +69,7 @@ def _refusal_named(target: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """`with replacing(path) as file:` the bytes written reach the disk before the file takes the target's name."""
+    """`with replacing(path) as file:` the bytes reach the disk before the target's name does."""
     with replaced(path) as partial, open(partial, "wb") as file:
         yield file
         file.flush()
@@ -96,7 +97,8 @@ def save_tensors(path: str | os.PathLike, content: dict[str, Any]) -> None:
     except RuntimeError as error:             # torch's own word for a disk that is full
         if isinstance(error, ReadError):
             raise
-        raise ReadError(f"{path}: cannot be written ({error}); what was there is untouched") from None
+        raise ReadError(f"{path}: cannot be written ({error}); "
+                        "what was there is untouched") from None
 
 
 def copy_file(source: str | os.PathLike, target: str | os.PathLike) -> None:
@@ -106,6 +108,7 @@ def copy_file(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 
 def _umask() -> int:
+    # It can only be read by setting it.
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

@@ -1,7 +1,8 @@
-"""The contracts between codecs and everything that uses them: trainer, losses, evaluation, streams, commands.
+"""The contracts between codecs and all that uses them: trainer, losses, evaluation, streams, ...
 
-A P-frame codec turns (state, frame) into (output, next state). The state is an explicit value: what the decoder holds
-between two frames. Nobody but the codec looks into it; everybody else hands it on:
+A P-frame codec turns (state, frame) into (output, next state). The state is an explicit value: what
+the decoder holds between two frames. Nobody but the codec looks into it; everybody else hands it
+on:
 
     state = p_frame.start(x_hat of the I-frame)
     for frame in the rest of the GOP:
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from dcvc.errors import InputError
 
-# How far a P-frame codec runs: a stage that trains the prediction alone stops before the reconstruction.
+# How far a P-frame codec runs: a stage that trains the prediction alone needs no reconstruction.
 Until = Literal["prediction", "reconstruction"]
 # One quality for a batch, one per sample `(B,)`, or None for codecs that have one rate a model.
 Quality = float | Tensor | None
@@ -33,10 +34,12 @@ Crop = tuple[int, int, int, int]
 class FrameOutput:
     """One coded batch of frames.
 
-    x_hat: reconstruction `(B, 3, H, W)`, RGB; in [0, 1] wherever it is shown, measured or used as a reference.
-    bits: named term ("i", "mv_y", "mv_z", "y", "z") -> total bits of the whole batch, 0-dim float32 tensor.
-    prediction: motion-compensated reference `(B, 3, H, W)` of a P-frame, None for an I-frame and for codecs that
-    predict no picture.
+    x_hat: reconstruction `(B, 3, H, W)`, RGB; in [0, 1] wherever it is shown, measured or used as a
+    reference.
+    bits: named term ("i", "mv_y", "mv_z", "y", "z") -> total bits of the whole batch, 0-dim float32
+    tensor.
+    prediction: motion-compensated reference `(B, 3, H, W)` of a P-frame, None for an I-frame and
+    for codecs that predict no picture.
     """
 
     x_hat: Tensor | None
@@ -50,15 +53,16 @@ class FrameOutput:
 
 @dataclass(frozen=True)
 class RateRange:
-    """Qualities of a codec with many rates in one model; higher is better, fractions are allowed."""
+    """Qualities of a codec with many rates in one model; higher is better, fractions allowed."""
 
     lowest: float
     highest: float
 
 
 class State(Protocol):
-    """What a decoder holds between two frames. A NamedTuple of tensors is a good one: the tools of torch that look
-    for tensors in a result (DistributedDataParallel, checkpointing, compile) find them there."""
+    """What a decoder holds between two frames. A NamedTuple of tensors is a good one: the tools of
+    torch that look for tensors in a result (DistributedDataParallel, checkpointing, compile) find
+    them there."""
 
     def detach(self) -> "State":
         """The same values without gradients: the next update does not reach through them."""
@@ -66,17 +70,18 @@ class State(Protocol):
 
 @runtime_checkable
 class PFrameCodec(Protocol):
-    """A codec of frames that refer to earlier ones; a torch module whose frozen dataclass `config` rebuilds it.
+    """A codec of frames that refer to earlier ones: a torch module that `config` rebuilds.
 
-    Frames are float RGB `(B, 3, H, W)` in [0, 1] of any size: padding to `multiple` and cropping are the codec's own
-    affair. compress and decompress take one frame at a time (B = 1) and agree on x_hat and on the state bit for bit.
+    Frames are float RGB `(B, 3, H, W)` in [0, 1] of any size: padding to `multiple` and cropping
+    are the codec's own affair. compress and decompress take one frame at a time (B = 1) and agree
+    on x_hat and on the state bit for bit.
     """
 
     name: str                          # as checkpoints and commands call it
     stream_id: int                     # the number that stands for it in streams
-    config: Any
+    config: Any                        # a frozen dataclass
     multiple: int
-    parts: tuple[str, ...]             # what a stage may train, e.g. ("motion", "contextual", "all")
+    parts: tuple[str, ...]             # what a stage may train: ("motion", "contextual", "all")
     terms: tuple[str, ...]             # names in FrameOutput.bits
     rates: RateRange | None            # None: one rate a model
     tables_crc: int                    # CRC-32 of the integer tables that streams are written with
@@ -91,26 +96,34 @@ class PFrameCodec(Protocol):
                 until: Until = "reconstruction") -> tuple[FrameOutput, State]:
         """The differentiable path: noise in the rates (in train mode), x_hat not clamped.
 
-        until "prediction": output.prediction alone is wanted, x_hat may be None, and the state follows from it.
+        until "prediction": output.prediction alone is wanted, x_hat may be None, and the state
+        follows from it.
         """
 
     def reconstruct(self, state: State, frame: Tensor, quality: Quality = None, *,
                     until: Until = "reconstruction") -> tuple[FrameOutput, State]:
-        """What a decoder shows, clamped to [0, 1], without gradients and without writing; bits of rounded symbols."""
+        """What a decoder shows, clamped to [0, 1], without writing; bits of rounded symbols.
 
-    def compress(self, state: State, frame: Tensor, quality: Quality = None) -> tuple[bytes, FrameOutput, State]:
-        """One frame `(1, 3, H, W)` -> payload, what `decompress` will show with the estimated bits, and the state."""
+        No gradients."""
 
-    def decompress(self, state: State, payload: bytes, bits: dict[str, float] | None = None) -> tuple[Tensor, State]:
-        """Payload -> x_hat `(1, 3, H, W)` in [0, 1] and the state. bits, where given, receives what each term cost.
+    def compress(self, state: State, frame: Tensor,
+                 quality: Quality = None) -> tuple[bytes, FrameOutput, State]:
+        """One frame `(1, 3, H, W)` -> payload, what `decompress` will show with the estimated bits,
+        and the state."""
+
+    def decompress(self, state: State, payload: bytes,
+                   bits: dict[str, float] | None = None) -> tuple[Tensor, State]:
+        """Payload -> x_hat `(1, 3, H, W)` in [0, 1] and the state. bits, where given, receives what
+        each term cost.
 
         Raises BitstreamError where the payload does not fit."""
 
 
 @runtime_checkable
 class FrameCodec(Protocol):
-    """A codec of single frames (I-frames). Frames are float RGB `(B, 3, H, W)` in [0, 1] of any size: padding to
-    `multiple` and cropping are the codec's own affair. It is frozen: it stays in eval mode and has no gradients."""
+    """A codec of single frames (I-frames). Frames are float RGB `(B, 3, H, W)` in [0, 1] of any
+    size: padding to `multiple` and cropping are the codec's own affair. It is frozen: it stays in
+    eval mode and has no gradients."""
 
     name: str                          # what --i_frame_type calls it
     stream_id: int                     # the number that stands for it in streams
@@ -121,28 +134,31 @@ class FrameCodec(Protocol):
         """Reconstruction and estimated bits."""
 
     def compress(self, x: Tensor, quality: Quality = None) -> tuple[bytes, Tensor]:
-        """One frame `(1, 3, H, W)` -> payload and the reconstruction that `decompress` gives, bit for bit."""
+        """One frame `(1, 3, H, W)` -> payload, and exactly the x_hat that `decompress` gives."""
 
     def decompress(self, payload: bytes) -> Tensor:
         """Payload -> reconstruction `(1, 3, H, W)`; raises BitstreamError on damage."""
 
 
 def check_quality(codec: str, rates: RateRange | None, quality: Quality) -> None:
-    """Raises InputError for a quality outside a codec's range, or any quality where a model has one rate only."""
+    """Raises InputError for a quality outside of `rates`, or for any where `rates` is None.
+
+    Both ends of the range are allowed; of a tensor, every value must lie within."""
     if quality is None:
         return
     if rates is None:
-        raise InputError(f"quality: found {quality}, but {codec} has one rate a model; leave it out and choose the "
-                         "rate by the model (--lambda_value when it is trained)")
+        raise InputError(f"quality: found {quality}, but {codec} has one rate a model; "
+                         "leave it out and choose the rate by the model "
+                         "(--lambda_value when it is trained)")
     values = quality.flatten().tolist() if isinstance(quality, Tensor) else [float(quality)]
     for value in values:
         if not rates.lowest <= value <= rates.highest:
-            raise InputError(f"quality: found {value:g}, {codec} needs {rates.lowest:g}...{rates.highest:g}, higher "
-                             "is better")
+            raise InputError(f"quality: found {value:g}, {codec} needs "
+                             f"{rates.lowest:g}...{rates.highest:g}, higher is better")
 
 
 def to_levels(x: Tensor) -> Tensor:
-    """Float `(…, 3, H, W)` in [0, 1] -> uint8, rounded: the 256 levels that are shown and stored."""
+    """Float `(…, 3, H, W)` in [0, 1] -> uint8, rounded: the 256 levels of screens and files."""
     return x.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
@@ -152,7 +168,7 @@ def from_levels(frame: Tensor) -> Tensor:
 
 
 def bits_per_pixel(bits: Tensor | float, x: Tensor) -> Tensor | float:
-    """bits over the unpadded pixels of `x` (..., H, W), every leading dimension but channels counted as frames."""
+    """bits over the pixels of unpadded `x` (..., C, H, W); leading dimensions count frames."""
     pixels = x.shape[-2] * x.shape[-1]
     for size in x.shape[:-3]:
         pixels *= size
@@ -161,17 +177,19 @@ def bits_per_pixel(bits: Tensor | float, x: Tensor) -> Tensor | float:
 
 @dataclass(frozen=True)
 class IntraOutput(FrameOutput):
-    """FrameOutput that also reads like CompressAI's dictionary: `out["x_hat"]`, `out["likelihoods"]["y"]`.
+    """FrameOutput that also reads like CompressAI's: `out["x_hat"]`, `out["likelihoods"]["y"]`.
 
     likelihoods: named tensors; -log2 summed over all of them is `total_bits`.
-    indices: codes of a VQGAN, int64 `(B, h, w)`, or `(B, D, h, w)` with D levels; None for other codecs.
+    indices: codes of a VQGAN, int64 `(B, h, w)`, or `(B, D, h, w)` with D levels; None for other
+    codecs.
     """
 
     likelihoods: dict[str, Tensor] | None = None
     indices: Tensor | None = None
 
     def keys(self) -> tuple[str, ...]:
-        return tuple(name for name in ("x_hat", "likelihoods", "indices") if getattr(self, name) is not None)
+        return tuple(name for name in ("x_hat", "likelihoods", "indices")
+                     if getattr(self, name) is not None)
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.keys():
@@ -192,7 +210,7 @@ class IntraOutput(FrameOutput):
 
 
 class FrozenCodec(nn.Module):
-    """An I-frame codec: always in eval mode, without gradients, whatever the trainer does to its parents."""
+    """An I-frame codec: always in eval mode, without gradients, whatever a trainer does."""
 
     name: str
     stream_id: int
@@ -213,14 +231,16 @@ class FrozenCodec(nn.Module):
 
 
 def check_frames(x: Tensor, smallest: int = 1, single: bool = False) -> None:
-    """Refuse what no codec takes: anything but float RGB `(B, 3, H, W)`, NaN or infinite values, sides < smallest."""
+    """Raises InputError for what no codec takes: anything but float RGB `(B, 3, H, W)`, values that
+    are not finite, sides below `smallest`, with `single` more than one frame."""
     if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
         found = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
         raise InputError(f"frame: found {found}, needed float RGB of shape (B, 3, H, W) in [0, 1]")
     if x.shape[0] < 1 or (single and x.shape[0] != 1):
-        raise InputError(f"frame: found a batch of {x.shape[0]}, needed {'1' if single else 'at least 1'}")
+        raise InputError(f"frame: found a batch of {x.shape[0]}, "
+                         f"needed {'1' if single else 'at least 1'}")
     if min(x.shape[-2:]) < smallest:
-        raise InputError(f"frame: found {x.shape[-1]}x{x.shape[-2]}, needed at least {smallest}x{smallest} "
-                         "for this I-frame codec")
+        raise InputError(f"frame: found {x.shape[-1]}x{x.shape[-2]}, "
+                         f"needed at least {smallest}x{smallest} for this I-frame codec")
     if not bool(torch.isfinite(x).all()):
         raise InputError("frame: found NaN or infinite values, needed finite values in [0, 1]")

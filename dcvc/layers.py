@@ -1,4 +1,4 @@
-"""Building blocks shared by the codecs: GDN, residual blocks, sub-pixel upsampling, warping, padding."""
+"""Building blocks of the codecs: GDN, residual blocks, sub-pixel upsampling, warping, padding."""
 
 from functools import lru_cache
 
@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 
 class _LowerBound(torch.autograd.Function):
-    """max(x, bound) whose gradient still passes below the bound when it would raise x (Balle et al., 2018)."""
+    """max(x, bound) whose gradient still passes below the bound when it would raise x.
+
+    Source: Balle et al., ICLR 2018."""
 
     @staticmethod
     def forward(ctx, x: Tensor, bound: float) -> Tensor:
@@ -33,11 +35,13 @@ def round_straight_through(x: Tensor) -> Tensor:
 
 
 class GDN(nn.Module):
-    """Generalised divisive normalisation (Balle et al., ICLR 2016): x_i / sqrt(beta_i + sum_j gamma_ij x_j^2).
+    """Generalised divisive normalisation (Balle et al., ICLR 2016), i and j being channels:
 
-    `inverse` multiplies instead. beta and gamma are kept as square roots with a small pedestal, so that they stay
-    positive; entries and values are those of CompressAI's layer. Computed in float32 under autocast: x^2 overflows
-    in half precision. x: (B, C, H, W), same shape out.
+        x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)
+
+    `inverse` multiplies instead. beta and gamma are kept as square roots with a small pedestal, so
+    that they stay positive; entries and values are those of CompressAI's layer. Computed in float32
+    under autocast: x^2 overflows in half precision. x: (B, C, H, W), same shape out.
     """
 
     PEDESTAL = 2.0**-36
@@ -52,10 +56,13 @@ class GDN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
-            beta = lower_bound(self.beta, (self.BETA_MIN + self.PEDESTAL) ** 0.5) ** 2 - self.PEDESTAL
+            least = (self.BETA_MIN + self.PEDESTAL) ** 0.5
+            beta = lower_bound(self.beta, least) ** 2 - self.PEDESTAL
             gamma = lower_bound(self.gamma, self.PEDESTAL**0.5) ** 2 - self.PEDESTAL
-            # A plain matrix product: oneDNN's 1x1 convolution gives other bits with another number of threads.
-            norm = torch.baddbmm(beta[:, None], gamma.expand(len(x), -1, -1), (x * x).flatten(2)).view_as(x)
+            # A plain matrix product: oneDNN's 1x1 convolution gives other bits with another number
+            # of threads.
+            gamma = gamma.expand(len(x), -1, -1)
+            norm = torch.baddbmm(beta[:, None], gamma, (x * x).flatten(2)).view_as(x)
             norm = torch.sqrt(norm)
             return x * norm if self.inverse else x / norm
 
@@ -101,7 +108,8 @@ def _positions(height: int, width: int, device: torch.device) -> tuple[Tensor, T
 def warp(x: Tensor, flow: Tensor) -> Tensor:
     """Sample x (B, C, H, W) at each pixel's position + flow (B, 2, H, W; x then y, in pixels).
 
-    Bilinear, the border repeated outside. Float32 whatever the autocast: half precision cannot address pixels.
+    Bilinear, the border repeated outside. Float32 whatever the autocast: half precision cannot
+    address pixels.
     """
     height, width = x.shape[-2:]
     with torch.autocast(x.device.type, enabled=False):
@@ -112,14 +120,16 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
         grid = torch.stack(
             ((columns + flow[:, 0]) * (2.0 / max(width - 1, 1)) - 1.0,
              (rows + flow[:, 1]) * (2.0 / max(height - 1, 1)) - 1.0), dim=-1)
-        # A position that is no number would send grid_sample's backward pass outside of the picture, and the process
-        # down with it, before anybody can see that the loss is not finite either.
+        # A position that is no number would send grid_sample's backward pass outside of the
+        # picture, and the process down with it, before anybody can see that the loss is not finite
+        # either.
         grid.nan_to_num_(0.0)
-        return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+        return F.grid_sample(
+            x.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the bottom rows and right columns of (B, C, H, W) until both sides are multiples. Crop with `crop`."""
+    """Repeat the last row and column of (B, C, H, W) until both sides are multiples; see `crop`."""
     bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 

@@ -5,11 +5,8 @@ import os
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dcvc.entropy.varint import read_varint, varint
-from dcvc.errors import InputError, MissingError, ReadError
+from dcvc.errors import MissingError, ReadError
 from dcvc.files import copy_file, replaced, replacing, save_tensors, write_text
 
 
@@ -73,20 +70,3 @@ def test_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
     with replacing(tmp_path / "stream.dcvc") as file:
         file.write(b"x")
     assert order == ["sync", "rename"]
-
-
-@given(st.lists(st.integers(0, 2**56 - 1)))
-def test_varints_read_back_and_are_short(values):
-    data = iter(b"".join(varint(value) for value in values))
-    assert [read_varint(lambda: next(data)) for _ in values] == values
-    assert next(data, None) is None
-    assert all(len(varint(value)) == max(1, -(-value.bit_length() // 7)) for value in values)
-
-
-def test_varints_refuse_what_they_cannot_hold():
-    with pytest.raises(InputError, match="found -1"):
-        varint(-1)
-    with pytest.raises(InputError, match="needed 0"):
-        varint(1 << 56)
-    with pytest.raises(InputError, match="more than 8 bytes"):
-        read_varint(lambda: 0x80)

@@ -8,7 +8,6 @@ import torch
 
 from dcvc.entropy import wavefront
 from dcvc.entropy.conditional import MaskedConv2d, parameter_network
-from dcvc.entropy.scales import scale_levels, scale_thresholds
 from dcvc.entropy.wavefront import ContextModel, coding_order
 
 
@@ -125,16 +124,6 @@ def test_extreme_values_stay_exact():
     assert np.array_equal(coded.spatial(coded.symbols).numpy(), symbols)
     assert np.array_equal(coded.spatial(coded.scales).numpy(), scales)
     assert abs(means).max() == 2**27
-
-
-@pytest.mark.parametrize("distribution", ["laplace", "gaussian"])
-def test_levels_count_the_thresholds_below(distribution):
-    thresholds = scale_thresholds(distribution)
-    near = np.concatenate([thresholds + d for d in (-1, 0, 1)])
-    scales = np.concatenate((near, [-(2**27), -1, 0, 1, 2**27], np.geomspace(1, 2**27, 9999).round()))
-    assert np.array_equal(scale_levels(distribution, scales), np.searchsorted(thresholds, scales))
-    assert np.array_equal(thresholds, thresholds.round())
-    assert len(thresholds) == 63
 
 
 def test_close_to_the_float_networks():

@@ -115,6 +115,26 @@ def test_a_changed_weight_is_coded_with(tiny):
     assert torch.equal(model.decompress(model.start(reference), payload)[0], output.x_hat)
 
 
+def test_weights_that_were_cast_are_coded_with(tiny):
+    """Through half precision and back: other values, perhaps in the memory that was freed."""
+    model = calmed(DCVC(tiny)).eval()
+    before = model.tables_crc
+    for _ in range(3):
+        model.half().float()
+        assert model.tables_crc == copy.deepcopy(model).tables_crc
+    assert model.tables_crc != before
+
+
+def test_weights_that_streams_do_not_depend_on_keep_the_coder(tiny):
+    model = DCVC(tiny).eval()
+    coder = model.latent_coder()
+    with torch.no_grad():
+        model.mvEncoder[0].bias.add_(1)
+        assert model.latent_coder() is coder
+        model.entropy_parameters[-1].bias.add_(1)
+    assert model.latent_coder() is not coder
+
+
 def test_first_prediction_is_close_to_the_reference():
     reference, current = frames(64, 64)
     model = DCVC(SIZES["tiny"]).eval()
