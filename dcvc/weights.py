@@ -1,7 +1,14 @@
-"""Files of weights: read without ever executing what is in them, loaded strictly, hashed.
+"""Files of weights: read without executing what is in them, compared entry by entry, hashed.
 
-Our own files are saved by torch, a zip whose entries carry CRC-32 sums. They are written under a temporary name and
-renamed, so a kill leaves the previous file whole.
+Three steps turn a file into a model. Weights of every kind go through them, whoever made the file:
+
+    read_checkpoint, read_file   file -> dictionary; damage is found, no class of the file is called
+    bare_weights                 {"model": {"module.conv.weight": W}, "epoch": 7}
+                                 -> {"conv.weight": W}
+    load_weights                 names and shapes must be those of the model, values must be finite
+
+Our own files are saved by torch: a zip whose entries carry CRC-32 sums. They are written under a
+temporary name and renamed, so a kill leaves the previous file whole.
 """
 
 import collections
@@ -10,100 +17,102 @@ import pickle
 import types
 import zipfile
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dcvc.errors import InputError, MissingError, ReadError
+from dcvc.errors import DcvcError, InputError, MissingError, ReadError
 from dcvc.files import save_tensors
 
 FORMAT = "dcvc-checkpoint-1"
-
-
+# Where files keep their weights, and what torch's wrappers put before the name of each entry.
 CONTAINERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("module.", "_orig_mod.")
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` (tensors, numbers, strings, lists, dicts) atomically; the old file stays until the new is whole.
+    """Write `content` (tensors, numbers, strings, lists, dicts) in one stroke, see dcvc.files.
 
     Raises ReadError naming the path when the disk is full or read-only.
     """
     save_tensors(path, {"format": FORMAT, **content})
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read any checkpoint's dictionary, weights only. Raises MissingError, or ReadError for damage and foreign data."""
-    path = Path(path)
-    if not path.is_file():
-        raise MissingError(f"{path}: no such checkpoint file")
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged:
-                raise ReadError(f"{path}: damaged (checksum of entry {damaged} is wrong); use an earlier checkpoint")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ReadError(f"{path}: not a checkpoint of plain weights, nothing in it was executed ({reason})") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, ReadError):
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ReadError(f"{path}: not a readable checkpoint ({reason})") from None
-    if not isinstance(content, dict):
-        raise ReadError(f"{path}: found {type(content).__name__}, needed a dictionary of weights")
-    return content
-
-
 def is_ours(content: dict[str, Any]) -> bool:
     return str(content.get("format", "")).startswith("dcvc-checkpoint-")
 
 
-def bare_weights(content: dict[str, Any], where: str) -> dict[str, Tensor]:
-    """The tensors of a foreign checkpoint, out of its container and without wrapper prefixes."""
-    for name in CONTAINERS:
-        if isinstance(content.get(name), dict):
-            content = content[name]
-            break
-    weights = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    if not weights:
-        raise InputError(f"{where}: found no tensors, needed the weights of a P-frame codec")
-    for prefix in ("module.", "_orig_mod."):
-        if all(key.startswith(prefix) for key in weights):
-            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    return weights
+# ---- reading
 
 
-def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    """load_state_dict, strictly, with a message that names the first entry that does not fit."""
-    own = model.state_dict()
-    for key in own.keys() | weights.keys():
-        if key not in weights or key not in own:
-            problem = "is missing" if key not in weights else "is not part of this model"
-            raise InputError(f"{where}: entry {key} {problem}; the checkpoint is of another architecture")
-        if own[key].shape != weights[key].shape:
-            found, needed = tuple(weights[key].shape), tuple(own[key].shape)
-            raise InputError(f"{where}: entry {key} has shape {found}, this model needs {needed}; "
-                             "the checkpoint is of another architecture or size (--model_size)")
-    model.load_state_dict(weights)
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The dictionary in a file of plain weights: .pt, .pth, .ckpt or .safetensors.
+
+    Raises MissingError, ReadError for damage and for objects of any class but tensors, InputError
+    for anything but a dictionary.
+    """
+    return _read(Path(path), torch_file=_plain_load)
 
 
-def weights_hash(weights: dict[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and float bytes: the same weights have the same hash in any file."""
-    digest = hashlib.sha256()
-    for key in sorted(weights):
-        value = weights[key].detach().cpu().contiguous()
-        digest.update(f"{key}{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-    return digest.hexdigest()
+def read_file(path: str | Path) -> dict[Any, Any]:
+    """As `read_checkpoint`, but an inert `Foreign` takes the place of objects of other classes.
+
+    For files of trainers that pickle their callbacks and configurations beside the weights.
+    """
+    return _read(Path(path), torch_file=_tolerant_load)
 
 
-# The only callables a file may name. None of them runs code that the file chooses.
+def _read(path: Path, torch_file: Callable[[Path], Any]) -> dict[Any, Any]:
+    if not path.is_file():
+        raise MissingError(f"{path}: no such file, needed a checkpoint")
+    try:
+        if path.stat().st_size == 0:
+            raise ReadError(f"{path}: empty file, needed a checkpoint")
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        _check_sums(path)
+        content = torch_file(path)
+    except DcvcError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise ReadError(f"{path}: not a checkpoint of plain weights, nothing in it was executed "
+                        f"({_reason(error)})") from None
+    except Exception as error:
+        # Damage makes zip, pickle or torch fail at any place, with whatever that place raises.
+        raise ReadError(f"{path}: not readable as a checkpoint ({_reason(error)}); "
+                        "is the file whole?") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found {type(content).__name__}, needed a dictionary of weights")
+    return content
+
+
+def _check_sums(path: Path) -> None:
+    """torch leaves out the checksums of its zip: a flipped bit would become a weight."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise ReadError(f"{path}: damaged (checksum of entry {damaged} is wrong); "
+                            "use another copy or an earlier checkpoint")
+
+
+def _reason(error: Exception) -> str:
+    """One line of an error; of torch's long advice only the line that says what was found."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = lines or [type(error).__name__]
+    return next((line for line in lines if "Unsupported" in line), lines[0]).split(". ")[0]
+
+
+def _plain_load(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+# The only callables that a file may name. None of them runs code that the file chooses.
 ALLOWED = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch", "Size"): torch.Size,
@@ -114,7 +123,7 @@ ALLOWED = {
 
 
 class Foreign:
-    """Stands for an object of an unknown class; takes what a pickle does to it and keeps nothing."""
+    """Stands for an object of an unknown class: takes what a pickle does to it, keeps nothing."""
 
     def __new__(cls, *args, **kwargs) -> "Foreign":
         return super().__new__(cls)
@@ -142,35 +151,114 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _tolerant_load(path: Path) -> Any:
+    # First without stand-ins: what torch refuses for another reason than an unknown class must not
+    # reach the second call, which would run the code in a TorchScript file.
+    try:
+        return _plain_load(path)
+    except pickle.UnpicklingError:
+        pass
     stand_in = types.ModuleType("dcvc_restricted_pickle")
     stand_in.Unpickler = _Unpickler
     stand_in.load = lambda file, **options: _Unpickler(file, **options).load()
-    # torch derives its reader from the Unpickler given here, so find_class above decides about every name.
+    # torch derives its reader from this Unpickler, so find_class above decides about every name.
     return torch.load(path, map_location="cpu", pickle_module=stand_in, weights_only=False)
 
 
-def read_file(path: str | Path) -> dict[Any, Any]:
-    """The dictionary in a .pt/.pth/.ckpt/.safetensors file. Raises MissingError, ReadError, InputError."""
-    path = Path(path)
-    if not path.is_file():
-        raise MissingError(f"{path}: no such file, needed a VQGAN checkpoint")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: empty file, needed a VQGAN checkpoint")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
-            content = _tolerant_load(path)
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, ImportError,
-            OverflowError, MemoryError, RecursionError, AssertionError,
-            pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ReadError(f"{path}: not readable as a checkpoint ({line}); is the file whole?") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: found {type(content).__name__}, needed a checkpoint with tensors by name")
-    return content
+# ---- entries
+
+
+def bare_weights(content: dict[Any, Any], where: str,
+                 needed: str = "a P-frame codec") -> dict[str, Tensor]:
+    """A file's tensors, out of their container and without the prefixes of wrappers.
+
+    where: the file; needed: what its weights should be of. Raises InputError for no tensors.
+    """
+    tables = [content.get(name) for name in CONTAINERS] + [content]
+    states = [{str(key): value for key, value in table.items() if _is_plain(value)}
+              for table in tables if isinstance(table, dict)]
+    weights = next((state for state in states if state), None)
+    if not weights:
+        keys = ", ".join(map(str, content)) or "none"
+        raise InputError(f"{where}: found no tensors (its keys: {keys}), "
+                         f"needed the weights of {needed}")
+    # Twice, because either wrapper may stand in the other.
+    for prefix in WRAPPERS * 2:
+        if all(key.startswith(prefix) for key in weights):
+            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a tensor with all its numbers: sparse or quantized ones break what follows."""
+    return (isinstance(value, Tensor) and value.layout is torch.strided
+            and not value.is_quantized and not value.is_meta)
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """An entry in which a file and a model differ: its shape in either, None where one lacks it."""
+
+    entry: str
+    found: tuple[int, ...] | None
+    needed: tuple[int, ...] | None
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"entry {self.entry} is missing, needed with shape {self.needed}"
+        if self.needed is None:
+            return f"entry {self.entry} is not part of this model (found with shape {self.found})"
+        return f"entry {self.entry} has shape {self.found}, needed {self.needed}"
+
+
+def _describe(misfit: Misfit) -> str:
+    return f"{misfit}; the file is of another architecture or size (--model_size)"
+
+
+def check_entries(found: dict[str, Tensor], needed: dict[str, Tensor], where: str,
+                  describe: Callable[[Misfit], str] = _describe) -> None:
+    """Raises InputError for weights that a model with the entries `needed` cannot take as they are.
+
+    where: the file. describe: what the message says of an entry, and what the user can do.
+    """
+    shapes = {key: tuple(value.shape) for key, value in found.items()}
+    wanted = {key: tuple(value.shape) for key, value in needed.items()}
+    misfits = [Misfit(key, shapes.get(key), wanted.get(key)) for key in wanted | shapes
+               if shapes.get(key) != wanted.get(key)]
+    if misfits:
+        # A wrong shape tells most about what is wrong, a spare entry the least.
+        first = min(misfits, key=lambda one: (one.found is None) + 2 * (one.needed is None))
+        raise InputError(f"{where}: {describe(first)}")
+    check_finite(found, where)
+
+
+def check_finite(weights: dict[str, Tensor], where: str) -> None:
+    """Raises InputError naming the first entry with a NaN or infinite value."""
+    for key, value in weights.items():
+        # torch cannot judge floats of one byte as they are.
+        judged = value.float() if value.is_floating_point() and value.dtype.itemsize == 1 else value
+        if not bool(torch.isfinite(judged).all()):
+            raise InputError(f"{where}: {key}: found NaN or infinite values, needed finite weights")
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], where: str,
+                 describe: Callable[[Misfit], str] = _describe) -> None:
+    """load_state_dict after `check_entries`."""
+    check_entries(weights, model.state_dict(), where, describe)
+    model.load_state_dict(weights)
+
+
+# ---- what a file or a stream is compared by
+
+
+def weights_hash(weights: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values: the same weights have the same in any file."""
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        value = weights[key].detach().cpu().contiguous()
+        digest.update(f"{key}{value.dtype}{tuple(value.shape)}".encode())
+        if value.numel():
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def weights_checksum(module: nn.Module, start: int = 0) -> int:

@@ -14,8 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcvc.errors import InputError
-from dcvc.weights import read_checkpoint
+from dcvc.weights import bare_weights, load_weights, read_checkpoint
 
+# Entries of files: by torchvision's and the lpips package's names.
+CONVOLUTION = r"(?:features|(?:net\.)?slice\d+)\.(\d+\.(?:weight|bias))"
+HEAD = r"lin(\d+)\.model\.1\.weight"
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 EPSILON = 1e-10
 
@@ -103,35 +106,27 @@ class LPIPS(nn.Module):
 
 
 def load_lpips(files: tuple[str, ...], device: torch.device | str = "cpu") -> LPIPS:
-    """The metric from one file that holds everything (a state dict of the `lpips` package's network) or from two:
-    the classifier's weights (`features.N.weight`, as torchvision's AlexNet and VGG16 name them) and the heads
-    (`linN.model.1.weight`), in any order. Raises MissingError, ReadError, InputError naming file and entry."""
-    where = " + ".join(Path(file).name for file in files)
-    state: dict[str, Tensor] = {}
+    """The metric with a user's weights. Raises MissingError, ReadError, InputError naming the entry.
+
+    files: one that holds everything (a state dict of the `lpips` package's network), or two in any
+    order: the classifier's weights (`features.N.weight`, as torchvision's AlexNet and VGG16 name
+    them) and the heads (`linN.model.1.weight`).
+    """
+    where = "--lpips_weights " + " + ".join(Path(file).name for file in files)
+    found: dict[str, Tensor] = {}
     for file in files:
-        state |= {key: value for key, value in read_checkpoint(Path(file)).items() if isinstance(value, Tensor)}
-    convolutions, heads = {}, {}
-    for key, value in state.items():
-        if named := re.fullmatch(r"(?:features|(?:net\.)?slice\d+)\.(\d+)\.(weight|bias)", key):
-            convolutions[f"{named[1]}.{named[2]}"] = value
-        elif named := re.fullmatch(r"lin(\d+)\.model\.1\.weight", key):
-            heads[named[1]] = value
-    first = convolutions.get("0.weight")
-    if first is None or not heads:
+        for key, value in bare_weights(read_checkpoint(file), str(file), "LPIPS").items():
+            # Other entries, a classifier's last layers for one, are of no use here.
+            if named := re.fullmatch(CONVOLUTION, key):
+                found[f"features.{named[1]}"] = value
+            elif named := re.fullmatch(HEAD, key):
+                found[f"heads.{named[1]}"] = value
+    first = found.get("features.0.weight")
+    if first is None or not any(key.startswith("heads.") for key in found):
         lacks = "convolutions (features.0.weight)" if first is None else "heads (lin0.model.1.weight)"
-        raise InputError(f"--lpips_weights {where}: found no {lacks}, needed the weights of AlexNet or VGG16 and "
-                         "LPIPS's heads, in one file or two")
-    metric = LPIPS("alex" if first.shape[-1] == 11 else "vgg")
-    needed = {f"features.{key}": value for key, value in convolutions.items()}
-    needed |= {f"heads.{key}": value for key, value in heads.items()}
-    own = metric.state_dict()
-    for key, value in own.items():
-        found = needed.get(key)
-        if found is None or found.shape != value.shape:
-            shape = "nothing" if found is None else tuple(found.shape)
-            raise InputError(f"--lpips_weights {where}: {key}: found {shape}, needed {tuple(value.shape)} "
-                             f"for {metric.net}")
-        if not bool(torch.isfinite(found).all()):
-            raise InputError(f"--lpips_weights {where}: {key}: found NaN or infinite values, needed finite ones")
-    metric.load_state_dict({key: needed[key] for key in own})
+        raise InputError(f"{where}: found no {lacks}, needed the weights of AlexNet or VGG16 and LPIPS's heads, in "
+                         "one file or two")
+    metric = LPIPS("alex" if first.shape[-1:] == (11,) else "vgg")
+    load_weights(metric, found, where, lambda misfit: (
+        f"{misfit.entry}: found {misfit.found or 'nothing'}, needed {misfit.needed or 'nothing'} for {metric.net}"))
     return metric.to(device).eval().requires_grad_(False)

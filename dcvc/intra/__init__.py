@@ -1,4 +1,4 @@
-"""The I-frame codecs: CompressAI's zoo and VQGANs, behind one protocol (dcvc.interfaces.FrameCodec)."""
+"""The I-frame codecs: CompressAI's zoo and VQGANs, behind one protocol (interfaces.FrameCodec)."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from dcvc.intra.registry import build_intra_codec, compress_i_frame_with_padding
     from dcvc.intra.vqgan.codec import VQGANIFrameModel
 
-__all__ = ["CompressAIIFrameModel", "FrozenCodec", "IntraOutput", "VQGANIFrameModel", "build_intra_codec",
-           "compress_i_frame_with_padding"]
+__all__ = ["CompressAIIFrameModel", "FrozenCodec", "IntraOutput", "VQGANIFrameModel",
+           "build_intra_codec", "compress_i_frame_with_padding"]
 
-# Loaded when they are asked for, so that commands which only need a configuration start without the networks.
+# Loaded when asked for: commands that only need a configuration start without the networks.
 _HOMES = {"FrozenCodec": "dcvc.interfaces", "IntraOutput": "dcvc.interfaces",
-          "CompressAIIFrameModel": "dcvc.intra.compressai", "VQGANIFrameModel": "dcvc.intra.vqgan.codec"}
+          "CompressAIIFrameModel": "dcvc.intra.compressai",
+          "VQGANIFrameModel": "dcvc.intra.vqgan.codec"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,24 @@
 """I-frames by CompressAI's model zoo, imported only when asked for.
 
-CompressAI declares torchvision and more, which a plain installation of this kit does not have; of its packages only
-the zoo is needed. Where the full import fails for that reason, empty stand-ins take the place of its data sets and
-image transforms. A complete installation is used as it is.
+    frame, padded to a multiple of 64 -> analysis -> y -> rounded, coded -> synthesis -> x_hat
+                                                     |
+                                                     side information z, coded: how y is distributed
+
+One payload holds what CompressAI's `compress` gives for one frame. All numbers are little-endian:
+
+    4 bytes   CRC-32 of everything that follows
+    4 bytes   the model's checksum (names and values of its weights and tables)
+    8 bytes   height and width of the frame, height and width of z (of y where there is no z)
+    1 byte    how many strings follow: 2 (y and z), or 1 for a model without z
+    each      4 bytes length, then the coded string
+
+CompressAI declares torchvision and more, which a plain installation of this kit does not have. The
+zoo alone needs none of it: where the full import fails, empty stand-ins take the place of the data
+sets and image transforms. A complete installation is used as it is.
 """
 
 import importlib
+import re
 import struct
 import sys
 import types
@@ -21,13 +34,22 @@ from dcvc.config import nearest
 from dcvc.errors import BitstreamError, InputError, MissingError, ReadError
 from dcvc.interfaces import FrozenCodec, IntraOutput, Quality, check_frames, check_quality
 from dcvc.layers import crop, pad_to_multiple
-from dcvc.weights import weights_checksum
+from dcvc.weights import (
+    Misfit,
+    bare_weights,
+    check_entries,
+    check_finite,
+    read_checkpoint,
+    weights_checksum,
+)
 
-NAME, STREAM_ID = "compressai", 1
-# Model's checksum, height, width, latent height, latent width, strings.
+# Behind the payload's own CRC: model's checksum, the four sizes, number of strings.
 HEADER = struct.Struct("<IHHHHB")
 LARGEST_SIDE = 0xFFFF
-ZOO_MULTIPLE = 64                                            # sides that every model of the zoo can code
+# Every model of the zoo can code frames whose sides are multiples of this.
+ZOO_MULTIPLE = 64
+# Entries that CompressAI knows by several names and in several sizes.
+FREE_ENTRIES = re.compile(r"(^|\.)(entropy_bottleneck|gaussian_conditional)\w*\.")
 
 
 def _stand_ins() -> dict[str, types.ModuleType]:
@@ -35,12 +57,17 @@ def _stand_ins() -> dict[str, types.ModuleType]:
     transforms.TRANSFORMS = {}
     transforms.register_transform = lambda name: lambda cls: cls
     names = ("compressai.datasets", "compressai.transforms")
-    return {name: types.ModuleType(name) for name in names} | {transforms.__name__: transforms}
+    modules = {name: types.ModuleType(name) for name in names}
+    return modules | {transforms.__name__: transforms}
 
 
 def import_zoo() -> dict[str, object]:
-    """CompressAI's table of image models: name -> constructor. Raises MissingError with the command to install it."""
-    hint = "install it with: pip install --no-deps compressai==1.2.8 (or use --i_frame_type vqgan)"
+    """CompressAI's table of image models: name -> constructor.
+
+    Raises MissingError with the command to install it, ReadError where it cannot be imported.
+    """
+    hint = ("install it with: pip install --no-deps compressai==1.2.8 "
+            "(or use --i_frame_type vqgan)")
     if importlib.util.find_spec("compressai") is None:
         raise MissingError(f"compressai: not installed, needed for CompressAI I-frames; {hint}")
     with warnings.catch_warnings():
@@ -48,7 +75,8 @@ def import_zoo() -> dict[str, object]:
         try:
             if importlib.util.find_spec("torchvision") is not None:
                 return dict(importlib.import_module("compressai.zoo").image_models)
-        except (ImportError, RuntimeError):                  # torchvision built for another torch
+        except (ImportError, RuntimeError):
+            # A torchvision built for another torch. What is half imported would stay so.
             for name in [name for name in sys.modules if name.split(".")[0] == "compressai"]:
                 del sys.modules[name]
         for name, module in _stand_ins().items():
@@ -59,43 +87,52 @@ def import_zoo() -> dict[str, object]:
             raise ReadError(f"compressai: cannot be imported ({error}); {hint}") from None
 
 
-def _load_weights(constructor, name: str, checkpoint: str) -> nn.Module:
+def _load_weights(constructor: type, name: str, checkpoint: str) -> nn.Module:
+    """The model with a file's weights; its widths are those of the file, whatever the quality."""
     path = Path(checkpoint)
     if not path.is_file():
-        raise MissingError(f"{path}: no such file; give the weights of {name} (--i_frame_checkpoint)")
+        raise MissingError(f"{path}: no such file; give the weights of {name} "
+                           "(--i_frame_checkpoint)")
+    state = bare_weights(read_checkpoint(path), str(path), name)
+    check_finite(state, str(path))
+
+    def describe(problem: Misfit | str) -> str:
+        return (f"does not fit {name}: {problem}; check --i_frame_model_name and "
+                "--i_frame_checkpoint")
+
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:                               # torch raises many kinds for a bad file
-        raise ReadError(f"{path}: not readable as weights ({str(error).splitlines()[0]})") from None
-    for container in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(container), dict):
-            state = state[container]
-    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path}: holds no tensors, needed a state dict of {name}")
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    try:
-        model = constructor.from_state_dict(state)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: does not fit {name} ({str(error).splitlines()[0]}); check --i_frame_model_name "
-                         "and --i_frame_checkpoint") from None
-    return model
+        return constructor.from_state_dict(state)
+    except KeyError as error:
+        problem = f"entry {error.args[0]} is missing"
+    except (RuntimeError, ValueError, IndexError) as error:
+        problem = " ".join(str(error).split())
+        # The same model without its weights says which entries it needs.
+        empty = type(constructor.__name__, (constructor,), {"load_state_dict": lambda *_: None})
+        found, needed = ({key: value for key, value in entries.items()
+                          if not FREE_ENTRIES.search(key)}
+                         for entries in (state, empty.from_state_dict(state).state_dict()))
+        check_entries(found, needed, str(path), describe)
+    raise InputError(f"{path}: {describe(problem)}")
 
 
 class CompressAIIFrameModel(FrozenCodec):
     """A model of CompressAI's zoo as an I-frame codec.
 
-    name: zoo name ("bmshj2018-hyperprior", "cheng2020-anchor", ...); quality: 1..8 (1..6 for cheng2020).
-    pretrained: download CompressAI's weights (MSE); checkpoint: a local file of weights instead.
-    Without both the weights are random (seeded by torch's generator), which serves tests only.
+    name: zoo name ("bmshj2018-hyperprior", "cheng2020-anchor", ...); quality: 1..8 (1..6 for
+    cheng2020). pretrained: download CompressAI's weights (MSE); checkpoint: a local file of weights
+    instead. Without both the weights are random (torch's generator), which serves tests only.
+    Raises InputError, MissingError, ReadError with one line that names the option or the file.
 
-    `forward` gives CompressAI's estimate. With mbt2018 and cheng2020, CompressAI's forward rounds the latent without
-    its mean and its coder with it, so the reconstruction of `compress` differs slightly from that of `forward`.
+    `forward` gives CompressAI's estimate. With mbt2018 and cheng2020, CompressAI's forward rounds
+    the latent without its mean and its coder with it, so the reconstruction of `compress` differs
+    slightly from that of `forward`.
     """
 
-    name = NAME
-    stream_id = STREAM_ID
+    name = "compressai"
+    stream_id = 1
 
-    def __init__(self, name: str, quality: int, pretrained: bool = True, checkpoint: str | None = None) -> None:
+    def __init__(self, name: str, quality: int, pretrained: bool = True,
+                 checkpoint: str | None = None) -> None:
         super().__init__()
         zoo = import_zoo()
         if name not in zoo:
@@ -103,21 +140,24 @@ class CompressAIIFrameModel(FrozenCodec):
                              f"{nearest(name, zoo)}")
         self.model_name, self.quality = name, quality
         try:
-            model = zoo[name](quality=quality, metric="mse", pretrained=pretrained and not checkpoint, progress=False)
+            model = zoo[name](quality=quality, metric="mse", progress=False,
+                              pretrained=pretrained and not checkpoint)
         except ValueError as error:
             raise InputError(f"--i_frame_quality: found {quality} for {name}; {error}") from None
         except OSError as error:
-            raise ReadError(f"{name}: CompressAI's weights could not be downloaded ({error}); use --i_frame_checkpoint "
-                            "FILE or --no-i_frame_pretrained") from None
+            raise ReadError(f"{name}: CompressAI's weights could not be downloaded ({error}); use "
+                            "--i_frame_checkpoint FILE or --no-i_frame_pretrained") from None
         self.model = _load_weights(type(model), name, checkpoint) if checkpoint else model
-        self.model.update(force=True)                        # tables of the entropy coder
-        self.multiple = max(ZOO_MULTIPLE, getattr(self.model, "downsampling_factor", ZOO_MULTIPLE))
+        # Tables of the entropy coder: made here, so that all files of the same weights agree.
+        self.model.update(force=True)
+        self.multiple = max(ZOO_MULTIPLE,
+                            getattr(self.model, "downsampling_factor", ZOO_MULTIPLE))
         self.freeze()
         self.model_id = weights_checksum(self.model)
 
     @torch.no_grad()
     def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
-        """x: float RGB `(B, 3, H, W)` in [0, 1], any size -> reconstruction and estimated bits of the batch."""
+        """x: float RGB `(B, 3, H, W)` in [0, 1], any size -> reconstruction, estimated bits."""
         check_quality("this I-frame codec", self.rates, quality)
         check_frames(x)
         with torch.autocast(x.device.type, enabled=False):
@@ -133,7 +173,8 @@ class CompressAIIFrameModel(FrozenCodec):
         check_frames(x, single=True)
         height, width = x.shape[-2:]
         if max(height, width) > LARGEST_SIDE:
-            raise InputError(f"frame: found {width}x{height}, needed sides of at most {LARGEST_SIDE}")
+            raise InputError(f"frame: found {width}x{height}, needed sides of at most "
+                             f"{LARGEST_SIDE}")
         out = self.model.compress(pad_to_multiple(x.float(), self.multiple))
         strings = [string[0] for string in out["strings"]]
         body = HEADER.pack(self.model_id, height, width, *out["shape"], len(strings))
@@ -145,24 +186,29 @@ class CompressAIIFrameModel(FrozenCodec):
     @torch.no_grad()
     def decompress(self, payload: bytes) -> Tensor:
         """Payload -> reconstruction `(1, 3, H, W)` in [0, 1]; raises BitstreamError on damage."""
-        # CompressAI's decoder turns damaged bytes into noise or worse: nothing reaches it unchecked.
+        # CompressAI's decoder makes noise or worse of damaged bytes: nothing reaches it unchecked.
         body = payload[4:]
         if len(body) < HEADER.size or struct.unpack("<I", payload[:4])[0] != zlib.crc32(body):
-            raise BitstreamError(f"I-frame of {len(payload)} bytes: checksum differs, damaged or cut short")
-        model_id, height, width, latent_height, latent_width, count = HEADER.unpack_from(body)
+            raise BitstreamError(f"I-frame of {len(payload)} bytes: checksum differs, damaged or "
+                                 "cut short")
+        model_id, *sizes, count = HEADER.unpack_from(body)
         if model_id != self.model_id:
-            raise BitstreamError(f"I-frame: made with model {model_id:08x}, this one is {self.model_id:08x} "
-                                 f"({self.model_name}); decode with the weights it was encoded with")
+            raise BitstreamError(f"I-frame: made with model {model_id:08x}, this one is "
+                                 f"{self.model_id:08x} ({self.model_name}); decode with the "
+                                 "weights it was encoded with")
         strings, position = [], HEADER.size
         for _ in range(count):
             (length,) = struct.unpack_from("<I", body, position)
             strings.append([body[position + 4:position + 4 + length]])
             position += 4 + length
-        padded = (height + -height % self.multiple, width + -width % self.multiple)
-        if count != self._expected_strings() or padded[0] * latent_width != padded[1] * latent_height:
-            raise BitstreamError(f"I-frame: made with another model than {self.model_name} (found {count} strings, "
-                                 f"latent {latent_width}x{latent_height} for {width}x{height})")
-        out = self.model.decompress(strings, (latent_height, latent_width))
+        (height, width), latent = sizes[:2], sizes[2:]
+        padded = [side + -side % self.multiple for side in (height, width)]
+        # The latent has the shape of the padded frame, smaller by the same factor both ways.
+        if count != self._expected_strings() or padded[0] * latent[1] != padded[1] * latent[0]:
+            raise BitstreamError(f"I-frame: made with another model than {self.model_name} (found "
+                                 f"{count} strings, latent {latent[1]}x{latent[0]} for "
+                                 f"{width}x{height})")
+        out = self.model.decompress(strings, tuple(latent))
         return crop(out["x_hat"], height, width).clamp(0, 1)
 
     def _expected_strings(self) -> int:
@@ -170,7 +216,10 @@ class CompressAIIFrameModel(FrozenCodec):
 
 
 def code_with_zoo_model(model: nn.Module, x: Tensor) -> dict[str, Any]:
-    """Frames `(B, 3, H, W)` in [0, 1] through a bare model of the zoo, padded and cropped: its own dictionary."""
+    """Frames `(B, 3, H, W)` in [0, 1] through a bare zoo model, padded and cropped.
+
+    Returns the model's own dictionary.
+    """
     check_frames(x)
     result = dict(model(pad_to_multiple(x, ZOO_MULTIPLE)))
     result["x_hat"] = crop(result["x_hat"], *x.shape[-2:]).clamp(0, 1)

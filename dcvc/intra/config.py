@@ -8,47 +8,63 @@ from typing import Any
 from dcvc.config import from_dict, option, to_dict
 from dcvc.errors import InputError
 
+# The options that name files.
+FILES = ("vqgan_config", "vqgan_checkpoint", "checkpoint")
+
 
 @dataclass(frozen=True)
 class IntraConfig:
-    """Which I-frame codec, and its weights. type: a name of dcvc.intra.registry."""
+    """Which I-frame codec, and its weights. type: a name of dcvc.intra.registry.
+
+    Raises InputError where a VQGAN's files are not given. That is checked here and not by the
+    registry, so that a command fails before it loads networks and data.
+    """
 
     type: str = option("compressai", "which kind of I-frame codec", flag="i_frame_type")
-    model_name: str = option("cheng2020-anchor", "a model of CompressAI's zoo", flag="i_frame_model_name")
+    model_name: str = option("cheng2020-anchor", "a model of CompressAI's zoo",
+                             flag="i_frame_model_name")
     quality: int = option(6, "its quality, 1 to 8 (to 6 for cheng2020)", flag="i_frame_quality")
-    pretrained: bool = option(True, "CompressAI's published weights (downloaded)", flag="i_frame_pretrained",
-                              on_resume=True)
-    checkpoint: str | None = option(None, "a local file of CompressAI weights", flag="i_frame_checkpoint")
+    pretrained: bool = option(True, "CompressAI's published weights (downloaded)",
+                              flag="i_frame_pretrained", on_resume=True)
+    checkpoint: str | None = option(None, "a local file of CompressAI weights",
+                                    flag="i_frame_checkpoint")
     vqgan_config: str | None = option(None, "VQGAN configuration, JSON or YAML", metavar="C")
     vqgan_checkpoint: str | None = option(None, "VQGAN weights", metavar="K")
 
     def __post_init__(self) -> None:
-        if self.type == "vqgan":
-            for name in ("vqgan_config", "vqgan_checkpoint"):
-                if not getattr(self, name):
-                    raise InputError(f"--{name}: missing, needed with --i_frame_type vqgan; give the path of the file")
-
-
-def resolved_intra(values: dict[str, Any] | None, file: Path) -> IntraConfig | None:
-    """The I-frame codec's files by their stored absolute path or, in a moved run, relative to the stage folder."""
-    if values is None:
-        return None
-    values = dict(values)
-    for name in ("vqgan_config", "vqgan_checkpoint", "checkpoint"):
-        relative = values.pop(f"{name}_relative", None)
-        stored = values.get(name)
-        if stored and relative and not Path(stored).exists() and (file.parent / relative).exists():
-            values[name] = str((file.parent / relative).resolve())
-    return from_dict(IntraConfig, values, f"{file}: intra")
-
+        for name in ("vqgan_config", "vqgan_checkpoint"):
+            if self.type == "vqgan" and not getattr(self, name):
+                raise InputError(f"--{name}: missing, needed with --i_frame_type vqgan; "
+                                 "give the path of the file")
 
 
 def intra_entry(intra: IntraConfig, folder: Path) -> dict[str, Any]:
-    """The I-frame codec as a checkpoint in `folder` names it: absolute paths, and relative ones for moved runs."""
+    """The I-frame codec as a checkpoint in `folder` names it.
+
+    Files have an absolute path, and one relative to `folder` for a run that is moved with them.
+    """
     entry = to_dict(intra)
-    for name in ("vqgan_config", "vqgan_checkpoint", "checkpoint"):
-        if entry[name]:
+    for name in FILES:
+        # No file of that name: a configuration that is known by its name alone ("llamagen-vq16").
+        if entry[name] and Path(entry[name]).exists():
             absolute = Path(entry[name]).resolve()
             entry[name] = str(absolute)
             entry[f"{name}_relative"] = os.path.relpath(absolute, folder.resolve())
     return entry
+
+
+def resolved_intra(values: dict[str, Any] | None, file: Path) -> IntraConfig | None:
+    """The inverse of `intra_entry` for the checkpoint `file`; None where it names no codec.
+
+    A file that is no longer at its absolute path is looked for beside the checkpoint.
+    """
+    if values is None:
+        return None
+    values = dict(values)
+    for name in FILES:
+        relative = values.pop(f"{name}_relative", None)
+        stored = values.get(name)
+        moved = relative and file.parent / relative
+        if stored and moved and not Path(stored).exists() and moved.exists():
+            values[name] = str(moved.resolve())
+    return from_dict(IntraConfig, values, f"{file}: intra")

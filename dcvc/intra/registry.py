@@ -1,6 +1,7 @@
 """Every I-frame codec by name: how it is built from a configuration, and its number in streams.
 
-One from outside this package is added with `register(IFrameCodecEntry(...))` before it is used (docs/extending.md).
+One from outside this package is added with `register(IFrameCodecEntry(...))` before it is used
+(docs/extending.md).
 """
 
 from collections.abc import Callable
@@ -11,16 +12,20 @@ from torch import Tensor, nn
 
 from dcvc.config import nearest
 from dcvc.errors import InputError
-from dcvc.interfaces import FrameCodec, bits_per_pixel
+from dcvc.interfaces import FrameCodec, FrozenCodec, bits_per_pixel
+from dcvc.intra.compressai import CompressAIIFrameModel, code_with_zoo_model
 from dcvc.intra.config import IntraConfig
+from dcvc.intra.vqgan.config import NAME as VQGAN_NAME
+from dcvc.intra.vqgan.config import STREAM_ID as VQGAN_STREAM_ID
 
 
 @dataclass(frozen=True)
 class IFrameCodecEntry:
     """One I-frame codec.
 
-    name: what `--i_frame_type` takes. stream_id: in streams, 1...127 for the package's own and 128...255 for others;
-    it never changes its meaning. build: a configuration whose `type` is the name, and a device -> the frozen codec.
+    name: what `--i_frame_type` takes. stream_id: in streams, 1...127 for the package's own and
+    128...255 for others; it never changes its meaning. build: a configuration whose `type` is the
+    name, and a device -> the frozen codec.
     """
 
     name: str
@@ -29,12 +34,12 @@ class IFrameCodecEntry:
 
 
 def _build_compressai(config: IntraConfig, device: str | torch.device) -> FrameCodec:
-    from dcvc.intra.compressai import CompressAIIFrameModel  # its zoo is heavy: only when it is asked for
-
-    return CompressAIIFrameModel(config.model_name, config.quality, config.pretrained, config.checkpoint).to(device)
+    return CompressAIIFrameModel(config.model_name, config.quality, config.pretrained,
+                                 config.checkpoint).to(device)
 
 
 def _build_vqgan(config: IntraConfig, device: str | torch.device) -> FrameCodec:
+    # Its entropy coder is heavy to import: only when it is asked for.
     from dcvc.intra.vqgan.codec import VQGANIFrameModel
 
     return VQGANIFrameModel(config.vqgan_config, config.vqgan_checkpoint, device)
@@ -44,16 +49,20 @@ _ENTRIES: dict[str, IFrameCodecEntry] = {}
 
 
 def register(entry: IFrameCodecEntry) -> None:
-    """Make a codec known under its name. The same entry again is taken; raises InputError for a name or a stream
-    number that another codec has."""
+    """Make a codec known under its name. The same entry again is taken.
+
+    Raises InputError for a name or a stream number that another codec has.
+    """
     for other in _ENTRIES.values():
         if other != entry and (other.name == entry.name or other.stream_id == entry.stream_id):
-            raise InputError(f"codec {entry.name}: name or stream_id {entry.stream_id} is taken by {other.name}")
+            raise InputError(f"codec {entry.name}: name or stream_id {entry.stream_id} is taken "
+                             f"by {other.name}")
     _ENTRIES[entry.name] = entry
 
 
-register(IFrameCodecEntry("compressai", 1, _build_compressai))
-register(IFrameCodecEntry("vqgan", 2, _build_vqgan))
+register(IFrameCodecEntry(CompressAIIFrameModel.name, CompressAIIFrameModel.stream_id,
+                          _build_compressai))
+register(IFrameCodecEntry(VQGAN_NAME, VQGAN_STREAM_ID, _build_vqgan))
 
 
 def i_frame_names() -> tuple[str, ...]:
@@ -75,27 +84,28 @@ def i_frame_name(stream_id: int) -> str:
 
 
 def build_intra_codec(config: IntraConfig, device: str | torch.device = "cpu") -> FrameCodec:
-    """The frozen FrameCodec that `config` describes, on `device`. Raises InputError, MissingError, ReadError."""
+    """The frozen FrameCodec that `config` describes, on `device`.
+
+    Raises InputError, MissingError, ReadError.
+    """
     return i_frame_entry(config.type).build(config, device)
 
 
 @torch.no_grad()
-def compress_i_frame_with_padding(i_frame_model: nn.Module, frame_tensor: Tensor, calculate_bpp: bool = True):
+def compress_i_frame_with_padding(i_frame_model: nn.Module, frame_tensor: Tensor,
+                                  calculate_bpp: bool = True):
     """Code an I-frame of any size with one of our codecs or with a bare model of CompressAI's zoo.
 
-    frame_tensor: float RGB `(B, 3, H, W)` in [0, 1]. It is padded to the codec's own multiple (64 for a zoo model)
-    and cropped after. Returns `(result, bpp)`: `result["x_hat"]` is `(B, 3, H, W)` in [0, 1], `result["likelihoods"]`
-    the named likelihoods, `bpp` a float: estimated bits over the B·H·W unpadded pixels. With `calculate_bpp=False`
-    it returns `result` alone. Raises InputError for a frame that is no RGB or not finite.
+    frame_tensor: float RGB `(B, 3, H, W)` in [0, 1]. It is padded to the codec's own multiple (64
+    for a zoo model) and cropped after. Returns `(result, bpp)`: `result["x_hat"]` is `(B, 3, H, W)`
+    in [0, 1], `result["likelihoods"]` the named likelihoods, `bpp` a float: estimated bits over the
+    B·H·W unpadded pixels. With `calculate_bpp=False` it returns `result` alone. Raises InputError
+    for a frame that is no RGB or not finite.
     """
-    from dcvc.interfaces import FrozenCodec
-    from dcvc.intra.compressai import code_with_zoo_model
-
     if isinstance(i_frame_model, FrozenCodec):
         result = i_frame_model(frame_tensor)
-        return (result, float(bits_per_pixel(result.total_bits, frame_tensor))) if calculate_bpp else result
-    result = code_with_zoo_model(i_frame_model, frame_tensor)
-    if not calculate_bpp:
-        return result
-    bits = sum(-torch.log2(values.double()).sum() for values in result["likelihoods"].values())
-    return result, float(bits_per_pixel(bits, frame_tensor))
+        bits = result.total_bits
+    else:
+        result = code_with_zoo_model(i_frame_model, frame_tensor)
+        bits = sum(-torch.log2(values.double()).sum() for values in result["likelihoods"].values())
+    return (result, float(bits_per_pixel(bits, frame_tensor))) if calculate_bpp else result

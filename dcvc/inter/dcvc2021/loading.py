@@ -13,6 +13,7 @@ from torch import Tensor
 from dcvc.errors import InputError
 from dcvc.inter.dcvc2021.config import DCVCConfig
 from dcvc.inter.dcvc2021.model import DCVC, MOTION_PARTS
+from dcvc.weights import load_weights
 
 # What CompressAI's modules keep beside the weights: bounds, pedestals and integer tables that
 # follow from them.
@@ -35,17 +36,7 @@ def dcvc_from_state_dict(state: dict[str, Tensor], where: str) -> DCVC:
     """
     state = {_older_name(key): value for key, value in state.items() if not DERIVED.search(key)}
     model = DCVC(_config(state, where))
-    needed = model.state_dict()
-    for key in sorted(needed.keys() | state.keys()):
-        if key not in state or key not in needed:
-            problem = "is missing" if key not in state else "is not part of it"
-            raise InputError(f"{where}: entry {key} {problem}; "
-                             f"needed the {len(needed)} entries of a DCVC P-frame codec")
-        if needed[key].shape != state[key].shape:
-            raise InputError(f"{where}: entry {key} has shape {tuple(state[key].shape)}, "
-                             f"needed {tuple(needed[key].shape)}; "
-                             "the checkpoint is of another architecture")
-    model.load_state_dict(state)
+    load_weights(model, state, where)
     return model
 
 

@@ -1,1 +1,1 @@
-"""VQGAN as an I-frame codec: model, loading of published files, rate models with real streams, training."""
+"""VQGAN as an I-frame codec: model, files, rate models, real streams. Training is elsewhere."""

@@ -1,4 +1,11 @@
-"""The VQGAN as an I-frame codec: any frame size, codes and their bits, a real stream."""
+"""The VQGAN as an I-frame codec: any frame size, codes and their bits, a real stream.
+
+    compress      x -> padded to a multiple of f -> `codes_of` -> `payload_of` -> bytes
+    decompress    bytes -> `codes_from` -> `frames_of`, cropped -> x_hat
+
+x_hat of `compress` comes from `frames_of` as well, so both ways give the same picture bit for bit.
+The four steps are public for those who compare rate models on the same codes.
+"""
 
 import zlib
 from pathlib import Path
@@ -10,8 +17,8 @@ from torch import Tensor
 
 from dcvc.errors import BitstreamError, InputError
 from dcvc.interfaces import FrozenCodec, IntraOutput, Quality, check_frames, check_quality
-from dcvc.intra.vqgan.config import VQGANConfig, config_to_values, read_config
-from dcvc.intra.vqgan.loading import load_vqgan, read_checkpoint
+from dcvc.intra.vqgan.config import NAME, STREAM_ID, VQGANConfig, config_to_values, read_config
+from dcvc.intra.vqgan.loading import load_vqgan, read_vqgan_file
 from dcvc.intra.vqgan.model import VQGAN
 from dcvc.intra.vqgan.rate import RateModel, UniformRate, read_codes, write_codes
 from dcvc.intra.vqgan.rate_file import rate_models_from_file
@@ -19,7 +26,6 @@ from dcvc.intra.vqgan.stream import LARGEST_SIDE, Payload, read_payload, write_p
 from dcvc.layers import crop, pad_to_multiple
 from dcvc.weights import weights_checksum
 
-NAME, STREAM_ID = "vqgan", 2
 RateChoice = Literal["auto", "uniform", "static", "prior"]
 
 
@@ -30,11 +36,12 @@ def model_fingerprint(model: VQGAN) -> int:
 
 
 class VQGANIFrameModel(FrozenCodec):
-    """A VQGAN of any known layout as a FrameCodec. Frozen: eval mode and no gradients, whatever its parents do.
+    """A VQGAN of any known layout as a frozen FrameCodec.
 
-    vq_config_path: JSON or YAML file, or "llamagen-vq16"/"llamagen-vq8"; vq_checkpoint_path: the weights.
-    rate_model: "auto" takes the best one the checkpoint holds (prior, static, uniform); a name insists on that one.
-    Raises MissingError, ReadError, InputError with one line that names the file and what does not fit.
+    vq_config_path: JSON or YAML file, or "llamagen-vq16"/"llamagen-vq8". vq_checkpoint_path: the
+    weights. rate_model: "auto" takes the best one that the checkpoint holds (prior, static,
+    uniform); a name insists on that one. Raises MissingError, ReadError, InputError with one line
+    that names the file and what does not fit.
     """
 
     name = NAME
@@ -43,23 +50,26 @@ class VQGANIFrameModel(FrozenCodec):
     def __init__(self, vq_config_path: str | Path | VQGANConfig, vq_checkpoint_path: str | Path,
                  device: str | torch.device = "cpu", rate_model: RateChoice = "auto") -> None:
         super().__init__()
-        config = vq_config_path if isinstance(vq_config_path, VQGANConfig) else read_config(vq_config_path)
-        checkpoint = read_checkpoint(vq_checkpoint_path)
-        self.model = load_vqgan(config, checkpoint)
+        config = vq_config_path
+        if not isinstance(config, VQGANConfig):
+            config = read_config(config)
+        file = read_vqgan_file(vq_checkpoint_path)
+        self.model = load_vqgan(config, file)
         self.config, self.multiple = config, config.factor
         tables = self.model.quantize.tables()
         self.levels, self.codes = tables.shape[:2]
         self.model_id = model_fingerprint(self.model)
         self.rate_models: dict[str, RateModel] = {"uniform": UniformRate(self.codes)}
-        self.rate_models |= rate_models_from_file(checkpoint.content, self.levels, self.codes, checkpoint.where)
+        self.rate_models |= rate_models_from_file(file.content, self.levels, self.codes, file.where)
         if rate_model != "auto" and rate_model not in self.rate_models:
-            raise InputError(f"{checkpoint.where}: holds no rate model '{rate_model}', found "
+            raise InputError(f"{file.where}: holds no rate model '{rate_model}', found "
                              f"{', '.join(self.rate_models)}; make one with dcvc train-prior")
         self.rate_name = list(self.rate_models)[-1] if rate_model == "auto" else rate_model
         self.freeze()
         self.to(device)
         if self.device.type in ("cpu", "cuda"):
-            # Convolutions need not reorder each activation: less memory, 1.5 to 2.5 times as fast on a CPU.
+            # Convolutions need not reorder each activation: less memory, and 1.5 to 2.5 times as
+            # fast on a CPU.
             self.model.to(memory_format=torch.channels_last)
 
     @property
@@ -70,6 +80,7 @@ class VQGANIFrameModel(FrozenCodec):
     def codes_of(self, x: Tensor) -> Tensor:
         """x: float RGB `(B, 3, H, W)` in [0, 1] -> codes `(B, D, h, w)`, an inference tensor."""
         check_frames(x, smallest=self.multiple)
+        # A caller's autocast must not reach in here: in half precision other codes are nearest.
         with torch.autocast(x.device.type, enabled=False):
             padded = pad_to_multiple(x.to(self.device, torch.float32), self.multiple)
             return self.model.encode(padded * 2 - 1)
@@ -81,36 +92,47 @@ class VQGANIFrameModel(FrozenCodec):
         return crop(x_hat, height, width).add_(1).mul_(0.5).clamp_(0, 1)
 
     def encode_indices(self, x: Tensor) -> Tensor:
-        """x: float RGB `(B, 3, H, W)` in [0, 1] -> int64 `(B, h, w)`, `(B, D, h, w)` with D > 1 levels; the latent
-        grid h, w is that of the frame padded to a multiple of f."""
+        """x: float RGB `(B, 3, H, W)` in [0, 1] -> int64 `(B, h, w)`, with D > 1 `(B, D, h, w)`.
+
+        The grid h, w is that of the frame padded to a multiple of f.
+        """
         codes = self.codes_of(x).clone()
         return codes[:, 0] if self.levels == 1 else codes
 
     def decode_indices(self, indices: Tensor) -> Tensor:
-        """Codes as `encode_indices` gives them -> `(B, 3, f·h, f·w)` in [0, 1]. Raises InputError outside [0, K)."""
-        if isinstance(indices, Tensor) and indices.ndim == 3:
+        """Codes as `encode_indices` gives them -> `(B, 3, f·h, f·w)` in [0, 1].
+
+        Raises InputError for another shape and for codes outside [0, K).
+        """
+        needed = f"needed integers (B, {self.levels}, h, w)"
+        if not isinstance(indices, Tensor):
+            raise InputError(f"indices: found {type(indices).__name__}, {needed}")
+        if indices.ndim == 3:
             indices = indices[:, None]
-        if not isinstance(indices, Tensor) or indices.ndim != 4 or indices.shape[1] != self.levels \
-                or indices.is_floating_point():
-            found = f"{tuple(indices.shape)} {indices.dtype}" if isinstance(indices, Tensor) else type(indices).__name__
-            raise InputError(f"indices: found {found}, needed integers (B, {self.levels}, h, w)")
-        if indices.numel() == 0 or not 0 <= int(indices.min()) <= int(indices.max()) < self.codes:
-            found = f"{int(indices.min())}..{int(indices.max())}" if indices.numel() else "none"
-            raise InputError(f"indices: found {found}, needed 0..{self.codes - 1} (K is {self.codes})")
+        if indices.ndim != 4 or indices.shape[1] != self.levels or indices.is_floating_point():
+            raise InputError(f"indices: found {tuple(indices.shape)} {indices.dtype}, {needed}")
+        if indices.numel() == 0:
+            raise InputError(f"indices: found none, {needed}")
+        least, greatest = int(indices.min()), int(indices.max())
+        if least < 0 or greatest >= self.codes:
+            raise InputError(f"indices: found {least}..{greatest}, needed 0..{self.codes - 1} "
+                             f"(K is {self.codes})")
         height, width = (side * self.multiple for side in indices.shape[-2:])
         return self._frames(indices.to(self.device, torch.int64), height, width).clone()
 
     def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
-        """x: float RGB `(B, 3, H, W)` in [0, 1] -> reconstruction, bits of the batch, one likelihood per code.
+        """x: float RGB `(B, 3, H, W)` in [0, 1] -> reconstruction, bits of the batch, codes.
 
-        The estimate is that of the codec's rate model, or of the uniform one where that is cheaper, as in `compress`.
+        There is one likelihood per code. The estimate is that of the codec's rate model, or of the
+        uniform one where that is cheaper, as in `compress`.
         """
         check_quality("a VQGAN", self.rates, quality)
         codes = self.codes_of(x)
         bits = torch.from_numpy(self.bits_of(codes.cpu().numpy()))
         total = bits.sum().to(codes.device, torch.float32)
         # Float64, so that the likelihoods' own sum is exact too; MPS has float32 only.
-        likelihoods = torch.exp2(-bits).to(codes.device, torch.float32 if codes.device.type == "mps" else torch.float64)
+        precision = torch.float32 if codes.device.type == "mps" else torch.float64
+        likelihoods = torch.exp2(-bits).to(codes.device, precision)
         # Clones are ordinary tensors: what leaves here may enter a graph that is differentiated.
         x_hat, codes = self._frames(codes, *x.shape[-2:]).clone(), codes.clone()
         if self.levels == 1:
@@ -118,41 +140,48 @@ class VQGANIFrameModel(FrozenCodec):
         return IntraOutput(x_hat, {"i": total}, likelihoods={"y": likelihoods}, indices=codes)
 
     def bits_of(self, codes: np.ndarray, rate_name: str | None = None) -> np.ndarray:
-        """Bits of each code (B, D, h, w), by the codec's rate model or the one named."""
+        """Bits of each code `(B, D, h, w)`, by the codec's rate model or the one named.
+
+        As `payload_of` does, it takes the uniform model where that is cheaper.
+        """
         models = [self.rate_models[name] for name in {"uniform", rate_name or self.rate_name}]
-        return min((np.stack([model.bits(frame) for frame in codes]) for model in models), key=np.sum)
+        return min((np.stack([model.bits(frame) for frame in codes]) for model in models),
+                   key=np.sum)
 
     def compress(self, x: Tensor, quality: Quality = None) -> tuple[bytes, Tensor]:
-        """Frames `(B, 3, H, W)` -> payload and the reconstruction that `decompress` gives, bit for bit.
-
-        The payload is decoded before it is handed out; where the rate model does not pay or does not reproduce, the
-        uniform one is written.
-        """
+        """Frames `(B, 3, H, W)` -> payload and the reconstruction that `decompress` gives."""
         check_quality("a VQGAN", self.rates, quality)
         codes = self.codes_of(x)
         return self.payload_of(codes, *x.shape[-2:]), self.frames_of(codes, *x.shape[-2:])
-
-    # codes_of, payload_of, codes_from, frames_of: the steps of both ways, for whoever compares rate models.
 
     def frames_of(self, codes: Tensor, height: int, width: int) -> Tensor:
         """Codes `(B, D, h, w)` -> frames `(B, 3, height, width)` in [0, 1]."""
         return self._frames(codes, height, width).clone()
 
-    def payload_of(self, codes: Tensor, height: int, width: int, rate_name: str | None = None) -> bytes:
-        """Codes `(B, D, h, w)` of frames of that size -> payload, by the codec's rate model or the one named."""
+    def payload_of(self, codes: Tensor, height: int, width: int,
+                   rate_name: str | None = None) -> bytes:
+        """Codes `(B, D, h, w)` of frames of that size -> payload.
+
+        Written by the codec's rate model or the one named. Its codes are decoded again before they
+        are handed out; where they are not the same, or cost more, the uniform model is written.
+        """
         if max(height, width) > LARGEST_SIDE:
-            raise InputError(f"frame: found {width}x{height}, needed sides of at most {LARGEST_SIDE}")
+            raise InputError(f"frame: found {width}x{height}, needed sides of at most "
+                             f"{LARGEST_SIDE}")
         indices, rate_name = codes.cpu().numpy(), rate_name or self.rate_name
         chosen, words = "uniform", write_codes(indices, self.rate_models["uniform"])
         if rate_name != "uniform":
             trial = write_codes(indices, self.rate_models[rate_name])
             if len(trial) < len(words) and self._reproduces(trial, indices, rate_name):
                 chosen, words = rate_name, trial
-        return write_payload(Payload(height, width, len(indices), chosen, self._fingerprint(chosen), words))
+        return write_payload(Payload(height=height, width=width, batch=len(indices),
+                                     rate_model=chosen, fingerprint=self._fingerprint(chosen),
+                                     words=words))
 
     def _reproduces(self, words: np.ndarray, indices: np.ndarray, rate_name: str) -> bool:
         try:
-            return bool(np.array_equal(read_codes(words, indices.shape, self.rate_models[rate_name]), indices))
+            decoded = read_codes(words, indices.shape, self.rate_models[rate_name])
+            return bool(np.array_equal(decoded, indices))
         except BitstreamError:
             return False
 
@@ -160,25 +189,31 @@ class VQGANIFrameModel(FrozenCodec):
         return self.model_id ^ self.rate_models[rate_name].fingerprint()
 
     def decompress(self, payload: bytes) -> Tensor:
-        """Payload -> reconstruction `(B, 3, H, W)` in [0, 1]. Raises BitstreamError on damage or another model."""
+        """Payload -> `(B, 3, H, W)` in [0, 1]. Raises BitstreamError on damage, another model."""
         codes, size = self.codes_from(payload)
         return self.frames_of(codes, *size)
 
     def codes_from(self, payload: bytes) -> tuple[Tensor, tuple[int, int]]:
-        """Payload -> its codes `(B, D, h, w)` and the frames' (height, width). Raises BitstreamError."""
+        """Payload -> codes `(B, D, h, w)` and (height, width) of the frames.
+
+        Raises BitstreamError.
+        """
         found = read_payload(payload)
         if found.rate_model not in self.rate_models:
-            raise BitstreamError(f"I-frame: written with rate model '{found.rate_model}', this model holds "
-                                 f"{', '.join(self.rate_models)}; decode with the checkpoint it was encoded with")
+            raise BitstreamError(f"I-frame: written with rate model '{found.rate_model}', this "
+                                 f"model holds {', '.join(self.rate_models)}; decode with the "
+                                 "checkpoint it was encoded with")
         needed = self._fingerprint(found.rate_model)
         if found.fingerprint != needed:
-            raise BitstreamError(f"I-frame: made with model {found.fingerprint:08x}, this one is {needed:08x}; decode "
-                                 "with the checkpoint it was encoded with")
+            raise BitstreamError(f"I-frame: made with model {found.fingerprint:08x}, this one is "
+                                 f"{needed:08x}; decode with the checkpoint it was encoded with")
         h, w = (-(-side // self.multiple) for side in (found.height, found.width))
         shape = (found.batch, self.levels, h, w)
-        least = np.prod(shape, dtype=float) * np.log2(self.codes) if found.rate_model == "uniform" else 0
-        if least > 32 * len(found.words):
-            raise BitstreamError(f"I-frame: {4 * len(found.words)} bytes found, too few for "
-                                 f"{found.width}x{found.height}")
-        codes = torch.from_numpy(read_codes(found.words, shape, self.rate_models[found.rate_model])).to(self.device)
-        return codes, (found.height, found.width)
+        # A short payload that claims a huge frame must not cost the memory of one.
+        if found.rate_model == "uniform":
+            least = np.prod(shape, dtype=float) * np.log2(self.codes)
+            if least > 32 * len(found.words):
+                raise BitstreamError(f"I-frame: {4 * len(found.words)} bytes found, too few for "
+                                     f"{found.width}x{found.height}")
+        codes = read_codes(found.words, shape, self.rate_models[found.rate_model])
+        return torch.from_numpy(codes).to(self.device), (found.height, found.width)

@@ -1,6 +1,20 @@
-"""A VQGAN's dimensions and every way a file states them: community JSON, taming or latent-diffusion YAML, LlamaGen.
+"""A VQGAN's dimensions and every way a file states them. Four layouts are read:
 
-Target strings in a config are looked up in a table, never imported.
+    community JSON    {"model_type": "TamingVQGAN", "model_args": {ARGUMENTS}}
+    taming YAML       model: {target: taming.models.vqgan.VQModel, params: {ARGUMENTS}}
+    diffusion YAML    model: {params: {first_stage_config: {target: …, params: {ARGUMENTS}}}}
+    LlamaGen JSON     {"codebook_size": 16384, "codebook_embed_dim": 8, "ch": 128, …}
+
+    ARGUMENTS                        what it means                             field
+    model_variant                    which quantizer; VQModel where absent     variant
+    n_embed (or vocab_size)          K, codes of a codebook                    n_embed
+    embed_dim (or n_init)            E, channels of the quantized latent       embed_dim
+    rvq_levels (or num_quantizers)   D, above 1: the quantizer is residual     levels, variant RVQ
+    pq_num_subspaces                 D, slices of a PQEMAVQ                    levels
+    codebook_l2_norm                 latent and codes have length 1            l2_norm
+    ddconfig                         {ch, ch_mult, …}: the networks            of the same names
+
+The word after `target` names a class of another project: looked up in a table, never imported.
 """
 
 import dataclasses
@@ -14,89 +28,108 @@ import yaml
 from dcvc.config import from_dict, nearest
 from dcvc.errors import InputError, MissingError
 
+NAME, STREAM_ID = "vqgan", 2
 Variant = Literal["VQModel", "EMAVQ", "RVQ", "PQEMAVQ", "GumbelVQ"]
 
 
 @dataclass(frozen=True)
 class VQGANConfig:
-    """Encoder, decoder and codebook. The factor is f = 2^(len(ch_mult) - 1).
+    """Encoder, decoder and codebook. Raises InputError for values that make no model.
 
-    variant: quantizer; "RVQ" is residual with one codebook shared by `levels` levels, "PQEMAVQ" a product of `levels`
-    codebooks over slices of the embedding. resolution is nominal: it says at which depth attention stands.
-    norm_groups: 32 in every published model. With as few channels each would be normalised by itself, and the mean
-    brightness of a frame could not come out of the decoder: small models take fewer.
+    A frame is made smaller by f = 2^(len(ch_mult) - 1) each way: with the default f = 16, a frame
+    of 1920x1088 has 120x68 positions of D codes.
     """
 
+    # The quantizer: dcvc.intra.vqgan.quantizers says what each does. "RVQ" is this kit's word for
+    # an EMAVQ of several levels.
     variant: Variant = "VQModel"
-    n_embed: int = 1024                                      # K
-    embed_dim: int = 256                                     # E
-    levels: int = 1                                          # D: codes per position
-    l2_norm: bool = False                                    # latent and codebook normalised (LlamaGen)
+    n_embed: int = 1024
+    embed_dim: int = 256
+    levels: int = 1
+    l2_norm: bool = False
+    # Encoder and decoder: channels at full size, times these at each halving; blocks of each level;
+    # channels of the latent, twice as many out of the encoder with double_z.
     ch: int = 128
     ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4)
     num_res_blocks: int = 2
-    attn_resolutions: tuple[int, ...] = (16,)
-    resolution: int = 256
     z_channels: int = 256
     double_z: bool = False
+    # Attention stands at the levels where a frame of `resolution` pixels a side would have one of
+    # these sides. It is nominal: frames of any size are coded.
+    attn_resolutions: tuple[int, ...] = (16,)
+    resolution: int = 256
     in_channels: int = 3
     out_ch: int = 3
     dropout: float = 0.0
+    # 32 in every published model. With as few channels each would be normalised by itself, and the
+    # mean brightness of a frame could not come out of the decoder: small models take fewer.
     norm_groups: int = 32
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type is int and value < 1:
-                raise InputError(f"VQGAN config: {field.name}: found {value}, needed at least 1")
+                raise _wrong(field.name, value, "at least 1")
         if not self.ch_mult or min(self.ch_mult) < 1:
-            raise InputError(f"VQGAN config: ch_mult: found {list(self.ch_mult)}, needed numbers of at least 1")
+            raise _wrong("ch_mult", list(self.ch_mult), "numbers of at least 1")
         if self.ch % self.norm_groups:
-            raise InputError(f"VQGAN config: ch: found {self.ch}, needed a multiple of {self.norm_groups} "
-                             "(normalisation groups)")
+            raise _wrong("ch", self.ch, f"a multiple of {self.norm_groups} (normalisation groups)")
         if self.in_channels != 3 or self.out_ch != 3:
-            raise InputError(f"VQGAN config: in_channels, out_ch: found {self.in_channels}, {self.out_ch}, "
-                             "needed 3: an I-frame codec takes and gives RGB")
+            raise _wrong("in_channels, out_ch", f"{self.in_channels}, {self.out_ch}",
+                         "3: an I-frame codec takes and gives RGB")
         if self.variant == "RVQ" and self.levels < 2:
-            raise InputError(f"VQGAN config: rvq_levels: found {self.levels}, needed at least 2 (residual)")
+            raise _wrong("rvq_levels", self.levels, "at least 2 (residual)")
         if self.variant == "PQEMAVQ" and self.embed_dim % self.levels:
-            raise InputError(f"VQGAN config: pq_num_subspaces: found {self.levels}, needed a divisor of embed_dim "
-                             f"{self.embed_dim}")
+            raise _wrong("pq_num_subspaces", self.levels,
+                         f"a divisor of embed_dim {self.embed_dim}")
         if self.variant in ("VQModel", "EMAVQ", "GumbelVQ") and self.levels != 1:
-            raise InputError(f"VQGAN config: levels: found {self.levels} with {self.variant}, needed 1")
+            raise _wrong("levels", f"{self.levels} with {self.variant}", "1")
 
     @property
     def factor(self) -> int:
+        """f: how many pixels a position of the latent stands for, in each direction."""
         return 2 ** (len(self.ch_mult) - 1)
 
     def attention_at(self, level: int) -> bool:
         return self.resolution // 2**level in self.attn_resolutions
 
 
-DD_KEYS = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resolution", "z_channels", "double_z",
-           "in_channels", "out_ch", "dropout", "norm_groups")
+def _wrong(name: str, found: Any, needed: str) -> InputError:
+    return InputError(f"VQGAN config: {name}: found {found}, needed {needed}")
+
+
+# Keys of ddconfig, in the order in which `config_to_values` writes them.
+DD_KEYS = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resolution", "z_channels",
+           "double_z", "in_channels", "out_ch", "dropout", "norm_groups")
 NEEDED = {"model_args": ("n_embed", "embed_dim", "ddconfig"),
           "ddconfig": ("ch", "ch_mult", "num_res_blocks", "z_channels")}
+ALIASES = {"vocab_size": "n_embed", "n_init": "embed_dim"}
 VARIANTS = ("VQModel", "EMAVQ", "PQEMAVQ", "GumbelVQ")
 TARGETS = {
     "taming.models.vqgan.VQModel": "VQModel", "taming.models.vqgan.GumbelVQ": "GumbelVQ",
     "taming.models.vqgan.EMAVQ": "EMAVQ", "ldm.models.autoencoder.VQModel": "VQModel",
     "ldm.models.autoencoder.VQModelInterface": "VQModel",
 }
+# The two published models of LlamaGen, which come without a file of their dimensions.
 LLAMAGEN = {
-    "llamagen-vq16": VQGANConfig(n_embed=16384, embed_dim=8, l2_norm=True, ch_mult=(1, 1, 2, 2, 4)),
-    "llamagen-vq8": VQGANConfig(n_embed=16384, embed_dim=8, l2_norm=True, ch_mult=(1, 2, 2, 4), attn_resolutions=(32,)),
+    "llamagen-vq16": VQGANConfig(n_embed=16384, embed_dim=8, l2_norm=True,
+                                 ch_mult=(1, 1, 2, 2, 4)),
+    "llamagen-vq8": VQGANConfig(n_embed=16384, embed_dim=8, l2_norm=True,
+                                ch_mult=(1, 2, 2, 4), attn_resolutions=(32,)),
 }
 
 
 def read_config(path: str | Path) -> VQGANConfig:
-    """Read `--vqgan_config`: a JSON or YAML file, or a name of LLAMAGEN. Raises InputError, MissingError."""
+    """Read `--vqgan_config`: a JSON or YAML file, or a name of LLAMAGEN.
+
+    Raises InputError, MissingError naming the file.
+    """
     if str(path).lower() in LLAMAGEN:
         return LLAMAGEN[str(path).lower()]
     path = Path(path)
     if not path.is_file():
-        raise MissingError(f"--vqgan_config {path}: no such file; give a JSON or YAML file or one of "
-                           f"{', '.join(LLAMAGEN)}")
+        raise MissingError(f"--vqgan_config {path}: no such file; give a JSON or YAML file or one "
+                           f"of {', '.join(LLAMAGEN)}")
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
@@ -109,13 +142,15 @@ def read_config(path: str | Path) -> VQGANConfig:
 def config_from_values(values: Any, where: str) -> VQGANConfig:
     """A parsed config of any known layout -> VQGANConfig. `where` names the file in messages."""
     if not isinstance(values, dict):
-        raise InputError(f"{where}: found {type(values).__name__}, needed a table with model_args or model")
+        raise InputError(f"{where}: found {type(values).__name__}, needed a table with model_args "
+                         "or model")
     if "model_args" in values:
         return _from_community(values["model_args"], where)
     if "codebook_size" in values:
         return _from_llamagen(values, where)
     model = values.get("model", values)
-    for _ in range(3):                                       # a diffusion config holds the first stage's inside
+    # A diffusion model's config holds the VQGAN's inside, sometimes one level deeper.
+    for _ in range(3):
         parameters = model.get("params") if isinstance(model, dict) else None
         if isinstance(parameters, dict) and "first_stage_config" in parameters:
             model = parameters["first_stage_config"]
@@ -123,14 +158,16 @@ def config_from_values(values: Any, where: str) -> VQGANConfig:
         return _from_target(model, where)
     if isinstance(model, dict) and "ddconfig" in model:
         return _from_community(model, where)
-    raise InputError(f"{where}: no VQGAN in it; found keys {', '.join(map(str, values)) or 'none'}, needed "
-                     "model_args (JSON), model.target and model.params (taming) or codebook_size (LlamaGen)")
+    raise InputError(f"{where}: no VQGAN in it; found keys {', '.join(map(str, values)) or 'none'}"
+                     ", needed model_args (JSON), model.target and model.params (taming) or "
+                     "codebook_size (LlamaGen)")
 
 
 def config_to_values(config: VQGANConfig) -> dict[str, Any]:
     """The community's JSON layout, as `--vqgan_config` reads it."""
-    arguments: dict[str, Any] = {"model_variant": "EMAVQ" if config.variant == "RVQ" else config.variant,
-                                 "n_embed": config.n_embed, "embed_dim": config.embed_dim}
+    arguments: dict[str, Any] = {
+        "model_variant": "EMAVQ" if config.variant == "RVQ" else config.variant,
+        "n_embed": config.n_embed, "embed_dim": config.embed_dim}
     if config.variant == "RVQ":
         arguments["rvq_levels"] = config.levels
     if config.variant == "PQEMAVQ":
@@ -138,13 +175,16 @@ def config_to_values(config: VQGANConfig) -> dict[str, Any]:
     if config.l2_norm:
         arguments["codebook_l2_norm"] = True
     values = {key: getattr(config, key) for key in DD_KEYS}
+    # A key of this kit alone: written only where other programs could not use the model anyway.
     if config.norm_groups == VQGANConfig.norm_groups:
-        del values["norm_groups"]                            # a key of this kit alone
-    arguments["ddconfig"] = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+        del values["norm_groups"]
+    arguments["ddconfig"] = {key: list(value) if isinstance(value, tuple) else value
+                             for key, value in values.items()}
     return {"model_type": "TamingVQGAN", "model_args": arguments}
 
 
 def _table(values: Any, where: str, name: str) -> dict[str, Any]:
+    """`values`, checked to be a table with the keys that NEEDED lists under `name`."""
     if not isinstance(values, dict):
         raise InputError(f"{where}: {name}: found {values!r}, needed a table")
     missing = [key for key in NEEDED[name] if key not in values]
@@ -156,44 +196,49 @@ def _table(values: Any, where: str, name: str) -> dict[str, Any]:
 
 def _from_community(arguments: Any, where: str) -> VQGANConfig:
     if isinstance(arguments, dict):
-        arguments = dict(arguments)
-        for alias, name in (("vocab_size", "n_embed"), ("n_init", "embed_dim")):
-            if alias in arguments:
-                arguments.setdefault(name, arguments[alias])
+        arguments = {name: arguments[alias] for alias, name in ALIASES.items()
+                     if alias in arguments} | arguments
     arguments = _table(arguments, where, "model_args")
     dd = _table(arguments["ddconfig"], where, "ddconfig")
-    variant = arguments.get("model_variant") or "VQModel"
-    if variant not in VARIANTS:
-        raise InputError(f"{where}: model_args.model_variant: found {variant!r}, needed one of {', '.join(VARIANTS)}"
-                         f"{nearest(str(variant), VARIANTS)}")
-    levels = arguments.get("rvq_levels") or arguments.get("num_quantizers") or 1
-    if variant == "PQEMAVQ":
-        if "pq_num_subspaces" not in arguments:
-            raise InputError(f"{where}: model_args.pq_num_subspaces: missing, needed with PQEMAVQ: it says how many "
-                             "codes stand at a position")
-        levels = arguments["pq_num_subspaces"]
-    elif isinstance(levels, int) and levels > 1:
-        if variant == "GumbelVQ":
-            raise InputError(f"{where}: model_args.rvq_levels: found {levels} with GumbelVQ, needed EMAVQ")
-        variant = "RVQ"
+    variant, levels = _variant_and_levels(arguments, where)
     values = {key: dd[key] for key in DD_KEYS if key in dd}
     if "input_channels" in arguments:
         values.setdefault("in_channels", arguments["input_channels"])
-    values |= {"variant": variant, "n_embed": arguments["n_embed"], "embed_dim": arguments["embed_dim"],
-               "levels": levels, "l2_norm": bool(arguments.get("codebook_l2_norm", False))}
+    values |= {"variant": variant, "levels": levels, "n_embed": arguments["n_embed"],
+               "embed_dim": arguments["embed_dim"],
+               "l2_norm": bool(arguments.get("codebook_l2_norm", False))}
     return from_dict(VQGANConfig, values, where)
+
+
+def _variant_and_levels(arguments: dict[str, Any], where: str) -> tuple[str, Any]:
+    variant = arguments.get("model_variant") or "VQModel"
+    if variant not in VARIANTS:
+        raise InputError(f"{where}: model_args.model_variant: found {variant!r}, needed one of "
+                         f"{', '.join(VARIANTS)}{nearest(str(variant), VARIANTS)}")
+    if variant == "PQEMAVQ":
+        if "pq_num_subspaces" not in arguments:
+            raise InputError(f"{where}: model_args.pq_num_subspaces: missing, needed with PQEMAVQ: "
+                             "it says how many codes stand at a position")
+        return variant, arguments["pq_num_subspaces"]
+    levels = arguments.get("rvq_levels") or arguments.get("num_quantizers") or 1
+    if isinstance(levels, int) and levels > 1:
+        if variant == "GumbelVQ":
+            raise InputError(f"{where}: model_args.rvq_levels: found {levels} with GumbelVQ, "
+                             "needed EMAVQ")
+        return "RVQ", levels
+    return variant, levels
 
 
 def _from_target(model: dict[str, Any], where: str) -> VQGANConfig:
     target = str(model["target"])
-    variant = TARGETS.get(target)
-    if variant is None:                                      # forks move the classes; the last part still tells
-        variant = target.rsplit(".", 1)[-1]
-        variant = {"VQModelInterface": "VQModel"}.get(variant, variant)
+    # Forks move the classes to other modules; the last part of the name still tells.
+    last = target.rsplit(".", 1)[-1]
+    variant = TARGETS.get(target, "VQModel" if last == "VQModelInterface" else last)
     if variant not in VARIANTS:
-        raise InputError(f"{where}: model.target: found '{target}', needed a VQGAN: {', '.join(TARGETS)}")
+        raise InputError(f"{where}: model.target: found '{target}', needed a VQGAN: "
+                         f"{', '.join(TARGETS)}")
     parameters = model.get("params")
-    parameters = dict(parameters) if isinstance(parameters, dict) else {}
+    parameters = parameters if isinstance(parameters, dict) else {}
     return _from_community({**parameters, "model_variant": variant}, where)
 
 
@@ -201,9 +246,12 @@ def _from_llamagen(values: dict[str, Any], where: str) -> VQGANConfig:
     """LlamaGen's constructor values; what is not stated has its published default."""
     ch_mult = values.get("encoder_ch_mult", [1, 1, 2, 2, 4])
     if values.get("decoder_ch_mult", ch_mult) != ch_mult:
-        raise InputError(f"{where}: decoder_ch_mult: found {values['decoder_ch_mult']}, needed the encoder's {ch_mult}")
+        raise InputError(f"{where}: decoder_ch_mult: found {values['decoder_ch_mult']}, needed "
+                         f"the encoder's {ch_mult}")
     return from_dict(VQGANConfig, {
         "n_embed": values["codebook_size"], "embed_dim": values.get("codebook_embed_dim", 8),
-        "l2_norm": values.get("codebook_l2_norm", True), "ch": values.get("ch", 128), "ch_mult": ch_mult,
-        "num_res_blocks": values.get("num_res_blocks", 2), "z_channels": values.get("z_channels", 256),
+        "l2_norm": values.get("codebook_l2_norm", True), "ch": values.get("ch", 128),
+        "ch_mult": ch_mult, "num_res_blocks": values.get("num_res_blocks", 2),
+        "z_channels": values.get("z_channels", 256),
+        # Attention at the coarsest level alone.
         "attn_resolutions": [256 // 2 ** (len(ch_mult) - 1)]}, where)

@@ -1,8 +1,29 @@
-"""Quantizers of a VQGAN: latent -> codes, codes -> latent. One small class each, the entry names of published files.
+"""Quantizers of a VQGAN: latent -> codes, codes -> latent. Entries are named as in published files.
 
-Every quantizer has `indices(z)`: `(B, E, h, w)` -> int64 `(B, D, h, w)` with values in [0, K), and `lookup(indices)`:
-the reverse, by table only, so that encoder and decoder see the same latent. `tables()` gives `(D, K, e)`.
-The nearest code is by squared L2 distance, the first minimum wins.
+The latent z has E numbers at each of h x w positions. A codebook is a table of K vectors; the code
+of a vector v is the row nearest to it (van den Oord et al., "Neural Discrete Representation
+Learning", 2017, eq. 1):
+
+    code(v) = the first k with the least |v - table[k]|^2
+
+    variant    codes of a position                                     source
+    VQModel    1: the nearest of K rows; with l2_norm, z and rows      Esser et al., CVPR 2021;
+               are divided by their length first                       Yu et al., 2022 (l2_norm)
+    EMAVQ      the same; the file also holds the averages of training  van den Oord, appendix A
+    RVQ        D: each level codes what the levels before left over    Lee et al., CVPR 2022
+    PQEMAVQ    D: slice s of the channels has its own table s          Jegou et al., TPAMI 2011
+    GumbelVQ   1: a 1x1 convolution scores all rows, the best is it    Jang et al., ICLR 2017
+
+Residual levels by example, one channel, D = 3, table [-4, -1, 0, 2], v = 5:
+
+    level 0    5 is nearest to 2: code 3, left over 3
+    level 1    3 is nearest to 2: code 3, left over 1
+    level 2    1 is as near to 0 as to 2, the first wins: code 2, left over 1
+    looked up  2 + 2 + 0 = 4
+
+Every quantizer has `indices(z)`: `(B, E, h, w)` -> codes, int64 `(B, D, h, w)` in [0, K);
+`lookup(indices)`: the reverse, by table only, so that encoder and decoder see the same latent; and
+`tables()`: `(D, K, e)`, the rows that a code of each level can stand for.
 """
 
 import torch
@@ -11,21 +32,24 @@ from torch import Tensor, nn
 
 from dcvc.intra.vqgan.config import VQGANConfig
 
-DISTANCES_AT_ONCE = 1 << 24                                  # elements of the distance matrix held in memory
+# Elements of a matrix of distances that are held in memory at a time: 64 MiB of floats.
+DISTANCES_AT_ONCE = 1 << 24
 
 
 def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest row of codebook (K, e) for each of vectors (n, e), int64 (n,)."""
-    # |v - c|^2 without |v|^2, which is the same for all rows. Equal rows stand for the first of them, whatever order
-    # the matrix product rounds in.
+    """The nearest row of codebook `(K, e)` for each of vectors `(n, e)`, int64 `(n,)`."""
+    # |v - c|^2 = |v|^2 - 2 v·c + |c|^2; |v|^2 is the same for all rows: |c|^2 / 2 - v·c decides.
     half_norms = codebook.square().sum(1) / 2
     rows = max(1, DISTANCES_AT_ONCE // len(codebook))
-    found = [torch.addmm(half_norms, part, codebook.T, alpha=-1).argmin(1) for part in vectors.split(rows)]
-    return _first_equal_rows(codebook)[torch.cat(found)]
+    nearest = [torch.addmm(half_norms, part, codebook.T, alpha=-1).argmin(1)
+               for part in vectors.split(rows)]
+    # Equal rows stand for the first of them, whatever order the matrix product rounds in.
+    return _first_equal_rows(codebook)[torch.cat(nearest)]
 
 
 def _first_equal_rows(codebook: Tensor) -> Tensor:
-    """For each row the first row that equals it, int64 (K,). Found on the CPU: not every device sorts rows."""
+    """For each row the first row that equals it, int64 `(K,)`."""
+    # On the CPU: not every device can sort rows.
     _, inverse = torch.unique(codebook.detach().cpu(), dim=0, return_inverse=True)
     order = torch.arange(len(codebook))
     first = torch.full_like(order, len(codebook)).scatter_reduce(0, inverse, order, "amin")
@@ -33,28 +57,32 @@ def _first_equal_rows(codebook: Tensor) -> Tensor:
 
 
 def _rows(z: Tensor) -> Tensor:
-    """(B, e, h, w) -> (B·h·w, e)."""
+    """`(B, e, h, w)` -> `(B·h·w, e)`."""
     return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
 
 
 def _image(rows: Tensor, like: Tensor) -> Tensor:
-    """(B·h·w, e) -> (B, e, h, w) with the sizes of `like` (B, h, w)."""
+    """`(B·h·w, e)` -> `(B, e, h, w)` with the sizes of `like` `(B, h, w)`."""
     return rows.view(*like.shape, -1).permute(0, 3, 1, 2).contiguous()
 
 
 class EMACodebook(nn.Module):
-    """A codebook with the running averages it is trained by (van den Oord et al., 2017, appendix A)."""
+    """A codebook with the running averages it is trained by (van den Oord, appendix A).
+
+    cluster_size: how often each code is chosen, on average. embed_avg: the sum of the vectors that
+    choose it. Their quotient is the weight.
+    """
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(size, dim) / dim**0.5, requires_grad=False)
-        # Sizes that start at 0 would make the first update collapse every code that was not drawn.
+        # Sizes that start at 0 would make the first update spoil every code that nothing chose.
         self.register_buffer("cluster_size", torch.ones(size))
         self.register_buffer("embed_avg", self.weight.detach().clone())
 
 
 class VectorQuantizer(nn.Module):
-    """Plain table `embedding`; with l2_norm both sides are normalised and the normalised entries are decoded."""
+    """One table, `embedding`. With l2_norm the rows of length 1 are also what is decoded."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
@@ -90,7 +118,7 @@ class EMAVectorQuantizer(VectorQuantizer):
 
 
 class ResidualQuantizer(EMAVectorQuantizer):
-    """D levels over one shared table: each quantizes what the levels before left over."""
+    """D levels over one shared table."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__(config)
@@ -114,28 +142,31 @@ class ResidualQuantizer(EMAVectorQuantizer):
 
 
 class ProductQuantizer(nn.Module):
-    """S tables, each over its own slice of the channels."""
+    """D tables, each for its own slice of E / D channels."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         dim = config.embed_dim // config.levels
-        self.codebooks = nn.ModuleList(EMACodebook(config.n_embed, dim) for _ in range(config.levels))
+        self.codebooks = nn.ModuleList(EMACodebook(config.n_embed, dim)
+                                       for _ in range(config.levels))
 
     def tables(self) -> Tensor:
         return torch.stack([book.weight.detach() for book in self.codebooks])
 
     def indices(self, z: Tensor) -> Tensor:
         slices = zip(z.chunk(len(self.codebooks), dim=1), self.codebooks, strict=True)
-        codes = [nearest_codes(_rows(part), book.weight).view(z.shape[0], *z.shape[-2:]) for part, book in slices]
+        codes = [nearest_codes(_rows(part), book.weight).view(z.shape[0], *z.shape[-2:])
+                 for part, book in slices]
         return torch.stack(codes, dim=1)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        slices = [_image(book.weight[indices[:, s]], indices[:, s]) for s, book in enumerate(self.codebooks)]
+        slices = [_image(book.weight[indices[:, s]], indices[:, s])
+                  for s, book in enumerate(self.codebooks)]
         return torch.cat(slices, dim=1)
 
 
 class GumbelQuantizer(nn.Module):
-    """A 1x1 convolution scores every code; the best one is taken. (Sampling serves training only.)"""
+    """The best score is taken: drawing at random by the scores serves training only."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
@@ -156,6 +187,9 @@ class GumbelQuantizer(nn.Module):
 
 
 QUANTIZERS: dict[str, type[nn.Module]] = {
-    "VQModel": VectorQuantizer, "EMAVQ": EMAVectorQuantizer, "RVQ": ResidualQuantizer, "PQEMAVQ": ProductQuantizer,
+    "VQModel": VectorQuantizer,
+    "EMAVQ": EMAVectorQuantizer,
+    "RVQ": ResidualQuantizer,
+    "PQEMAVQ": ProductQuantizer,
     "GumbelVQ": GumbelQuantizer,
 }

@@ -1,12 +1,21 @@
-"""The payload of one VQGAN frame. No network in it.
+"""The payload of one VQGAN frame, byte by byte. No network in it.
 
     byte 0      format version (high 4 bits), batch follows (bit 3), rate model (low 3 bits)
-    varints     height, width[, batch]
-    2 bytes     fingerprint of the model, its two halves combined by exclusive or, little-endian
-    4 bytes     CRC-32 of everything else, combined with the whole fingerprint by exclusive or, little-endian
-    rest        entropy-coded codes; the zero bytes at the end of the last 32-bit word are left out
+    varints     height, width[, batch], dcvc.entropy.varint
+    2 bytes     F folded: its upper 16 bits xor its lower 16 bits, little-endian
+    4 bytes     CRC-32 of everything else, xor F, little-endian
+    rest        entropy-coded codes; zero bytes at the end of the last 32-bit word are left out
 
-The six bytes give back the fingerprint of an undamaged payload, and show damage, at two thirds of the size of both.
+F is the 32-bit fingerprint of the model that the payload must be decoded with. A frame of 300x200
+pixels, written with the learned prior, begins
+
+    12          version 1, one frame, rate model 2 (RATE_MODELS[2] is "prior")
+    c8 01       height 200 = 0x48 + 1 * 128     (each byte holds 7 bits, the high bit: more follow)
+    ac 02       width 300 = 0x2c + 2 * 128
+
+The reader computes the CRC-32 of what it has, and by xor with the 4 bytes gets F. Folded, it must
+give the 2 bytes: otherwise the payload is damaged. So 6 bytes do what a CRC and a fingerprint would
+do in 8, and tell damage (2^-16 slips through) from another model.
 """
 
 import io
@@ -21,14 +30,20 @@ from dcvc.entropy.varint import read_varint, varint
 from dcvc.errors import BitstreamError, InputError
 
 VERSION = 1
+# The low 3 bits of byte 0 count in this order.
 RATE_MODELS = ("uniform", "static", "prior")
 LARGEST_SIDE = 1 << 14
+# In byte 0: a number of frames stands behind the sizes, where it is not 1.
 BATCHED = 8
 
 
 @dataclass(frozen=True)
 class Payload:
-    """A parsed payload: sizes in pixels, which rate model, which model made it, the coder's words (uint32)."""
+    """A payload's content.
+
+    height, width: of the frames, pixels. batch: how many frames. rate_model: one of RATE_MODELS.
+    fingerprint: F. words: of the entropy coder, uint32.
+    """
 
     height: int
     width: int
@@ -50,7 +65,9 @@ def _folded(fingerprint: int) -> int:
 
 
 def write_payload(payload: Payload) -> bytes:
-    first = VERSION << 4 | RATE_MODELS.index(payload.rate_model) | (BATCHED if payload.batch > 1 else 0)
+    """The inverse of `read_payload`."""
+    batched = BATCHED if payload.batch > 1 else 0
+    first = VERSION << 4 | batched | RATE_MODELS.index(payload.rate_model)
     head = bytes([first]) + varint(payload.height) + varint(payload.width)
     if payload.batch > 1:
         head += varint(payload.batch)
@@ -60,7 +77,7 @@ def write_payload(payload: Payload) -> bytes:
 
 
 def read_payload(data: bytes) -> Payload:
-    """Raises BitstreamError for anything whose checksum does not hold. The fingerprint is the caller's to compare."""
+    """Raises BitstreamError for anything damaged. The fingerprint is the caller's to compare."""
     if not data:
         raise BitstreamError("I-frame: empty payload, needed at least 9 bytes")
     head = io.BytesIO(data[1:])
@@ -76,11 +93,17 @@ def read_payload(data: bytes) -> Payload:
     body = data[position + 6:]
     fingerprint = combined ^ zlib.crc32(body, zlib.crc32(data[:position + 2]))
     if folded != _folded(fingerprint):
-        raise BitstreamError(f"I-frame of {len(data)} bytes: checksum differs, the stream is damaged or cut short")
-    if data[0] >> 4 != VERSION or data[0] & 7 >= len(RATE_MODELS):
-        raise BitstreamError(f"I-frame: found format {data[0] >> 4}, rate model {data[0] & 7}; this version reads "
-                             f"format {VERSION}, rate models below {len(RATE_MODELS)}")
-    if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE and 0 < batch <= LARGEST_SIDE):
-        raise BitstreamError(f"I-frame: found {batch} frames of {width}x{height}, needed sides up to {LARGEST_SIDE}")
+        raise BitstreamError(f"I-frame of {len(data)} bytes: checksum differs, the stream is "
+                             "damaged or cut short")
+    # What follows cannot be damage any more: another version's payload, or one made to mislead.
+    version, rate_model = data[0] >> 4, data[0] & 7
+    if version != VERSION or rate_model >= len(RATE_MODELS):
+        raise BitstreamError(f"I-frame: found format {version}, rate model {rate_model}; this "
+                             f"version reads format {VERSION}, rate models below "
+                             f"{len(RATE_MODELS)}")
+    if not all(0 < number <= LARGEST_SIDE for number in (height, width, batch)):
+        raise BitstreamError(f"I-frame: found {batch} frames of {width}x{height}, needed sides up "
+                             f"to {LARGEST_SIDE}")
     words = np.frombuffer(body + b"\0" * (-len(body) % 4), dtype="<u4").astype(np.uint32)
-    return Payload(height, width, batch, RATE_MODELS[data[0] & 7], fingerprint, words)
+    return Payload(height=height, width=width, batch=batch, rate_model=RATE_MODELS[rate_model],
+                   fingerprint=fingerprint, words=words)
