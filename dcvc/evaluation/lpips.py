@@ -123,10 +123,11 @@ def load_lpips(files: tuple[str, ...], device: torch.device | str = "cpu") -> LP
                 found[f"heads.{named[1]}"] = value
     first = found.get("features.0.weight")
     if first is None or not any(key.startswith("heads.") for key in found):
-        lacks = "convolutions (features.0.weight)" if first is None else "heads (lin0.model.1.weight)"
-        raise InputError(f"{where}: found no {lacks}, needed the weights of AlexNet or VGG16 and LPIPS's heads, in "
-                         "one file or two")
+        lacks = "heads (lin0.model.1.weight)" if first is not None else "convolutions (features.0.weight)"
+        raise InputError(f"{where}: found no {lacks}, needed the weights of AlexNet or VGG16 and "
+                         "LPIPS's heads, in one file or two")
     metric = LPIPS("alex" if first.shape[-1:] == (11,) else "vgg")
     load_weights(metric, found, where, lambda misfit: (
-        f"{misfit.entry}: found {misfit.found or 'nothing'}, needed {misfit.needed or 'nothing'} for {metric.net}"))
+        f"{misfit.entry}: found {misfit.found or 'nothing'}, "
+        f"needed {misfit.needed or 'nothing'} for {metric.net}"))
     return metric.to(device).eval().requires_grad_(False)

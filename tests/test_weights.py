@@ -1,0 +1,234 @@
+"""Files of weights: every kind of damage ends in one line that names the file, for every kind of weights."""
+
+import dataclasses
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dcvc.checkpoint import load_p_frame_model
+from dcvc.errors import DcvcError, InputError, MissingError, ReadError
+from dcvc.evaluation.lpips import LPIPS, load_lpips
+from dcvc.inter.dcvc2021.config import SIZES
+from dcvc.inter.dcvc2021.model import DCVC
+from dcvc.inter.registry import inter_entry
+from dcvc.intra import VQGANIFrameModel, build_intra_codec
+from dcvc.intra.compressai import import_zoo
+from dcvc.intra.config import IntraConfig, intra_entry, resolved_intra
+from dcvc.intra.vqgan.config import VQGANConfig
+from dcvc.intra.vqgan.model import VQGAN
+from dcvc.weights import (
+    Foreign,
+    Misfit,
+    bare_weights,
+    check_entries,
+    read_checkpoint,
+    read_file,
+    write_checkpoint,
+)
+
+TINY = VQGANConfig("EMAVQ", 64, 8, ch=32, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=(), z_channels=16)
+ZOO_MODEL = "bmshj2018-hyperprior"
+
+
+def _p_frame():
+    return DCVC(SIZES["tiny"]).state_dict(), load_p_frame_model
+
+
+def _vqgan():
+    state = {key: value + 0.05 * torch.randn(value.shape) for key, value in VQGAN(TINY).state_dict().items()}
+    return state, lambda path: VQGANIFrameModel(TINY, path)
+
+
+def _compressai():
+    import_zoo()
+    from compressai.models import ScaleHyperprior
+
+    return ScaleHyperprior(8, 12).state_dict(), lambda path: build_intra_codec(
+        IntraConfig(model_name=ZOO_MODEL, quality=1, checkpoint=str(path)))
+
+
+def _lpips():
+    metric = LPIPS("alex")
+    state = {key: value for key, value in metric.state_dict().items() if key.startswith("features.")}
+    return state | {f"lin{k}.model.1.weight": torch.rand(head.shape) for k, head in enumerate(metric.heads)}, \
+        lambda path: load_lpips((str(path),))
+
+
+# kind of weights -> how they are made, and an entry to spoil.
+KINDS = {"p_frame": (_p_frame, "mvEncoder.2.weight"), "vqgan": (_vqgan, "decoder.conv_in.weight"),
+         "compressai": (_compressai, "h_s.0.weight"), "lpips": (_lpips, "features.3.weight")}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def weights(request):
+    """(kind, state dict, function that loads a file, entry to spoil)"""
+    make, entry = KINDS[request.param]
+    torch.manual_seed(2)
+    return request.param, *make(), entry
+
+
+class Malicious:
+    """Would write a file when unpickled the usual way."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def _truncated(path, state, entry):
+    torch.save(state, path)
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+def _flipped(path, state, entry):
+    torch.save(state, path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def _spoiled(**changes):
+    """A whole file in which the entry is changed: `value` makes its new value, None leaves it out."""
+
+    def damage(path, state, entry):
+        state = {key: value for key, value in state.items() if key != entry or changes["value"]}
+        if changes["value"]:
+            state[entry] = changes["value"](state[entry].clone())
+        torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3}, path)
+
+    return damage
+
+
+def _with_nan(value):
+    value.view(-1)[7] = torch.nan
+    return value
+
+
+def _extra(path, state, entry):
+    spare = "lin7.model.1.weight" if "lin0.model.1.weight" in state else "spare.weight"
+    torch.save({**state, spare: torch.zeros(3)}, path)
+
+
+def _malicious(path, state, entry):
+    torch.save(Malicious(path.with_name("mark")), path)
+
+
+def _bare_malicious(path, state, entry):
+    path.write_bytes(pickle.dumps(Malicious(path.with_name("mark")), 2))
+
+
+# kind of damage -> how it is done, the kind of error, and what its message says ({entry}: the spoilt one).
+DAMAGE = {
+    "truncated zip": (_truncated, ReadError, "not readable as a checkpoint"),
+    "flipped bit": (_flipped, ReadError, "damaged .checksum of entry"),
+    "pickle with code": (_malicious, DcvcError, "nothing in it was executed|found Foreign"),
+    "bare pickle with code": (_bare_malicious, ReadError, "nothing in it was executed|not readable"),
+    "NaN": (_spoiled(value=_with_nan), InputError, "{entry}: found NaN or infinite values"),
+    "infinite": (_spoiled(value=lambda value: value / 0), InputError, "{entry}: found NaN or infinite values"),
+    "wrong shape": (_spoiled(value=lambda value: value[..., :1]), InputError, "{entry}"),
+    "missing entry": (_spoiled(value=None), InputError, "{entry}"),
+    "extra entry": (_extra, InputError, "spare.weight|heads.7"),
+    "empty file": (lambda path, state, entry: path.write_bytes(b""), ReadError, "empty file"),
+    "text file": (lambda path, state, entry: path.write_text("no weights"), ReadError, "checkpoint"),
+    "no file": (lambda path, state, entry: None, MissingError, "no such"),
+    "empty state": (lambda path, state, entry: torch.save({"model": {}}, path), InputError, "no tensors"),
+    "a list": (lambda path, state, entry: torch.save([1, 2], path), InputError, "found list"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_one_line_that_names_the_file(weights, tmp_path, damage):
+    _, state, load, entry = weights
+    spoil, error, words = DAMAGE[damage]
+    path = tmp_path / "given.pt"
+    spoil(path, state, entry)
+    with pytest.raises(error, match=words.replace("{entry}", entry)) as caught:
+        load(path)
+    assert "given.pt" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("layout", ["bare", "wrapped", "safetensors"])
+def test_undamaged_files_load(weights, tmp_path, layout):
+    _, state, load, _ = weights
+    path = tmp_path / ("given.safetensors" if layout == "safetensors" else "given.pt")
+    if layout == "safetensors":
+        save_file({key: value.contiguous() for key, value in state.items()}, path)
+    elif layout == "wrapped":
+        wrapped = {f"_orig_mod.module.{key}": value for key, value in state.items()}
+        torch.save({"state_dict": {}, "model": wrapped, "step": 7}, path)
+    else:
+        torch.save(state, path)
+    load(path)
+
+
+@pytest.mark.parametrize("weights", ["p_frame", "compressai", "lpips"], indirect=True)
+def test_foreign_classes_beside_the_weights_are_refused_where_no_published_file_has_them(weights, tmp_path):
+    _, state, load, _ = weights
+    torch.save({"state_dict": state, "callback": Malicious(tmp_path / "mark")}, tmp_path / "given.pt")
+    with pytest.raises(ReadError, match="nothing in it was executed .*Unsupported global"):
+        load(tmp_path / "given.pt")
+    assert isinstance(read_file(tmp_path / "given.pt")["callback"], Foreign)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_our_own_checkpoints_are_checked_alike(tmp_path):
+    model = DCVC(SIZES["tiny"])
+    state, path = model.state_dict(), tmp_path / "latest.pt"
+    for change, words in (({}, None), ({"mvEncoder.2.weight": state["mvEncoder.2.weight"] * torch.nan}, "NaN"),
+                          ({"mvEncoder.2.weight": torch.zeros(2)}, r"has shape \(2,\), needed"),
+                          ({"spare.weight": torch.zeros(2)}, "entry spare.weight is not part of this model")):
+        write_checkpoint(path, {"model": {**state, **change}, "inter": inter_entry(model.config), "progress": {}})
+        if words is None:
+            assert load_p_frame_model(path).config == model.config
+            continue
+        with pytest.raises(InputError, match=r"latest\.pt: .*" + words):
+            load_p_frame_model(path)
+
+
+def test_the_first_misfit_is_a_wrong_shape_then_a_missing_then_a_spare_entry():
+    needed = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(4)}
+    found = {"spare": torch.zeros(1), "b": torch.zeros(5), "c": torch.zeros(4)}
+
+    def first(state):
+        with pytest.raises(InputError) as caught:
+            check_entries(state, needed, "file", lambda misfit: repr(dataclasses.astuple(misfit)))
+        return str(caught.value)
+
+    assert first(found) == "file: " + repr(dataclasses.astuple(Misfit("b", (5,), (3,))))
+    assert first({**found, "b": torch.zeros(3)}) == "file: ('a', None, (2,))"
+    assert first({**needed, "spare": torch.zeros(1)}) == "file: ('spare', (1,), None)"
+    check_entries(needed, needed, "file")
+
+
+def test_what_is_no_plain_tensor_is_no_weight():
+    kept = torch.zeros(2)
+    odd = {"sparse": kept.to_sparse(), "shell": torch.empty(2, device="meta"), "number": 3, 5: kept}
+    assert list(bare_weights(odd, "file")) == ["5"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_not_run(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "script.pt"))
+    for read in (read_checkpoint, read_file):
+        with pytest.raises(ReadError, match=r"script\.pt: not readable"):
+            read(tmp_path / "script.pt")
+
+
+def test_an_i_frame_codec_is_named_by_file_or_by_name(tmp_path):
+    """A moved run finds its files beside it; a VQGAN's configuration may be a name and no file."""
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    (run / "stage").mkdir(parents=True)
+    (run / "vqgan.pt").write_text("weights")
+    config = IntraConfig(type="vqgan", vqgan_config="llamagen-vq16", vqgan_checkpoint=str(run / "vqgan.pt"))
+    entry = intra_entry(config, run / "stage")
+    assert resolved_intra(entry, run / "stage" / "latest.pt") == config
+    run.rename(moved)
+    found = resolved_intra(entry, moved / "stage" / "latest.pt")
+    assert found == dataclasses.replace(config, vqgan_checkpoint=str(moved / "vqgan.pt"))
+    assert resolved_intra(None, run) is None
