@@ -20,7 +20,8 @@ def main() -> None:
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = round_trips(Path(folder), given.sizes)
-    record = {"command": "python benchmarks/vqgan_round_trips.py --out benchmarks/vqgan_round_trips.json",
+    record = {"command": "python benchmarks/vqgan_round_trips.py "
+                         "--out benchmarks/vqgan_round_trips.json",
               "sides": "16 to 300 pixels", "sizes": given.sizes, **result}
     write_text(given.out, json.dumps(record, indent=1) + "\n")
     print(json.dumps(result))

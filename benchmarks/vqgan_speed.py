@@ -1,9 +1,11 @@
-"""Seconds to code the VQGAN codes of a 1920x1080 frame (f = 16: 8,160 codes), network of the prior included.
+"""Seconds to code the VQGAN codes of a 1920x1080 frame (f = 16: 8,160 codes), prior included.
 
-    python benchmarks/vqgan_speed.py --vqgan RUN --video CLIPS/val/sam2_02_cups.mp4 --out benchmarks/vqgan_speed.json
+    python benchmarks/vqgan_speed.py --vqgan RUN --video CLIPS/val/sam2_02_cups.mp4 \
+        --out benchmarks/vqgan_speed.json
 
-RUN: as benchmarks/vqgan_rates.py leaves it. The codes of K = 16384 are random ones, as are that prior's weights: what
-tables cost does not depend on either. Encoding counts the decoding that checks it, as the codec does it.
+RUN: as benchmarks/vqgan_rates.py leaves it. The codes of K = 16384 are random ones, as are that
+prior's weights: what tables cost does not depend on either. Encoding counts the decoding that
+checks it, as the codec does it.
 """
 
 import argparse
@@ -39,20 +41,22 @@ def main() -> None:
     rng = np.random.default_rng(0)
     large = rng.integers(0, LARGE, trained.shape)
     torch.manual_seed(0)
+    untrained = (UniformRate(LARGE), StaticRate(rng.integers(0, 1000, (1, LARGE))),
+                 PriorRate(random_prior(1, LARGE)))
     cases = [(f"trained, K = {codec.codes}", trained, codec.rate_models.values()),
-             (f"K = {LARGE}", large, (UniformRate(LARGE), StaticRate(rng.integers(0, 1000, (1, LARGE))),
-                                      PriorRate(random_prior(1, LARGE))))]
+             (f"K = {LARGE}", large, untrained)]
     results = [{"codes": case, "grid": list(indices.shape), "rate_model": model.name,
-                "limit_s": 2.0 if model.name == "prior" else 0.02, **measure_speed(model, indices, given.repeats)}
+                "limit_s": 2.0 if model.name == "prior" else 0.02,
+                **measure_speed(model, indices, given.repeats)}
                for case, indices, models in cases for model in models]
-    record = {"command": "python benchmarks/vqgan_speed.py --vqgan RUN --video ../shared/clips/val/sam2_02_cups.mp4 "
-                         "--out benchmarks/vqgan_speed.json", "threads": torch.get_num_threads(),
-              "load_average": os.getloadavg()[0],
+    record = {"command": "python benchmarks/vqgan_speed.py --vqgan RUN --video "
+                         "../shared/clips/val/sam2_02_cups.mp4 --out benchmarks/vqgan_speed.json",
+              "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0],
               "repeats": given.repeats, "results": results}
     write_text(given.out, json.dumps(record, indent=1) + "\n")
     for row in results:
-        print(f"{row['codes']:<20} {row['rate_model']:<8} encode {row['encode_s']:.4f} s, decode {row['decode_s']:.4f}"
-              f" s (at most {row['limit_s']} s)")
+        print(f"{row['codes']:<20} {row['rate_model']:<8} encode {row['encode_s']:.4f} s, decode "
+              f"{row['decode_s']:.4f} s (at most {row['limit_s']} s)")
 
 
 if __name__ == "__main__":

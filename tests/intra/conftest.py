@@ -9,7 +9,8 @@ import torch
 from dcvc.intra.vqgan.config import VQGANConfig, config_to_values
 from dcvc.intra.vqgan.model import VQGAN
 
-TINY = VQGANConfig("EMAVQ", 64, 8, ch=32, ch_mult=(1, 1, 2), num_res_blocks=1, attn_resolutions=(64,), z_channels=16)
+TINY = VQGANConfig(variant="EMAVQ", n_embed=64, embed_dim=8, ch=32, ch_mult=(1, 1, 2), num_res_blocks=1,
+                   attn_resolutions=(64,), z_channels=16)
 
 
 @pytest.fixture
