@@ -53,6 +53,7 @@ FREE_ENTRIES = re.compile(r"(^|\.)(entropy_bottleneck|gaussian_conditional)\w*\.
 
 
 def _stand_ins() -> dict[str, types.ModuleType]:
+    # The registry's decorators are all that the zoo's modules take from the transforms.
     transforms = types.ModuleType("compressai.registry.transforms")
     transforms.TRANSFORMS = {}
     transforms.register_transform = lambda name: lambda cls: cls
@@ -71,6 +72,7 @@ def import_zoo() -> dict[str, object]:
     if importlib.util.find_spec("compressai") is None:
         raise MissingError(f"compressai: not installed, needed for CompressAI I-frames; {hint}")
     with warnings.catch_warnings():
+        # Deprecated names inside CompressAI, of which its users can change nothing.
         warnings.simplefilter("ignore")
         try:
             if importlib.util.find_spec("torchvision") is not None:
@@ -139,6 +141,7 @@ class CompressAIIFrameModel(FrozenCodec):
             raise InputError(f"--i_frame_model_name: found '{name}', needed one of {', '.join(zoo)}"
                              f"{nearest(name, zoo)}")
         self.model_name, self.quality = name, quality
+        # Made even where a file replaces it: only the zoo's function knows the model's class.
         try:
             model = zoo[name](quality=quality, metric="mse", progress=False,
                               pretrained=pretrained and not checkpoint)
@@ -160,6 +163,7 @@ class CompressAIIFrameModel(FrozenCodec):
         """x: float RGB `(B, 3, H, W)` in [0, 1], any size -> reconstruction, estimated bits."""
         check_quality("this I-frame codec", self.rates, quality)
         check_frames(x)
+        # In half precision the likelihoods, and with them the estimate, would be other ones.
         with torch.autocast(x.device.type, enabled=False):
             out = self.model(pad_to_multiple(x.float(), self.multiple))
         bits = sum(-torch.log2(values.double()).sum() for values in out["likelihoods"].values())
@@ -181,6 +185,7 @@ class CompressAIIFrameModel(FrozenCodec):
         for string in strings:
             body += struct.pack("<I", len(string)) + string
         payload = struct.pack("<I", zlib.crc32(body)) + body
+        # What the decoder will show: `out` holds strings alone.
         return payload, self.decompress(payload)
 
     @torch.no_grad()
@@ -191,6 +196,7 @@ class CompressAIIFrameModel(FrozenCodec):
         if len(body) < HEADER.size or struct.unpack("<I", payload[:4])[0] != zlib.crc32(body):
             raise BitstreamError(f"I-frame of {len(payload)} bytes: checksum differs, damaged or "
                                  "cut short")
+        # The CRC holds: from here on lengths are as they were written.
         model_id, *sizes, count = HEADER.unpack_from(body)
         if model_id != self.model_id:
             raise BitstreamError(f"I-frame: made with model {model_id:08x}, this one is "
@@ -212,6 +218,7 @@ class CompressAIIFrameModel(FrozenCodec):
         return crop(out["x_hat"], height, width).clamp(0, 1)
 
     def _expected_strings(self) -> int:
+        # "h_a", the analysis of y into z, is what the model without z lacks.
         return 2 if hasattr(self.model, "h_a") else 1
 
 

@@ -45,6 +45,7 @@ def _build_vqgan(config: IntraConfig, device: str | torch.device) -> FrameCodec:
     return VQGANIFrameModel(config.vqgan_config, config.vqgan_checkpoint, device)
 
 
+# In the order in which commands list them.
 _ENTRIES: dict[str, IFrameCodecEntry] = {}
 
 
@@ -53,6 +54,7 @@ def register(entry: IFrameCodecEntry) -> None:
 
     Raises InputError for a name or a stream number that another codec has.
     """
+    # Two codecs with one number could not tell their streams apart.
     for other in _ENTRIES.values():
         if other != entry and (other.name == entry.name or other.stream_id == entry.stream_id):
             raise InputError(f"codec {entry.name}: name or stream_id {entry.stream_id} is taken "
@@ -106,6 +108,8 @@ def compress_i_frame_with_padding(i_frame_model: nn.Module, frame_tensor: Tensor
         result = i_frame_model(frame_tensor)
         bits = result.total_bits
     else:
+        # A bare model tells likelihoods and no bits: a symbol of likelihood p costs -log2 p. In
+        # float64, as millions of small terms are added.
         result = code_with_zoo_model(i_frame_model, frame_tensor)
         bits = sum(-torch.log2(values.double()).sum() for values in result["likelihoods"].values())
     return (result, float(bits_per_pixel(bits, frame_tensor))) if calculate_bpp else result

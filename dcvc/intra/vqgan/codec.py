@@ -31,6 +31,7 @@ RateChoice = Literal["auto", "uniform", "static", "prior"]
 
 def model_fingerprint(model: VQGAN) -> int:
     """CRC-32 of the dimensions and every weight: what a stream must be decoded with."""
+    # Two of the dimensions do not show in the weights: norm_groups and l2_norm.
     dimensions = repr(sorted(config_to_values(model.config)["model_args"].items()))
     return weights_checksum(model, zlib.crc32(dimensions.encode()))
 
@@ -59,6 +60,7 @@ class VQGANIFrameModel(FrozenCodec):
         tables = self.model.quantize.tables()
         self.levels, self.codes = tables.shape[:2]
         self.model_id = model_fingerprint(self.model)
+        # From the simplest to the best; "auto" takes the last.
         self.rate_models: dict[str, RateModel] = {"uniform": UniformRate(self.codes)}
         self.rate_models |= rate_models_from_file(file.content, self.levels, self.codes, file.where)
         if rate_model != "auto" and rate_model not in self.rate_models:
@@ -89,6 +91,7 @@ class VQGANIFrameModel(FrozenCodec):
     def _frames(self, codes: Tensor, height: int, width: int) -> Tensor:
         with torch.autocast(codes.device.type, enabled=False):
             x_hat = self.model.decode(codes)
+        # In place: at full size every copy counts.
         return crop(x_hat, height, width).add_(1).mul_(0.5).clamp_(0, 1)
 
     def encode_indices(self, x: Tensor) -> Tensor:
@@ -169,6 +172,7 @@ class VQGANIFrameModel(FrozenCodec):
             raise InputError(f"frame: found {width}x{height}, needed sides of at most "
                              f"{LARGEST_SIDE}")
         indices, rate_name = codes.cpu().numpy(), rate_name or self.rate_name
+        # A prior trained on other pictures can cost more than knowing nothing.
         chosen, words = "uniform", write_codes(indices, self.rate_models["uniform"])
         if rate_name != "uniform":
             trial = write_codes(indices, self.rate_models[rate_name])
@@ -183,9 +187,11 @@ class VQGANIFrameModel(FrozenCodec):
             decoded = read_codes(words, indices.shape, self.rate_models[rate_name])
             return bool(np.array_equal(decoded, indices))
         except BitstreamError:
+            # A decoder that went astray is left with words that no code took.
             return False
 
     def _fingerprint(self, rate_name: str) -> int:
+        # Of all that the decoder must share: network, codebooks and tables.
         return self.model_id ^ self.rate_models[rate_name].fingerprint()
 
     def decompress(self, payload: bytes) -> Tensor:
@@ -207,6 +213,7 @@ class VQGANIFrameModel(FrozenCodec):
         if found.fingerprint != needed:
             raise BitstreamError(f"I-frame: made with model {found.fingerprint:08x}, this one is "
                                  f"{needed:08x}; decode with the checkpoint it was encoded with")
+        # The encoder padded up to the next multiple of f.
         h, w = (-(-side // self.multiple) for side in (found.height, found.width))
         shape = (found.batch, self.levels, h, w)
         # A short payload that claims a huge frame must not cost the memory of one.

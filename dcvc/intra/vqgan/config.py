@@ -124,6 +124,7 @@ def read_config(path: str | Path) -> VQGANConfig:
 
     Raises InputError, MissingError naming the file.
     """
+    # Before files: these names need none.
     if str(path).lower() in LLAMAGEN:
         return LLAMAGEN[str(path).lower()]
     path = Path(path)
@@ -204,6 +205,7 @@ def _from_community(arguments: Any, where: str) -> VQGANConfig:
     values = {key: dd[key] for key in DD_KEYS if key in dd}
     if "input_channels" in arguments:
         values.setdefault("in_channels", arguments["input_channels"])
+    # lossconfig, ckpt_path, learning rates and more are left out: they serve training.
     values |= {"variant": variant, "levels": levels, "n_embed": arguments["n_embed"],
                "embed_dim": arguments["embed_dim"],
                "l2_norm": bool(arguments.get("codebook_l2_norm", False))}

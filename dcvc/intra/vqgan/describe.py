@@ -38,6 +38,7 @@ def describe_vqgan(path: str | Path, rvq_levels: int | None = None) -> dict[str,
         if rvq_levels is not None or "--rvq_levels" not in str(error):
             raise
         undecided, config = str(error), infer_config(file, 1)
+    # A file that would not load is not described as if it did.
     check_against(config, file)
     rates = rate_models_from_file(file.content, config.levels, config.n_embed, file.where)
     return {
@@ -60,5 +61,6 @@ def write_config(path: str | Path, output: str | Path, rvq_levels: int | None = 
         raise InputError(f"{output}: exists already; choose another --write_config")
     file = read_vqgan_file(path)
     config = infer_config(file, rvq_levels)
+    # What is inferred is tried on the entries before anybody relies on it.
     check_against(config, file)
     write_text(output, json.dumps(config_to_values(config), indent=1) + "\n")

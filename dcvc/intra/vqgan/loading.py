@@ -74,6 +74,7 @@ def read_vqgan_file(path: str | Path) -> VQGANFile:
     """Read any known container and layout. Raises MissingError, ReadError, InputError."""
     content = read_file(path)
     state, layout = find_state(content, str(path)), "taming"
+    # Nobody else calls the levels so.
     if any(".conv_blocks." in key for key in state):
         layout, state = "LlamaGen", _from_llamagen(state)
     return VQGANFile(state, layout, content, str(path))
@@ -138,11 +139,13 @@ def check_against(config: VQGANConfig, file: VQGANFile) -> None:
             if found != stated:
                 raise InputError(f"{where}: made with {field} {found}, the config says {stated}; "
                                  "give the config it was made with")
+    # First: with a wrong quantizer some entry would be named, but not the cause.
     quantizer = describe_quantizer(file.shapes)
     stated = "EMAVQ" if config.variant == "RVQ" else config.variant
     if quantizer and quantizer != stated:
         raise InputError(f"{where}: its entries are those of {quantizer}, the config's "
                          f"model_variant is {stated}; set model_args.model_variant to {quantizer}")
+    # On "meta" a model has shapes and takes no memory, whatever sizes a config asks for.
     with torch.device("meta"):
         needed = VQGAN(config).state_dict()
     check_entries(file.state, needed, where, _describe)
@@ -159,6 +162,7 @@ def load_vqgan(config: VQGANConfig, file: VQGANFile) -> VQGAN:
     state = {key: value.float() for key, value in file.state.items()}
     # assign: the file's tensors become the weights. Filling random ones would hold both for a time.
     model.load_state_dict(state, strict=True, assign=True)
+    # Training moves every norm away from 1 and 0. Random weights would decode to noise, silently.
     norms = [module for module in model.modules() if isinstance(module, torch.nn.GroupNorm)]
     if all(bool((norm.weight == 1).all()) and bool((norm.bias == 0).all()) for norm in norms):
         raise InputError(f"{file.where}: all {len(norms)} normalisation layers hold their initial "
@@ -201,6 +205,7 @@ def infer_config(file: VQGANFile, rvq_levels: int | None = None) -> VQGANConfig:
     if variant is None:
         raise InputError(f"{where}: no quantizer among its entries, needed quantize.embedding, "
                          ".embed or .codebooks")
+    # Asked and not guessed: both guesses would load, and one of them decodes noise.
     if variant == "EMAVQ" and rvq_levels is None:
         raise InputError(f"{where}: the file does not say whether its codebook is residual (EMAVQ "
                          "and residual levels have the same entries); give --rvq_levels, 1 if it "
@@ -221,6 +226,8 @@ def infer_config(file: VQGANFile, rvq_levels: int | None = None) -> VQGANConfig:
 
 
 def _architecture(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The fields of a VQGANConfig that say how encoder and decoder are built."""
+    # Entries are numbered from 0: the highest number tells how many there are.
     def count(pattern: str) -> int:
         return 1 + max(int(match[1]) for key in shapes if (match := re.match(pattern, key)))
 

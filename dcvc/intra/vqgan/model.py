@@ -48,6 +48,7 @@ def _norm(channels: int, config: VQGANConfig) -> nn.GroupNorm:
 
 
 def _norm_swish(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    # The norm's output is nobody else's: it may be overwritten, unless gradients need it later.
     return F.silu(norm(x), inplace=not torch.is_grad_enabled())
 
 
@@ -61,6 +62,7 @@ class ResnetBlock(nn.Module):
         self.norm2 = _norm(out_channels, config)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        # The name in published files: "network in network", an old word for 1x1 convolutions.
         if in_channels != out_channels:
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
@@ -69,6 +71,7 @@ class ResnetBlock(nn.Module):
         h = self.conv2(self.dropout(_norm_swish(self.norm2, h)))
         if hasattr(self, "nin_shortcut"):
             x = self.nin_shortcut(x)
+        # Into h and not into x, which the caller may still hold.
         return h + x if torch.is_grad_enabled() else h.add_(x)
 
 
@@ -89,6 +92,7 @@ class AttnBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
+        # (B, C, h, w) -> (B, 1, h·w, C): positions as a sequence, one head.
         q, k, v = (conv(h).flatten(2).transpose(1, 2)[:, None]
                    for conv in (self.q, self.k, self.v))
         h = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2).reshape(x.shape)
@@ -122,6 +126,8 @@ class Upsample(nn.Module):
         layout = torch.channels_last if channels_last else torch.contiguous_format
         shape = (batch, channels, 2 * height, 2 * width)
         out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+        # The 3x3 convolution looks one enlarged row beyond the strip. One row of x gives two of
+        # those, so what is made of the rows of context is cut off again.
         rows = max(1, STRIP_PIXELS // (4 * width))
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
@@ -173,6 +179,7 @@ class Encoder(nn.Module):
         for number, (before, after) in enumerate(pairwise(widths)):
             level = _Level(before, after, config.num_res_blocks, config.attention_at(number),
                            config)
+            # The coarsest level is not halved again: L levels make f = 2^(L - 1).
             if number < len(config.ch_mult) - 1:
                 level.downsample = Downsample(after)
             self.down.append(level)
@@ -197,6 +204,8 @@ class Decoder(nn.Module):
         widths = [config.ch * mult for mult in config.ch_mult]
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
         self.mid = _Middle(widths[-1], config)
+        # Built as they are run, from coarse to fine. Their numbers in files count from fine to
+        # coarse, as the encoder's do: level n of both has the same size.
         levels, before = [], widths[-1]
         for number in reversed(range(len(widths))):
             level = _Level(before, widths[number], config.num_res_blocks + 1,
@@ -224,6 +233,7 @@ class VQGAN(nn.Module):
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         self.config = config
+        # The order in which parts are made is the order in which they draw their random weights.
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.quantize = QUANTIZERS[config.variant](config)
@@ -244,4 +254,6 @@ class VQGAN(nn.Module):
 
     def decode(self, indices: Tensor) -> Tensor:
         """Codes `(B, D, h, w)` -> frames `(B, 3, H, W)`, nominally in [-1, 1], not clamped."""
+        # From the table on both sides. The encoder's own latent, moved to the nearest row by
+        # z + (row - z), differs from the row by 1e-7, and by 1e-5 in the picture.
         return self.decode_latent(self.quantize.lookup(indices))

@@ -106,6 +106,7 @@ def split_codes(codebook: np.ndarray) -> np.ndarray:
         halves = []
         for part in parts:
             centred = codebook[part] - codebook[part].mean(0)
+            # The longest axis: the direction in which the group's codes differ most.
             axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
             order = part[np.argsort(centred @ axis, kind="stable")]
             middle = (len(order) + 1) // 2
@@ -125,6 +126,7 @@ def neighbours_of(number: int) -> np.ndarray:
     middle = range(2 * reach, 2 * reach + 4)
     y, x = next((y, x) for y in middle for x in middle if order[y, x] == number)
     known = np.argwhere(order < number) - (y, x)
+    # By distance, then by row and column: one order on every machine.
     nearest = np.lexsort((known[:, 1], known[:, 0], (known**2).sum(1)))
     return known[nearest[:NEIGHBOURS]]
 
@@ -218,6 +220,7 @@ class CodePrior(nn.Module):
         """
         if number == 0:
             return self.first.expand(len(at[0]), -1)
+        # The context has a border of REACH zeros, so that no offset leaves it.
         offsets = torch.from_numpy(OFFSETS[number] + REACH).to(context.device)
         batch, rows, columns = (index[:, None] for index in at)
         near = context[batch, rows + offsets[:, 0], columns + offsets[:, 1]].flatten(1)
@@ -253,6 +256,7 @@ class CodePrior(nn.Module):
                     scores = scores.masked_fill(self.code_at[level][group] < 0, -1e4)
                     total = total + F.cross_entropy(scores, place, reduction="sum")
                 state = state + self.code_state(self.embed[level][chosen])
+        # Cross entropy is in natural units: log 2 of them are a bit.
         return total / codes.numel() / np.log(2)
 
 
@@ -264,6 +268,7 @@ def integer_weights(logits: Tensor, valid: Tensor | None = None) -> np.ndarray:
     steps = torch.round(logits * (GRID / np.log(2)))
     if valid is not None:
         steps = steps.masked_fill(~valid, -torch.inf)
+    # Only distances to the best symbol count, which weighs 2^DEPTH whatever its score.
     below = (steps.amax(1, keepdim=True) - steps).clamp_max(DEPTH * GRID).to(torch.int64)
     weights = torch.from_numpy(WEIGHTS)[below]
     return weights.numpy() if valid is None else weights.masked_fill(~valid, 0).numpy()
@@ -307,6 +312,7 @@ class PriorRate:
         order = pass_of(height, width)
         for number in range(PASSES):
             at = np.nonzero(order == number)
+            # Grids of one row have no centres.
             if not len(at[0]):
                 continue
             ys, xs = (torch.from_numpy(index) for index in at)
@@ -356,6 +362,7 @@ class PriorRate:
         return self._walk(shape, lambda table, level, kind, at: decoder.take(len(at[0]), table))
 
     def fingerprint(self) -> int:
+        # Embeddings and groups too: they decide about tables as the layers do.
         checksum = 0
         for value in self.network.state_dict().values():
             checksum = zlib.crc32(value.contiguous().numpy().tobytes(), checksum)

@@ -125,6 +125,7 @@ class ResidualQuantizer(EMAVectorQuantizer):
         self.levels = config.levels
 
     def tables(self) -> Tensor:
+        # One table seen D times, not copied.
         return super().tables().expand(self.levels, -1, -1)
 
     def indices(self, z: Tensor) -> Tensor:
@@ -135,6 +136,7 @@ class ResidualQuantizer(EMAVectorQuantizer):
         return torch.stack([code.view(z.shape[0], *z.shape[-2:]) for code in codes], dim=1)
 
     def lookup(self, indices: Tensor) -> Tensor:
+        # Level by level on both sides: in another order the last bit of a sum can differ.
         total = self.codebook()[indices[:, 0]]
         for level in range(1, self.levels):
             total = total + self.codebook()[indices[:, level]]

@@ -59,6 +59,7 @@ class UniformRate:
         return decoder.take(int(np.prod(shape)), self.codes).reshape(shape).astype(np.int64)
 
     def fingerprint(self) -> int:
+        # K is in the model's own fingerprint.
         return 0
 
 
@@ -86,6 +87,7 @@ class StaticRate:
         return np.stack(levels).reshape(indices.shape)
 
     def write(self, indices: np.ndarray, encoder: TableEncoder) -> None:
+        # Level by level, as the levels of a residual quantizer are used differently.
         for level, table in zip(indices, self.tables, strict=True):
             encoder.put(level.ravel(), table)
 
@@ -94,6 +96,7 @@ class StaticRate:
         return np.stack(levels).reshape(shape).astype(np.int64)
 
     def fingerprint(self) -> int:
+        # Of the tables that code, in one byte order: the same on every machine.
         return zlib.crc32(self.tables.astype("<f4").tobytes())
 
 
@@ -110,6 +113,7 @@ def read_codes(words: np.ndarray, shape: tuple[int, int, int, int],
     """uint32 words -> codes, int64 `(B, D, h, w)`. Raises BitstreamError where words are left."""
     decoder = TableDecoder(words)
     frames = [model.read(shape[1:], decoder) for _ in range(shape[0])]
+    # Words that are left belong to other tables: with the right ones the coder ends empty.
     if not decoder.finished():
         raise BitstreamError(f"I-frame: {len(words)} words hold more than {shape} codes; damaged "
                              "or another model's")

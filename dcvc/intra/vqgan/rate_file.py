@@ -28,6 +28,7 @@ def rate_models_from_file(content: dict[Any, Any], levels: int, codes: int,
     found: dict[str, RateModel] = {}
     if not isinstance(stored, dict):
         return found
+    # In the order from simple to good: the codec takes the last one by itself.
     counts = stored.get("static")
     if isinstance(counts, Tensor):
         if tuple(counts.shape) != (levels, codes):
@@ -41,6 +42,7 @@ def rate_models_from_file(content: dict[Any, Any], levels: int, codes: int,
 
 
 def _prior(stored: dict[str, Any], levels: int, codes: int, where: str) -> CodePrior:
+    # A file whose prior was trained for another codebook would code, at a high price.
     config = from_dict(PriorConfig, stored.get("config"), where)
     if (config.levels, config.codes) != (levels, codes):
         raise InputError(f"{where}: found {config.levels} levels of {config.codes} codes, "
@@ -53,6 +55,7 @@ def _prior(stored: dict[str, Any], levels: int, codes: int, where: str) -> CodeP
 
 def rate_models_to_file(counts: Tensor, network: CodePrior) -> dict[str, Any]:
     """What `rate_models_from_file` reads. counts: how often each code occurs, `(D, K)`."""
+    # float32, as it was trained: a PriorRate has made it float64 if it was used since.
     weights = {key: value.float() if value.is_floating_point() else value
                for key, value in network.state_dict().items()}
     return {"static": counts.to(torch.int64),

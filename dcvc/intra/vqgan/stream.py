@@ -72,6 +72,7 @@ def write_payload(payload: Payload) -> bytes:
     if payload.batch > 1:
         head += varint(payload.batch)
     head += struct.pack("<H", _folded(payload.fingerprint))
+    # The coder's last word is seldom full: on small frames its zero bytes would count.
     body = payload.words.astype("<u4").tobytes().rstrip(b"\0")
     return head + struct.pack("<I", zlib.crc32(body, zlib.crc32(head)) ^ payload.fingerprint) + body
 
@@ -90,6 +91,7 @@ def read_payload(data: bytes) -> Payload:
     if len(data) < position + 6:
         raise BitstreamError(f"I-frame of {len(data)} bytes: cut short in its header")
     folded, combined = struct.unpack_from("<HI", data, position)
+    # xor undoes itself: (CRC xor F) xor CRC = F, if nothing was damaged.
     body = data[position + 6:]
     fingerprint = combined ^ zlib.crc32(body, zlib.crc32(data[:position + 2]))
     if folded != _folded(fingerprint):
