@@ -11,11 +11,11 @@ from pathlib import Path
 
 from dcvc.commands.arguments import ArgumentParser
 from dcvc.commands.train import add_arguments, job_from
-from dcvc.data.factory import validation_set
 from dcvc.evaluation.estimated import evaluate
 from dcvc.files import write_text
 from dcvc.training.losses import stage_objective
-from dcvc.training.trainer import Trainer
+from dcvc.training.stage_setup import prepare_stage
+from dcvc.training.trainer import train
 
 FLAGS = ("--use_video_dataset --stage 4 --gop_size 3 --model_size small --batch_size 2 --crop_size 128 --epochs 100000 "
          "--eval_freq 100000 --seed 0 --i_frame_model_name bmshj2018-hyperprior --i_frame_quality 3 "
@@ -35,11 +35,11 @@ def main() -> None:
         flags = [*FLAGS, "--max_steps", str(given.steps)]
         job = job_from(parser.parse_args([*flags, "--train_video_dir", given.train_video_dir, "--val_video_dir",
                                           given.val_video_dir, "--checkpoint_dir", folder]))
-        trainer = Trainer(job)
-        sequences = validation_set(job.data, job.train.eval_max_frames)
-        first = evaluate(trainer.intra, trainer.p_frame, sequences, intra_period=job.train.eval_intra_period)
-        trainer.p_frame.train()
-        last = trainer.run().evaluation
+        stage = prepare_stage(job)
+        step = stage.step
+        first = evaluate(step.intra, step.p_frame, stage.sequences, intra_period=job.train.eval_intra_period)
+        step.p_frame.train()
+        last = train(stage).evaluation
 
     def loss(results: dict) -> float:
         mean = results["mean"]["P"]

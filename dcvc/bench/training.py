@@ -24,7 +24,7 @@ from dcvc.interfaces import PFrameCodec, bits_per_pixel
 from dcvc.schedule import Stage
 from dcvc.training.config import TrainConfig
 from dcvc.training.dry_run import UncodedFrames
-from dcvc.training.step import prepare_updates
+from dcvc.training.step import prepare_step
 
 LAMBDA = 1024.0
 MEMORY_SIZE = (4, 256)                                       # batch and crop
@@ -64,9 +64,9 @@ def make_plain(config: Any, item: Stage, accelerator: Accelerator) -> Callable[[
 
 def make_ours(config: Any, item: Stage, accelerator: Accelerator, **options: Any) -> Callable[[Tensor], float]:
     torch.manual_seed(0)
-    updates = prepare_updates(accelerator, UncodedFrames(), build_p_frame(config), item,
-                              TrainConfig(lambda_value=LAMBDA, **options))
-    return lambda clip: float(updates.step([clip])["loss"])
+    step = prepare_step(accelerator, UncodedFrames(), build_p_frame(config), item,
+                        TrainConfig(lambda_value=LAMBDA, **options))
+    return lambda clip: float(step.run([clip])["loss"])
 
 
 MAKERS = {"plain": make_plain, "ours": make_ours}

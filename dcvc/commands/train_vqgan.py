@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dcvc.intra.vqgan.config import read_config
-    from dcvc.training.vqgan.trainer import VQGAN_PRESETS, VQGANTrainingConfig, stored_config, train_vqgan
+    from dcvc.training.vqgan.config import VQGAN_PRESETS, VQGANTrainingConfig
+    from dcvc.training.vqgan.trainer import stored_config, train_vqgan
 
     start = VQGAN_PRESETS[options.preset or "small"]
     if options.resume and options.preset is None:

@@ -1,4 +1,9 @@
-"""What a recipe would do and take, before it does it: its table, with times from a short measurement."""
+"""What a recipe would do and take, before it does it: its table, with times from a short measurement.
+
+    time of a stage = steps · (seconds of one update · updates of a step + seconds of reading its samples)
+
+With workers, reading goes on beside the updates, and the slower of the two counts.
+"""
 
 import time
 from dataclasses import replace
@@ -13,36 +18,48 @@ from dcvc.interfaces import FrameOutput
 from dcvc.intra import build_intra_codec
 from dcvc.schedule import Stage, schedule_table
 from dcvc.training.job import make_accelerator, stage_samples
-from dcvc.training.recipe_run import RecipeJob, count_steps, parts_of, stage_job
-from dcvc.training.step import prepare_updates
+from dcvc.training.recipe_run import RecipeJob, StageSize, count_steps, parts_of, stage_job
+from dcvc.training.step import prepare_step
 
-MEASURED_PIXELS = 2 * 128 * 128                              # on a CPU; the result is scaled to the batch
+# Measured on a CPU at most, two crops of 128x128; the result is scaled to the batch.
+MEASURED_PIXELS = 2 * 128 * 128
 
 
 def dry_run(job: RecipeJob) -> str:
-    """The table of all parts with steps and estimated times. Trains two steps of each kind of stage on noise and
-    reads two samples of each GOP size. Validation is not in the times. Raises what preparing the run would raise."""
-    counts, parts = count_steps(job), parts_of(job)
-    intra = job.intra
-    times = {}
-    codec = build_intra_codec(intra) if intra else None
-    seconds = {kind: _update_seconds(job, item, codec) for kind, item in
-               {_kind(item): item for item in job.recipe.stages}.items()}
-    for item in job.recipe.stages:
-        compute = (item.gop_size - 1) * seconds[_kind(item)] * job.train.gradient_accumulation_steps
-        reading = counts[item.label][1] * _sample_seconds(job, item) / max(1, job.data.num_workers)
-        times[item.label] = counts[item.label][0] * (max(compute, reading) if job.data.num_workers else
-                                                     compute + reading)
+    """The table of all parts with steps and estimated times. Trains two steps of each kind of stage on
+    noise and reads two samples of each GOP size. Validation is not in the times.
+
+    Raises what preparing the run would raise.
+    """
+    sizes, parts = count_steps(job), parts_of(job)
+    times = _seconds_of_stages(job, sizes)
     total = sum(times[part.stage.label] for part in parts)
-    shown = {label: tqdm.format_interval(value) for label, value in times.items()}
     lambdas = ", ".join(f"{value:g}" for value in job.lambdas or (job.train.lambda_value,))
+    table = schedule_table(
+        tuple(part.stage for part in parts), {label: size[0] for label, size in sizes.items()},
+        {label: tqdm.format_interval(seconds) for label, seconds in times.items()})
     lines = [f"recipe {job.recipe.name} for lambda {lambdas}, model {job.recipe.model_size}, "
-             f"batch {job.data.batch_size}, crop {job.data.crop_size}",
-             schedule_table(tuple(part.stage for part in parts), {k: v[0] for k, v in counts.items()}, shown),
+             f"batch {job.data.batch_size}, crop {job.data.crop_size}", table,
              f"about {tqdm.format_interval(total)} in all on this machine, validation not counted"]
-    if intra is None:
+    if job.intra is None:
         lines.insert(1, f"first the I-frame codec: a VQGAN ({job.recipe.vqgan}), not in the time")
     return "\n".join(lines)
+
+
+def _seconds_of_stages(job: RecipeJob, sizes: dict[str, StageSize]) -> dict[str, float]:
+    """Stage label -> seconds."""
+    codec = build_intra_codec(job.intra) if job.intra else None
+    # Stages that differ in their GOP size alone take the same time a frame: measured once.
+    kinds = {_kind(item): item for item in job.recipe.stages}
+    seconds = {kind: _update_seconds(job, item, codec) for kind, item in kinds.items()}
+    times = {}
+    for item in job.recipe.stages:
+        steps, samples = sizes[item.label]
+        compute = (item.gop_size - 1) * seconds[_kind(item)] * job.train.gradient_accumulation_steps
+        reading = samples * _sample_seconds(job, item) / max(1, job.data.num_workers)
+        beside = max(compute, reading) if job.data.num_workers else compute + reading
+        times[item.label] = steps * beside
+    return times
 
 
 def _kind(item: Stage) -> tuple[Any, ...]:
@@ -61,11 +78,11 @@ def _update_seconds(job: RecipeJob, item: Stage, codec: Any) -> float:
         batch, crop = 1, min(crop, 128)
     p_frame = build_p_frame(codec_entry(job.recipe.codec).size(job.recipe.model_size))
     intra = codec.to(device) if codec is not None else UncodedFrames()
-    updates = prepare_updates(accelerator, intra, p_frame, one, replace(job.train, use_ema=False))
+    step = prepare_step(accelerator, intra, p_frame, one, replace(job.train, use_ema=False))
     clip = torch.rand(batch, 2, 3, crop, crop, device=device)
-    float(updates.step([clip])["loss"])
+    float(step.run([clip])["loss"])                          # the first one warms up
     begin = time.perf_counter()
-    float(updates.step([clip])["loss"])
+    float(step.run([clip])["loss"])
     scale = data.batch_size * data.crop_size**2 / (batch * crop * crop)
     return (time.perf_counter() - begin) * scale
 
@@ -78,8 +95,10 @@ class UncodedFrames:
 
 
 def _sample_seconds(job: RecipeJob, item: Stage) -> float:
-    dataset = training_set(stage_samples(job.data, item), item.gop_size, job.train.seed, item.long_sequences)
+    data = stage_samples(job.data, item)
+    dataset = training_set(data, item.gop_size, job.train.seed, item.long_sequences)
+    count = min(2, len(dataset))
     begin = time.perf_counter()
-    for index in range(min(2, len(dataset))):
+    for index in range(count):
         dataset.sample(0, index)
-    return (time.perf_counter() - begin) / min(2, len(dataset))
+    return (time.perf_counter() - begin) / count

@@ -1,23 +1,69 @@
-"""SIGTERM and SIGINT end a run after the step in progress, not in the middle of it."""
+"""How little a run loses when it is stopped: signals end it after the step in progress, and checkpoints come in time.
+
+A signal (SIGTERM, SIGINT) can be obeyed; a kill cannot. Against a kill only a checkpoint helps that is young enough:
+
+    |--- step ---|--- step ---|--- step ---|- writing -|          interval: what a kill may cost
+    ^ what latest.pt holds                             ^ if killed just before here, all of this is lost
+
+So a checkpoint is due as soon as one more step and one more writing would not fit into the interval.
+"""
 
 import signal
+import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
 class StopSignal:
-    """Within `with StopSignal() as stop:`, `stop.name` is None until one of the signals arrives, then its name."""
+    """Within `with StopSignal() as stop:`, `stop.name` is None until a signal arrives, then its name."""
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self._handlers_before: dict[int, signal.Handlers | Callable | int | None] = {}
 
-    def _arrived(self, number: int, _frame: FrameType | None) -> None:
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
+        # Nothing else happens here: a handler runs between any two instructions.
         self.name = signal.Signals(number).name
 
     def __enter__(self) -> "StopSignal":
-        self._before = {number: signal.signal(number, self._arrived) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._handlers_before = {number: signal.signal(number, self._remember)
+                                 for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
+
+
+class SavePolicy:
+    """Says after each step whether a checkpoint is due; drawn at the top of this file.
+
+    interval: seconds of work that a kill may cost, the step in progress and an unfinished writing included. One
+    shorter than a step asks for a checkpoint after every step. clock: seconds, never going back.
+    """
+
+    def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.interval = interval
+        self.clock = clock
+        self.slowest_step = 0.0
+        self.slowest_writing = 0.0
+        now = clock()
+        self._step_began = now
+        self._saved_until = now
+
+    def step_begins(self) -> None:
+        self._step_began = self.clock()
+
+    def step_ends(self) -> bool:
+        """Whether a checkpoint is due now."""
+        now = self.clock()
+        # The slowest so far, not the mean: the promise holds for every step, not for most.
+        self.slowest_step = max(self.slowest_step, now - self._step_began)
+        left = self.interval - (now - self._saved_until)
+        return left <= self.slowest_step + self.slowest_writing
+
+    def written(self, began: float) -> None:
+        """A checkpoint has been written that holds all steps up to the clock's `began`."""
+        self.slowest_writing = max(self.slowest_writing, self.clock() - began)
+        self._saved_until = began

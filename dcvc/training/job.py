@@ -15,24 +15,25 @@ from dcvc.errors import InputError
 from dcvc.intra.config import IntraConfig
 from dcvc.schedule import Stage
 from dcvc.training.config import TrainConfig
-from dcvc.training.run_log import trackers
+from dcvc.training.run_log import RecipePosition, trackers
 
 # Settings that change neither what is trained nor how it is judged: a resumed run may have others.
 RUNTIME = may_change_on_resume(DataConfig, IntraConfig, TrainConfig)
-# A stage by itself may also be made longer, or go on at another rate; within a recipe these are the recipe.
+# A stage by itself may also be made longer, or go on at another rate; within a recipe these are the
+# recipe.
 RUNTIME_OF_STAGE = RUNTIME + may_change_on_resume(Stage)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """Everything one stage of training needs to be told.
 
-    inter: configuration of a P-frame codec that starts from random weights; one that starts from a file keeps the
-    file's.
-    resume: None, "auto" or a path. load_pretrained: weights of any layout that `load_p_frame_model` reads.
-    accept_changes: resume although the checkpoint was made with other settings.
-    again: how to continue, for messages. position: (i, n) where this is stage i of the n of a recipe; work_after:
-    arithmetic of the stages after it (PFrameCodecEntry.work times samples).
+    inter: configuration of a P-frame codec that starts from random weights; one that starts from a
+    file keeps the file's.
+    resume: None, "auto" or a path. load_pretrained: weights of any layout that `load_p_frame_model`
+    reads. accept_changes: resume although the checkpoint was made with other settings.
+    how_to_continue: ends the messages of a run that stops. position: where this stage stands in a
+    recipe; None: it is trained by itself.
     """
 
     stage: Stage
@@ -47,9 +48,8 @@ class Job:
     device: str = "auto"
     quiet: bool = False
     accept_changes: bool = False
-    again: str = "--resume continues"
-    position: tuple[int, int] | None = None
-    work_after: float = 0.0
+    how_to_continue: str = "--resume continues"
+    position: RecipePosition | None = None
 
     @property
     def folder(self) -> Path:
@@ -60,11 +60,16 @@ class Job:
         """The data configuration with the stage's own crop and batch size, where it has them."""
         return stage_samples(self.data, self.stage)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return plain_settings(self.stage, self.data, self.intra, self.train)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """steps: done in all. best: the lowest validation loss of this stage, None without validation.
-    skipped: steps left out because their loss or gradient was not finite. stopped: by a signal, in its last step."""
+    evaluation: the last one. skipped: steps left out because their loss or gradient was not finite.
+    stopped: by a signal, in its last step."""
 
     steps: int
     best: float | None
@@ -76,23 +81,32 @@ class Outcome:
 
 def stage_samples(data: DataConfig, stage: Stage) -> DataConfig:
     """`data` with the crop and batch size that the stage sets."""
-    own = {name: getattr(stage, name) for name in ("crop_size", "batch_size") if getattr(stage, name) is not None}
+    own = {name: getattr(stage, name) for name in ("crop_size", "batch_size")
+           if getattr(stage, name) is not None}
     return replace(data, **own)
 
 
 def make_accelerator(job: Job) -> Accelerator:
-    """Accelerate's device, precision and processes. Raises InputError for a precision the device lacks."""
+    """Accelerate's device, precision and processes. Raises InputError for a device that torch does not
+    see, or a precision that the device lacks."""
     cpu = job.device == "cpu" or (job.device == "auto" and not _has_accelerator())
-    if job.device in ("cuda", "mps") and not getattr(torch, "cuda" if job.device == "cuda" else "mps").is_available():
-        raise InputError(f"--device: found {job.device}, but this torch sees no such device; use --device cpu")
+    if job.device in ("cuda", "mps"):
+        backend = torch.cuda if job.device == "cuda" else torch.backends.mps
+        if not backend.is_available():
+            raise InputError(f"--device: found {job.device}, but this torch sees no such device; "
+                             "use --device cpu")
     if cpu and job.train.mixed_precision == "fp16":
         raise InputError("--mixed_precision: found fp16 on a CPU, needed no or bf16")
     torch.set_float32_matmul_precision("high")
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != job.train.mixed_precision:
-        AcceleratorState._reset_state()                      # of an earlier training in this process
+    # Accelerate keeps one state a process: that of an earlier training would refuse another precision.
+    if (AcceleratorState._shared_state
+            and AcceleratorState().mixed_precision != job.train.mixed_precision):
+        AcceleratorState._reset_state()
+    folder = str(job.folder)
     return Accelerator(
-        cpu=cpu, mixed_precision=job.train.mixed_precision, log_with=trackers(job.train.wandb, job.folder),
-        project_config=ProjectConfiguration(project_dir=str(job.folder), logging_dir=str(job.folder)),
+        cpu=cpu, mixed_precision=job.train.mixed_precision,
+        log_with=trackers(job.train.wandb, job.folder),
+        project_config=ProjectConfiguration(project_dir=folder, logging_dir=folder),
         # A stage that counts no rates gives the entropy models no gradient, which DDP must expect.
         kwargs_handlers=[DistributedDataParallelKwargs(
             find_unused_parameters=not job.stage.rate_terms, broadcast_buffers=False)],
@@ -103,12 +117,14 @@ def _has_accelerator() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
-def plain_settings(stage: Stage, data: DataConfig, intra: IntraConfig, train: TrainConfig) -> dict[str, Any]:
+def plain_settings(stage: Stage, data: DataConfig, intra: IntraConfig,
+                   train: TrainConfig) -> dict[str, Any]:
     """What is trained and how, as plain values; files and folders by their absolute paths."""
     data, intra = to_dict(data), to_dict(intra)
+    # Absolute, so that the same run resumed from another working directory has the same settings.
     for table in (data, intra):
         for key, value in table.items():
-            if isinstance(value, str) and (key.endswith(("_dir", "_list", "checkpoint", "_config"))):
+            if isinstance(value, str) and key.endswith(("_dir", "_list", "checkpoint", "_config")):
                 table[key] = str(Path(value).resolve())
             elif key.endswith("_dir") and isinstance(value, list):
                 table[key] = [str(Path(item).resolve()) for item in value]

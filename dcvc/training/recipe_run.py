@@ -10,7 +10,6 @@ The state of a stage is its checkpoints; recipe.json only says which stages need
 """
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable
@@ -31,18 +30,20 @@ from dcvc.run_folder import kept_checkpoints, only_run
 from dcvc.schedule import Recipe, Stage, schedule_table
 from dcvc.training.config import TrainConfig
 from dcvc.training.job import RUNTIME, Job, Outcome, plain_settings, stage_samples
+from dcvc.training.run_log import RecipePosition
 from dcvc.training.trainer import train_stage
 
-AGAIN = "the same command continues"
-STATE = "recipe.json"
+HOW_TO_CONTINUE = "the same command continues"
+RECORD = "recipe.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecipeJob:
-    """recipe: its data and train fields are already in `data` and `train`. intra: None trains the recipe's VQGAN.
+    """recipe: its data and train fields are already in `data` and `train`. intra: None trains the
+    recipe's VQGAN.
 
-    lambdas: None for train.lambda_value alone. load_pretrained: what the first stage starts from, None for random
-    weights. accept_changes: go on in a run folder that was begun with other settings.
+    lambdas: None for train.lambda_value alone. load_pretrained: what the first stage starts from, None
+    for random weights. accept_changes: go on in a run folder that was begun with other settings.
     """
 
     recipe: Recipe
@@ -60,24 +61,34 @@ class RecipeJob:
         if self.lambdas is None:
             return
         if not self.lambdas:
-            raise InputError("--lambdas: found an empty list, needed at least one, e.g. --lambdas 256 512 1024 2048")
+            raise InputError("--lambdas: found an empty list, needed at least one, e.g. --lambdas 256 "
+                             "512 1024 2048")
         if min(self.lambdas) <= 0 or len(set(self.lambdas)) < len(self.lambdas):
-            raise InputError(f"--lambdas: found {' '.join(f'{v:g}' for v in self.lambdas)}, needed different numbers "
-                             "above 0")
+            raise InputError(f"--lambdas: found {' '.join(f'{v:g}' for v in self.lambdas)}, needed "
+                             "different numbers above 0")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
-    """One stage for one lambda. start: folder of the stage whose best weights it begins with, None: the recipe's."""
+    """One stage for one lambda. folder: where the stage's own folder lies.
+    start: folder of the stage whose best weights it begins with; None: the recipe's start."""
 
     stage: Stage
     lmbda: float
-    folder: Path                                             # that holds the stage's folder
+    folder: Path
     start: Path | None
 
     @property
     def name(self) -> str:
-        return self.stage.label if self.folder.name[:6] != "lambda" else f"{self.folder.name}/{self.stage.label}"
+        if self.folder.name.startswith("lambda"):
+            return f"{self.folder.name}/{self.stage.label}"
+        return self.stage.label
+
+
+# Steps of a stage, and samples in one of its steps.
+StageSize = tuple[int, int]
+# How a recipe's own I-frame codec is trained: the job, what to tell the user with -> its configuration.
+TrainIntra = Callable[[RecipeJob, Callable[[str], None]], IntraConfig]
 
 
 def parts_of(job: RecipeJob) -> list[Part]:
@@ -85,128 +96,182 @@ def parts_of(job: RecipeJob) -> list[Part]:
     parts: list[Part] = []
     for number, lmbda in enumerate(job.lambdas or (job.train.lambda_value,)):
         folder = job.run / f"lambda{lmbda:g}" if job.lambdas else job.run
-        stages = [item for item in job.recipe.stages if number == 0 or item.number >= job.recipe.later_lambdas_from]
+        stages = [item for item in job.recipe.stages
+                  if number == 0 or item.number >= job.recipe.later_lambdas_from]
         if not stages:
-            raise InputError(f"later_lambdas_from: found {job.recipe.later_lambdas_from}, but no stage of "
-                             f"{job.recipe.name} is that late; --set later_lambdas_from=1 trains all of them again")
+            raise InputError(f"later_lambdas_from: found {job.recipe.later_lambdas_from}, but no stage "
+                             f"of {job.recipe.name} is that late; --set later_lambdas_from=1 trains "
+                             "all of them again")
+        # The first lambda's parts come first, so its last stage is at this place in the list.
         before = parts[len(job.recipe.stages) - 1] if number else None
         for item in stages:
             start = before.folder / before.stage.label if before else None
-            before = Part(item, lmbda, folder, start)
+            before = Part(stage=item, lmbda=lmbda, folder=folder, start=start)
             parts.append(before)
     return parts
 
 
-def stage_job(job: RecipeJob, part: Part, intra: IntraConfig) -> Job:
+def stage_job(job: RecipeJob, part: Part, intra: IntraConfig,
+              position: RecipePosition | None = None) -> Job:
     """The Job of one part: resumed when its folder holds checkpoints."""
-    here = part.folder / part.stage.label
-    resume = "auto" if kept_checkpoints(here) else None
+    resume = "auto" if kept_checkpoints(part.folder / part.stage.label) else None
     start = str(part.start) if part.start else job.load_pretrained
     return Job(
-        stage=part.stage, data=job.data, intra=intra, train=replace(job.train, lambda_value=part.lmbda),
-        checkpoint_dir=part.folder, inter=codec_entry(job.recipe.codec).size(job.recipe.model_size), resume=resume,
+        stage=part.stage, data=job.data, intra=intra,
+        train=replace(job.train, lambda_value=part.lmbda), checkpoint_dir=part.folder,
+        inter=codec_entry(job.recipe.codec).size(job.recipe.model_size), resume=resume,
         load_pretrained=None if resume else start, device=job.device, quiet=job.quiet,
-        accept_changes=job.accept_changes, again=AGAIN)
+        accept_changes=job.accept_changes, how_to_continue=HOW_TO_CONTINUE, position=position)
 
 
-def count_steps(job: RecipeJob, processes: int = 1) -> dict[str, tuple[int, int]]:
-    """Stage label -> (steps, samples of one step), from the data sets. Raises what the data sets raise."""
-    counts = {}
+def count_steps(job: RecipeJob, processes: int = 1) -> dict[str, StageSize]:
+    """Stage label -> its size, from the data sets. Raises what the data sets raise."""
+    sizes = {}
     for item in job.recipe.stages:
         data = stage_samples(job.data, item)
         dataset = training_set(data, item.gop_size, job.train.seed, item.long_sequences)
-        sampler = StepSampler(len(dataset), data.batch_size, job.train.seed,
-                              accumulation=job.train.gradient_accumulation_steps, processes=processes)
-        counts[item.label] = item.steps(sampler.steps_per_epoch), sampler.frames_per_step(1)
-    return counts
-
-
-# How a recipe's own I-frame codec is trained: the job, what to tell the user with -> its configuration.
-TrainIntra = Callable[[RecipeJob, Callable[[str], None]], IntraConfig]
+        sampler = StepSampler(
+            len(dataset), data.batch_size, job.train.seed,
+            accumulation=job.train.gradient_accumulation_steps, processes=processes)
+        sizes[item.label] = item.steps(sampler.steps_per_epoch), sampler.frames_per_step(1)
+    return sizes
 
 
 def run_recipe(job: RecipeJob, tell: Callable[[str], None],
                train_intra: TrainIntra | None = None) -> list[Outcome]:
-    """Train whatever is not done yet. `tell` gets the lines that a user should see; on the main process alone.
-    train_intra is called where the job names no I-frame codec.
+    """Train whatever is not done yet. `tell` gets the lines that a user should see; on the main process
+    alone. train_intra is called where the job names no I-frame codec.
 
-    Raises InputError for a folder begun with other settings, and what training raises; the same call continues.
+    Raises InputError for a folder begun with other settings, and what training raises; the same call
+    continues.
     """
+    # torchrun and accelerate set these before Accelerate itself exists, which needs a stage.
     main = os.environ.get("RANK", "0") == "0"
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     tell = tell if main else (lambda _: None)
     parts = parts_of(job)
     with only_run(job.run) if main else nullcontext():
-        state = _open_state(job)
-        left = [part for part in parts if part.name not in state["done"]]
+        record = RecipeRecord.open(job, main)
+        left = [part for part in parts if part.name not in record.done]
         if not left:
-            tell(f"recipe {job.recipe.name} is finished in {job.run}: nothing to do; {job.run / 'summary.html'} "
-                 "shows it, another --checkpoint_dir begins anew")
+            tell(f"recipe {job.recipe.name} is finished in {job.run}: nothing to do; "
+                 f"{job.run / 'summary.html'} shows it, another --checkpoint_dir begins anew")
             return []
-        if main:
-            _write_state(job, state)
-        counts = count_steps(job, processes)
-        tell(f"recipe {job.recipe.name}, {len(parts)} stages, in {job.run}\n"
-             + schedule_table(tuple(part.stage for part in parts), {k: v[0] for k, v in counts.items()}))
-        if len(left) < len(parts):
-            tell(f"continuing: {len(parts) - len(left)} of {len(parts)} stages are done")
+        record.write()
+        sizes = count_steps(job, processes)
+        _tell_plan(job, parts, left, sizes, tell)
         if job.intra is None and train_intra is None:
-            raise InputError(f"recipe {job.recipe.name}: found no I-frame codec, needed one (--i_frame_type)")
+            raise InputError(f"recipe {job.recipe.name}: found no I-frame codec, needed one "
+                             "(--i_frame_type)")
         intra = job.intra or train_intra(job, tell)
-        work_of = codec_entry(job.recipe.codec).work
-        work = {part.name: math.prod(counts[part.stage.label]) * work_of(part.stage) for part in parts}
         outcomes = []
         for part in left:
-            after = sum(work[later.name] for later in parts[parts.index(part) + 1:])
-            begun = time.monotonic()
-            outcome = train_stage(replace(stage_job(job, part, intra), position=(parts.index(part) + 1, len(parts)),
-                                          work_after=after))
-            outcomes.append(outcome)
-            state["done"][part.name] = {"steps": outcome.steps, "best": outcome.best, "skipped": outcome.skipped,
-                                        "minutes": round((time.monotonic() - begun) / 60, 2)}
-            if main:
-                _write_state(job, state)
-            if outcome.stopped and part is not left[-1]:
-                raise TrainingError(f"stopped after {part.name}, saved; {AGAIN}")
+            position = _position(job, parts, part, sizes)
+            outcomes.append(_train_part(job, part, intra, position, record))
+            if outcomes[-1].stopped and part is not left[-1]:
+                raise TrainingError(f"stopped after {part.name}, saved; {HOW_TO_CONTINUE}")
         if main:
+            # Drawing the curves takes a second to import, which a recipe that is stopped can save.
             from dcvc.report.recipe_page import write_summary
 
-            page = write_summary(job.run, state, parts)
+            page = write_summary(job.run, record.as_dict(), parts)
             tell(f"recipe {job.recipe.name} is finished; summary {page}")
     return outcomes
 
 
+def _tell_plan(job: RecipeJob, parts: list[Part], left: list[Part], sizes: dict[str, StageSize],
+               tell: Callable[[str], None]) -> None:
+    steps = {label: size[0] for label, size in sizes.items()}
+    tell(f"recipe {job.recipe.name}, {len(parts)} stages, in {job.run}\n"
+         + schedule_table(tuple(part.stage for part in parts), steps))
+    if len(left) < len(parts):
+        tell(f"continuing: {len(parts) - len(left)} of {len(parts)} stages are done")
+
+
+def _position(job: RecipeJob, parts: list[Part], part: Part,
+              sizes: dict[str, StageSize]) -> RecipePosition:
+    """Where a part stands among all, with the arithmetic that the time left is estimated by."""
+    work_of_sample = codec_entry(job.recipe.codec).work
+
+    def work_per_step(one: Part) -> float:
+        return sizes[one.stage.label][1] * work_of_sample(one.stage)
+
+    index = parts.index(part)
+    after = sum(sizes[later.stage.label][0] * work_per_step(later) for later in parts[index + 1:])
+    return RecipePosition(number=index + 1, count=len(parts), work_per_step=work_per_step(part),
+                          work_after=after)
+
+
+def _train_part(job: RecipeJob, part: Part, intra: IntraConfig, position: RecipePosition,
+                record: "RecipeRecord") -> Outcome:
+    """Train one part and note it as done."""
+    began = time.monotonic()
+    outcome = train_stage(stage_job(job, part, intra, position))
+    record.done[part.name] = {
+        "steps": outcome.steps, "best": outcome.best, "skipped": outcome.skipped,
+        "minutes": round((time.monotonic() - began) / 60, 2)}
+    record.write()
+    return outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeRecord:
+    """recipe.json: the settings that the recipe was begun with, and the parts that are done.
+
+    done: a part's name -> {"steps", "best", "skipped", "minutes"}. writes: on the main process alone.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    done: dict[str, dict[str, Any]]
+    writes: bool
+
+    @classmethod
+    def open(cls, job: RecipeJob, writes: bool) -> "RecipeRecord":
+        """The folder's, or a new one. Raises InputError where the folder holds another configuration,
+        ReadError for a file that is damaged."""
+        path = job.run / RECORD
+        # Through JSON, so that both sides of the comparison have lists where there were tuples.
+        settings = json.loads(json.dumps(_settings(job)))
+        if not path.is_file():
+            return cls(path=path, settings=settings, done={}, writes=writes)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            then, done = values["settings"], values["done"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ReadError(f"{path}: not readable as the state of a recipe ({error}); remove it to "
+                            "have the stages looked at again") from None
+        changed = _changed_settings(then, settings)
+        if changed and not job.accept_changes:
+            raise InputError(f"{job.run}: begun with other settings ({'; '.join(changed)}); give the "
+                             "same ones, another --checkpoint_dir, or --accept_changes to go on with "
+                             "the new ones")
+        return cls(path=path, settings=settings, done=done, writes=writes)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"settings": self.settings, "done": self.done}
+
+    def write(self) -> None:
+        if self.writes:
+            write_text(self.path, json.dumps(self.as_dict(), indent=1) + "\n")
+
+
 def _settings(job: RecipeJob) -> dict[str, Any]:
     """What must stay the same while a recipe runs in a folder."""
-    stages = {item.label: to_dict(item) for item in job.recipe.stages}
-    first = plain_settings(job.recipe.stages[0], job.data, job.intra or IntraConfig(), job.train)
-    return {"recipe": job.recipe.name, "model_size": job.recipe.model_size, "stages": stages,
-            "lambdas": list(job.lambdas) if job.lambdas else None, "load_pretrained": job.load_pretrained,
-            "vqgan": [job.recipe.vqgan, job.recipe.vqgan_steps] if job.intra is None else None,
+    recipe = job.recipe
+    first = plain_settings(recipe.stages[0], job.data, job.intra or IntraConfig(), job.train)
+    return {"recipe": recipe.name, "model_size": recipe.model_size,
+            "stages": {item.label: to_dict(item) for item in recipe.stages},
+            "lambdas": list(job.lambdas) if job.lambdas else None,
+            "load_pretrained": job.load_pretrained,
+            "vqgan": [recipe.vqgan, recipe.vqgan_steps] if job.intra is None else None,
             "data": first["data"], "intra": first["intra"], "train": first["train"]}
 
 
-def _open_state(job: RecipeJob) -> dict[str, Any]:
-    """recipe.json of the folder, or a new one. Raises InputError where the folder holds another configuration."""
-    path, settings = job.run / STATE, json.loads(json.dumps(_settings(job)))
-    if not path.is_file():
-        return {"settings": settings, "done": {}}
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        then, done = state["settings"], state["done"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReadError(f"{path}: not readable as the state of a recipe ({error}); remove it to have the stages "
-                        "looked at again") from None
-    # Lengths and learning rates of stages count here: they are the recipe.
-    changed = differences(then, settings, RUNTIME)
-    changed += [f"stages: {label} only {where}" for where, a, b in (
-        ("there", then["stages"], settings["stages"]), ("now", settings["stages"], then["stages"]))
-        for label in a if label not in b]
-    if changed and not job.accept_changes:
-        raise InputError(f"{job.run}: begun with other settings ({'; '.join(changed)}); give the same ones, another "
-                         "--checkpoint_dir, or --accept_changes to go on with the new ones")
-    return {"settings": settings, "done": done}
-
-
-def _write_state(job: RecipeJob, state: dict[str, Any]) -> None:
-    write_text(job.run / STATE, json.dumps(state, indent=1) + "\n")
+def _changed_settings(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    # Lengths and learning rates of stages count here, unlike in a stage by itself: they are the recipe.
+    changed = differences(then, now, RUNTIME)
+    for where, some, others in (("there", then["stages"], now["stages"]),
+                                ("now", now["stages"], then["stages"])):
+        changed += [f"stages: {label} only {where}" for label in some if label not in others]
+    return changed

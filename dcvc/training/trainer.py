@@ -1,365 +1,225 @@
-"""Training one stage of the P-frame codec: samples -> I-frame codec -> P-frames -> stage's loss -> update.
+"""Training one stage of the P-frame codec: samples, step, agree, guard, log, judge, save.
 
     clip (B,T,3,H,W) ──frame 0──> intra (frozen) ──x_hat──┐
-         └───frames 1..T-1──────> GOPLoss <───────────────┘   per frame: reference detached after each update
-                                     │                        cascaded:  one update on the mean of all frames
-                                  backward → clip → Adam → EMA          (dcvc.training.step)
+         └───frames 1..T-1──────> GOPLoss <───────────────┘   one frame after another, each from the
+                                     │                        state that the last one left
+                                  backward → clip → Adam → EMA
 
-A step is one batch on every process (times the accumulated ones). What a step does depends on nothing but the
-weights, the optimizer's state, the seed and the step's number: that is what makes a resumed run equal a whole one.
+A step is one batch on every process (times the accumulated ones). What a step does depends on nothing
+but the weights, the optimizer's state, the seed and the step's number: that is what makes a resumed
+run equal a whole one.
 """
 
-import time
-from collections.abc import Iterator
-from contextlib import nullcontext
-from pathlib import Path
+from contextlib import closing, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dcvc.checkpoint import load_p_frame_model
-from dcvc.config import differences
-from dcvc.data.factory import data_counts, training_set, validation_set
-from dcvc.data.step_sampler import StepSampler, step_loader
-from dcvc.errors import InputError, ReadError, TrainingError
+from dcvc.errors import ReadError, TrainingError
 from dcvc.evaluation.estimated import to_json
 from dcvc.files import write_text
-from dcvc.inter.registry import build_p_frame, config_from_entry, entry_of_config, inter_entry
-from dcvc.interfaces import PFrameCodec
-from dcvc.intra import build_intra_codec
-from dcvc.intra.config import intra_entry
-from dcvc.run_folder import (
-    choose_start,
-    clear_leftovers,
-    keep_latest,
-    only_run,
-    read_newest,
-    set_aside_damaged,
-    store_config,
-)
+from dcvc.run_folder import clear_leftovers, only_run, set_aside_damaged, store_config
 from dcvc.schedule import schedule_table
-from dcvc.training.interruption import StopSignal
-from dcvc.training.job import RUNTIME_OF_STAGE, Job, Outcome, make_accelerator, plain_settings
-from dcvc.training.run_log import Outlook, RunLog
-from dcvc.training.save_pace import SavePace
-from dcvc.training.step import as_clip, prepare_updates
+from dcvc.training.checkpoint_writer import CheckpointWriter
+from dcvc.training.divergence import DivergenceGuard
+from dcvc.training.interruption import SavePolicy, StopSignal
+from dcvc.training.job import Job, Outcome
+from dcvc.training.run_log import RunLog
+from dcvc.training.stage_setup import PreparedStage, files_of_step, prepare_stage
+from dcvc.training.step import as_clip
 from dcvc.training.validation import Validation
-from dcvc.weights import load_weights, read_checkpoint, write_checkpoint
-
-
-class Trainer:
-    """Runs one Job. `run()` returns when the stage's steps are done; raises TrainingError when it cannot go on."""
-
-    def __init__(self, job: Job) -> None:
-        self.job, self.stage, self.config = job, job.stage, job.train
-        self.notices: list[str] = []
-        self.start = choose_start(Path(job.checkpoint_dir), job.stage, job.resume, job.load_pretrained)
-        saved = None
-        if self.start.kind == "resume":
-            saved, self.resumed_from = read_newest(self.start.path, self.notices.append)
-            self._check_resumable(saved, self.resumed_from)
-        self.dataset = training_set(job.samples, self.stage.gop_size, self.config.seed, self.stage.long_sequences)
-        self.sequences = None if self.config.skip_eval else validation_set(job.data, self.config.eval_max_frames)
-        p_frame = self._initial_model(saved)
-        self.accelerator = make_accelerator(job)
-        self.device = self.accelerator.device
-        torch.manual_seed(self.config.seed)                  # of a codec with random weights, in tests
-        self.intra = build_intra_codec(job.intra, self.device)
-        self.sampler = StepSampler(
-            len(self.dataset), job.samples.batch_size, self.config.seed,
-            accumulation=self.config.gradient_accumulation_steps, process=self.accelerator.process_index,
-            processes=self.accelerator.num_processes, crops_per_read=getattr(self.dataset, "crops_per_read", 1))
-        self.total_steps = self.stage.steps(self.sampler.steps_per_epoch)
-        self.step, self.best, self.evaluation = 0, None, None
-        self.skipped, self.streak, self.rollbacks = 0, 0, 0
-        self.to_judge: dict[str, float] | None = None        # the logged values of a step that awaits validation
-        self._prepare(p_frame)
-        self._note_changes(saved)
-        if saved is not None:
-            self._restore(saved)
-            if job.force_learning_rate:
-                self._set_learning_rate(self.stage.learning_rate)
-        self.stop, self.pace = StopSignal(), SavePace(60 * self.config.checkpoint_minutes)
-
-    # ---- set-up
-
-    def _check_resumable(self, saved: dict[str, Any], file: Path) -> None:
-        if "training" not in saved:
-            raise InputError(f"{file}: holds weights without the optimizer's state, needed a latest.pt; "
-                             "--load_pretrained begins a stage from weights")
-        found = (saved["progress"]["stage"], saved["progress"]["gop"])
-        needed = (self.stage.number, self.stage.gop_size)
-        if found != needed:
-            raise InputError(f"{file}: found stage {found[0]} at GOP {found[1]}, needed stage {needed[0]} "
-                             f"at GOP {needed[1]}; --load_pretrained begins a stage from another's weights")
-        changed = differences(saved["settings"], self._plain_settings(), RUNTIME_OF_STAGE)
-        if changed and not self.job.accept_changes:
-            raise InputError(f"{file}: made with other settings ({'; '.join(changed)}); give the same ones, or "
-                             "--accept_changes to go on with the new ones")
-
-    def _initial_model(self, saved: dict[str, Any] | None) -> PFrameCodec:
-        torch.manual_seed(self.config.seed)
-        if saved is not None:
-            model = build_p_frame(config_from_entry(saved["inter"], str(self.start.path)))
-            load_weights(model, saved["model"], str(self.start.path))
-            return model
-        if self.start.path is not None:
-            return load_p_frame_model(self.start.path)
-        return build_p_frame(self.job.inter)
-
-    def _prepare(self, p_frame: PFrameCodec) -> None:
-        self.p_frame = p_frame.to(self.device)
-        self.updates = prepare_updates(self.accelerator, self.intra, self.p_frame, self.stage, self.config)
-        self.optimizer, self.trained, self.ema = self.updates.optimizer, self.updates.trained, self.updates.ema
-        self.scheduler = None
-        if self.config.use_scheduler:
-            self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                self.optimizer.optimizer, factor=self.config.scheduler_factor, min_lr=self.config.scheduler_min_lr,
-                patience=self.config.scheduler_patience)
-
-    def _restore(self, saved: dict[str, Any]) -> None:
-        """Everything that training changes, from a checkpoint's content."""
-        load_weights(self.p_frame, saved["model"], str(self.start.path))
-        state = saved["training"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema and state["ema"] is not None:
-            self.ema.load_state_dict(state["ema"])
-        if self.scheduler and state["scheduler"] is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        if self.accelerator.scaler is not None and state["scaler"] is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.skipped, self.streak, self.rollbacks = state.get("guard", (0, 0, 0))
-        self.to_judge = state.get("to_judge")
-        progress = saved["progress"]
-        self.step, self.best = progress["step"], progress["best"]
-        then = saved["settings"].get("processes", 1)
-        if then != self.accelerator.num_processes and progress["steps"]:
-            # Another number of processes makes larger or smaller steps: go on at the same share of the stage.
-            self.step = self.step * self.total_steps // progress["steps"]
-            self.notices.append(f"{then} process(es) then, {self.accelerator.num_processes} now: going on at step "
-                                f"{self.step} of {self.total_steps}, not bit for bit")
-
-    def _note_changes(self, saved: dict[str, Any] | None) -> None:
-        """Compare the data with what the checkpoint that this stage goes on from was trained on."""
-        self.counts = {"train": data_counts(self.dataset), "val": data_counts(self.sequences)}
-        if saved is None and self.start.kind == "previous":
-            saved = read_checkpoint(self.start.path)
-        then = ((saved or {}).get("settings") or {}).get("counts") or {}
-        for kind, now in self.counts.items():
-            before = then.get(kind)
-            if before and now and before != now:
-                shown = [", ".join(f"{value} {key}" for key, value in counts.items() if key != "fingerprint")
-                         for counts in (before, now)]
-                self.notices.append(f"the {kind} data changed since the last run: {shown[0]} then, {shown[1]} now; "
-                                    "the samples that follow are not those of an uninterrupted run")
-
-    def _set_learning_rate(self, value: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = value
-
-    def _plain_settings(self) -> dict[str, Any]:
-        return plain_settings(self.stage, self.job.data, self.job.intra, self.config)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The resolved configuration, as stored in the run folder and in every checkpoint."""
-        return {**self._plain_settings(), "inter": inter_entry(self.p_frame.config),
-                "processes": self.accelerator.num_processes, "counts": self.counts}
-
-    # ---- the loop
-
-    def run(self) -> Outcome:
-        folder = self.job.folder
-        with only_run(folder) if self.accelerator.is_main_process else nullcontext():
-            if self.accelerator.is_main_process:
-                clear_leftovers(folder)
-                if self.start.kind == "resume":
-                    set_aside_damaged(folder, self.resumed_from)
-                store_config(folder, self.settings)
-            self.log = RunLog(
-                self.accelerator, folder, self.total_steps, self.step, self.stage.label, self.job.quiet,
-                frames_per_step=self.sampler.frames_per_step(self.stage.gop_size), outlook=self._outlook())
-            self._announce()
-            try:
-                with self.stop:
-                    self._train_steps()
-                self.accelerator.wait_for_everyone()
-            except OSError as error:
-                if isinstance(error, ReadError) or error.errno is None:
-                    raise
-                raise TrainingError(f"{error.filename or folder}: cannot be written ({error.strerror}) after step "
-                                    f"{self.step}; the last checkpoint is untouched: make room, then "
-                                    f"{self.job.again}") from None
-            finally:
-                self.log.close()
-        return Outcome(self.step, self.best, folder, self.evaluation, self.skipped, self.stop.name is not None)
-
-    def _outlook(self) -> Outlook | None:
-        if self.job.position is None:
-            return None
-        per_step = self.sampler.frames_per_step(1) * entry_of_config(self.p_frame.config).work(self.stage)
-        return Outlook(*self.job.position, per_step, self.job.work_after)
-
-    def _announce(self) -> None:
-        for notice in self.notices:
-            self.log.warn(notice)
-        if self.job.position is None:
-            self.log.say(schedule_table((self.stage,), {self.stage.label: self.total_steps}))
-        self.log.say(f"{self.start} · {len(self.dataset)} samples · {self.accelerator.num_processes} process(es) on "
-                     f"{self.device.type} · run folder {self.job.folder}")
-
-    def _train_steps(self) -> None:
-        batches = self._batches()
-        per_epoch = self.sampler.steps_per_epoch
-        if self.start.kind != "resume":
-            self._save_latest()                              # to go back to, should the first steps diverge
-        if self.to_judge is not None:                        # stopped in the middle of a validation
-            self._judge()
-        while self.step < self.total_steps:
-            # Noise depends on the step alone, so a resumed run draws what the whole run would have drawn.
-            torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1009 + self.accelerator.process_index)
-            self.pace.begin()
-            clips = [as_clip(next(batches), self.device) for _ in range(self.sampler.accumulation)]
-            shown = self.updates.step(clips)
-            self.step += 1
-            bad, stop = self._agree(shown["skipped"])
-            if bad and self._guard(shown):
-                batches = self._batches()
-                continue
-            self.streak = self.streak if bad else 0
-            last = self.step == self.total_steps
-            judged = self.step % (per_epoch * self.config.eval_freq) == 0 or last
-            values = self._log(shown) if self.step % self.config.log_every == 0 or judged else self.log.step()
-            due = self.pace.end()
-            if judged:
-                self.to_judge = values
-                self._judge()
-            elif stop or (due and not self.streak):
-                self._save_latest()
-            if stop and not last:
-                raise TrainingError(f"{self.stage.label}: stopped by {self.stop.name or 'another process'} after step "
-                                    f"{self.step} of {self.total_steps}; saved, {self.job.again}")
-
-    def _batches(self) -> Iterator[Tensor]:
-        self.sampler.first_step, self.sampler.last_step = self.step, self.total_steps
-        return iter(step_loader(self.dataset, self.sampler, self.job.data.num_workers, self.device.type == "cuda",
-                                keep_bytes=True))
-
-    def _agree(self, skipped: Tensor) -> tuple[bool, bool]:
-        """Whether any process left out an update, and whether any was told to stop: the same answer on all."""
-        flags = torch.stack([skipped, torch.full_like(skipped, float(self.stop.name is not None))])
-        if self.accelerator.num_processes > 1:
-            flags = self.accelerator.reduce(flags, "sum")
-        bad, stop = flags.tolist()
-        return bad > 0, stop > 0
-
-    def _log(self, shown: dict[str, Tensor]) -> dict[str, float]:
-        values = {name: float(value) for name, value in shown.items() if name != "skipped"}
-        self.log.step({key: value for key, value in values.items() if key in ("loss", "psnr") or "bpp_" in key})
-        values.update(lr=self.optimizer.param_groups[0]["lr"], skipped=self.skipped / self.step)
-        self.log.scalars("train", values, self.step)
-        return values
-
-    # ---- divergence
-
-    def _guard(self, shown: dict[str, Tensor]) -> bool:
-        """A step with an update left out: go on, or back to the last good checkpoint (True), or stop.
-
-        Raises TrainingError naming the step and its files when the limits are used up.
-        """
-        self.skipped, self.streak = self.skipped + 1, self.streak + 1
-        what = "gradient" if torch.isfinite(shown["loss"]) else "loss"
-        value = float(shown["grad_norm" if what == "gradient" else "loss"])
-        message = f"{what} is {value:g} at step {self.step} of {self.stage.label}; the batch's files: {self._files()}"
-        self.log.row("skipped", self.step, {"what": what, "value": f"{value:g}", "in_a_row": self.streak})
-        if self.streak <= self.config.max_skips:
-            self.log.warn(f"{message}. Update left out ({self.streak} in a row, {self.skipped} in all)")
-            return False
-        if self.rollbacks >= self.config.max_rollbacks:
-            raise TrainingError(f"{message}. Checkpoints before it are untouched; try a lower --learning_rate, "
-                                f"then {self.job.again}")
-        self._roll_back(message)
-        return True
-
-    def _roll_back(self, message: str) -> None:
-        rate, skipped, rollbacks = self.optimizer.param_groups[0]["lr"], self.skipped, self.rollbacks + 1
-        saved, file = read_newest(self.job.folder / "latest.pt", self.log.warn, skip=self.rollbacks)
-        self._restore(saved)
-        self.skipped, self.streak, self.rollbacks = skipped, 0, rollbacks
-        self._set_learning_rate(rate * self.config.rollback_factor)
-        self.log.rewind(self.step)
-        self.log.row("rollback", self.step, {"lr": rate * self.config.rollback_factor, "number": rollbacks})
-        self.log.warn(f"{message}. Going back to step {self.step} ({file.name}) with learning rate "
-                      f"{rate * self.config.rollback_factor:g} instead of {rate:g} "
-                      f"({rollbacks} of {self.config.max_rollbacks} times)")
-        self.accelerator.wait_for_everyone()                 # nobody writes before all have read
-        self._save_latest()
-
-    def _files(self) -> str:
-        keys = [key for batch in self.sampler.step_keys(self.step - 1) for key in batch]
-        self.dataset.set_epoch(keys[0][0])
-        return "; ".join(self.dataset.describe(index) for _, index in keys)
-
-    # ---- judging and keeping
-
-    def _judge(self) -> None:
-        """Judge the weights that would be shipped (the EMA's where there is one), keep them when best, and save.
-
-        Saved before as well: a validation may take long, and being stopped in it must not cost the steps before it.
-        """
-        objective = self.to_judge["loss"]
-        if self.sequences is not None:
-            self._save_latest()
-            validation = Validation(self.accelerator, self.intra, self.sequences, self.stage, self.config)
-            with self.ema.swapped_into(self.p_frame) if self.ema else nullcontext():
-                self.evaluation = validation.run(self.p_frame, self.step, self.log)
-                objective = self.evaluation["objective"]
-                better = self.best is None or objective < self.best
-                if better:
-                    self.best = objective
-                    self._write("best.pt", self._content())
-            if self.accelerator.is_main_process:
-                write_text(self.job.folder / "evaluation.json", to_json(self.evaluation))
-        if self.scheduler is not None:
-            self.scheduler.step(objective)
-        self.to_judge = None
-        self._save_latest()
-
-    def _content(self) -> dict[str, Any]:
-        return {
-            "model": self.p_frame.state_dict(), "inter": inter_entry(self.p_frame.config),
-            "intra": intra_entry(self.job.intra, self.job.folder), "settings": self.settings,
-            "progress": {"stage": self.stage.number, "gop": self.stage.gop_size, "step": self.step,
-                         "steps": self.total_steps, "best": self.best,
-                         "finished": self.step >= self.total_steps and self.to_judge is None},
-        }
-
-    def _save_latest(self) -> None:
-        """ema.pt, then latest.pt with all it takes to go on from here; its predecessors move up."""
-        begin = time.monotonic()
-        if self.ema:
-            with self.ema.swapped_into(self.p_frame):
-                self._write("ema.pt", self._content())
-        scaler = self.accelerator.scaler
-        training = {
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "ema": self.ema.state_dict() if self.ema else None,
-            "scaler": scaler.state_dict() if scaler is not None else None,
-            "guard": (self.skipped, self.streak, self.rollbacks), "to_judge": self.to_judge,
-        }
-        if self.accelerator.is_main_process:
-            keep_latest(self.job.folder, self.config.keep_checkpoints)
-        self._write("latest.pt", {**self._content(), "training": training})
-        self.pace.saved(begin)
-        self.log.row("checkpoint", self.step, {"seconds": round(time.monotonic() - begin, 3)})
-
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
-            write_checkpoint(self.job.folder / name, content)
 
 
 def train_stage(job: Job) -> Outcome:
-    """Train one stage; see Job and Trainer."""
-    return Trainer(job).run()
+    """Train one stage, or what is left of it; see Job.
+
+    Raises InputError, MissingError or ReadError before anything is trained, TrainingError when training
+    cannot go on or was stopped.
+    """
+    return train(prepare_stage(job))
+
+
+def train(stage: PreparedStage) -> Outcome:
+    """Hold the stage's folder, open its log and do all steps that are left."""
+    job, main = stage.job, stage.accelerator.is_main_process
+    with only_run(job.folder) if main else nullcontext():
+        if main:
+            clear_leftovers(job.folder)
+            if stage.resumed_from is not None:
+                set_aside_damaged(job.folder, stage.resumed_from)
+            store_config(job.folder, stage.settings)
+        with closing(_open_log(stage)) as log:
+            _announce(stage, log)
+            with StopSignal() as stop:
+                trainer = Trainer(stage, log, stop)
+                try:
+                    trainer.run()
+                    stage.accelerator.wait_for_everyone()
+                except OSError as error:
+                    raise _as_one_line(error, stage) from None
+    return Outcome(
+        steps=stage.state.step, best=stage.state.best, folder=job.folder,
+        evaluation=trainer.evaluation, skipped=stage.state.skipped, stopped=stop.name is not None)
+
+
+class Trainer:
+    """The loop over a stage's steps.
+
+    evaluation: the last validation's results, None before the first.
+    """
+
+    def __init__(self, stage: PreparedStage, log: RunLog, stop: StopSignal) -> None:
+        self.stage = stage
+        self.state = stage.state
+        self.log = log
+        self.stop = stop
+        self.evaluation: dict[str, Any] | None = None
+        self.save_policy = SavePolicy(60 * stage.job.train.checkpoint_minutes)
+        self.checkpoints = CheckpointWriter(stage, log, self.save_policy)
+        self.guard = DivergenceGuard(
+            state=stage.state, options=stage.job.train, label=stage.job.stage.label,
+            folder=stage.job.folder, log=log, how_to_continue=stage.job.how_to_continue,
+            load=stage.load)
+
+    def run(self) -> None:
+        """Raises TrainingError when a signal stops it before the last step, or when it diverges."""
+        stage, state, total = self.stage, self.state, self.stage.total_steps
+        steps_between_validations = stage.sampler.steps_per_epoch * stage.job.train.eval_freq
+        if stage.resumed_from is None:
+            self.checkpoints.write_latest()      # to go back to, should the first steps diverge
+        if state.to_judge is not None:           # it was stopped in the middle of a validation
+            self._judge()
+        batches = stage.batches()
+        while state.step < total:
+            # Samples. Reading them counts as part of the step: it is lost as well in a kill.
+            self._seed_noise()
+            self.save_policy.step_begins()
+            clips = [as_clip(next(batches), stage.accelerator.device)
+                     for _ in range(stage.sampler.accumulation)]
+            # Step.
+            values = stage.step.run(clips)
+            state.step += 1
+            # Agree: all processes go the same way from here.
+            left_out, told_to_stop = self._agree(values["skipped"])
+            # Guard.
+            if not left_out:
+                self.guard.step_was_good()
+            elif self._went_back(values):
+                batches = stage.batches()
+                continue
+            # Log.
+            last = state.step == total
+            to_be_judged = last or state.step % steps_between_validations == 0
+            if to_be_judged or state.step % stage.job.train.log_every == 0:
+                logged = self._log(values)
+            else:
+                self.log.step()
+            # Judge, or save.
+            due = self.save_policy.step_ends()
+            if to_be_judged:
+                state.to_judge = logged
+                self._judge()
+            elif told_to_stop or (due and not state.skipped_in_a_row):
+                # In the middle of a divergence the last good checkpoint must stay the newest.
+                self.checkpoints.write_latest()
+            if told_to_stop and not last:
+                raise TrainingError(
+                    f"{stage.job.stage.label}: stopped by {self.stop.name or 'another process'} after "
+                    f"step {state.step} of {total}; saved, {stage.job.how_to_continue}")
+
+    def _seed_noise(self) -> None:
+        """Noise depends on the step alone, so a resumed run draws what the whole run would have drawn.
+
+        The factors keep steps and processes apart: no two share a seed with fewer than 1009 processes
+        and a million steps.
+        """
+        number = self.stage.job.train.seed * 1_000_003 + self.state.step
+        torch.manual_seed(number * 1009 + self.stage.accelerator.process_index)
+
+    def _agree(self, skipped: Tensor) -> tuple[bool, bool]:
+        """Whether any process left out an update, and whether any was told to stop: the same answer on
+        all, or they would wait for each other for ever."""
+        flags = torch.stack([skipped, torch.full_like(skipped, float(self.stop.name is not None))])
+        if self.stage.accelerator.num_processes > 1:
+            flags = self.stage.accelerator.reduce(flags, "sum")
+        left_out, told_to_stop = flags.tolist()
+        return left_out > 0, told_to_stop > 0
+
+    def _went_back(self, values: dict[str, Tensor]) -> bool:
+        """The step was left out. Whether training went back to a checkpoint."""
+        files = files_of_step(self.stage.dataset, self.stage.sampler, self.state.step - 1)
+        went_back = self.guard.step_was_left_out(
+            float(values["loss"]), float(values["grad_norm"]), files)
+        if went_back:
+            self.stage.accelerator.wait_for_everyone()       # nobody writes before all have read
+            self.checkpoints.write_latest()
+        return went_back
+
+    def _log(self, values: dict[str, Tensor]) -> dict[str, float]:
+        """Returns what was logged. Only here the host waits for the device."""
+        numbers = {name: float(value) for name, value in values.items() if name != "skipped"}
+        self.log.step({name: value for name, value in numbers.items()
+                       if name in ("loss", "psnr") or "bpp_" in name})
+        numbers.update(lr=self.state.learning_rate, skipped=self.state.skipped / self.state.step)
+        self.log.scalars("train", numbers, self.state.step)
+        return numbers
+
+    def _judge(self) -> None:
+        """Judge the weights that would be shipped (the average's, where there is one), keep them when
+        they are the best, and save.
+
+        Saved before as well: a validation may take long, and being stopped in it must not cost the
+        steps before it.
+        """
+        objective = self.state.to_judge["loss"]
+        if self.stage.sequences is not None:
+            self.checkpoints.write_latest()
+            objective = self._validate()
+        if self.state.scheduler is not None:
+            self.state.scheduler.step(objective)
+        self.state.to_judge = None
+        self.checkpoints.write_latest()
+
+    def _validate(self) -> float:
+        """The stage's loss on the validation sequences; keeps best.pt and evaluation.json."""
+        stage, state = self.stage, self.state
+        validation = Validation(stage.accelerator, stage.step.intra, stage.sequences, stage.job.stage,
+                                stage.job.train)
+        with self.checkpoints.averaged_weights():
+            self.evaluation = validation.run(stage.step.p_frame, state.step, self.log)
+            objective = self.evaluation["objective"]
+            if state.best is None or objective < state.best:
+                state.best = objective
+                self.checkpoints.write_weights("best.pt")
+        if stage.accelerator.is_main_process:
+            write_text(stage.job.folder / "evaluation.json", to_json(self.evaluation))
+        return objective
+
+
+def _open_log(stage: PreparedStage) -> RunLog:
+    return RunLog(
+        stage.accelerator, stage.job.folder, label=stage.job.stage.label,
+        total_steps=stage.total_steps, first_step=stage.state.step, quiet=stage.job.quiet,
+        frames_per_step=stage.sampler.frames_per_step(stage.job.stage.gop_size),
+        position=stage.job.position)
+
+
+def _announce(stage: PreparedStage, log: RunLog) -> None:
+    job = stage.job
+    for notice in stage.notices:
+        log.warn(notice)
+    if job.position is None:                     # a recipe has shown the table of all its stages
+        log.say(schedule_table((job.stage,), {job.stage.label: stage.total_steps}))
+    log.say(f"{stage.start} · {len(stage.dataset)} samples · {stage.accelerator.num_processes} "
+            f"process(es) on {stage.accelerator.device.type} · run folder {job.folder}")
+
+
+def _as_one_line(error: OSError, stage: PreparedStage) -> Exception:
+    """A disk that is full or read-only, as a message for the user; any other error as it is."""
+    if isinstance(error, ReadError) or error.errno is None:
+        return error
+    return TrainingError(
+        f"{error.filename or stage.job.folder}: cannot be written ({error.strerror}) after step "
+        f"{stage.state.step}; the last checkpoint is untouched: make room, then "
+        f"{stage.job.how_to_continue}")

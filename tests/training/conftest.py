@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from dcvc.commands.arguments import ArgumentParser
+from dcvc.commands.train import add_arguments, job_from
 from dcvc.demo.synthetic import write_synthetic_clips
+from dcvc.weights import read_checkpoint, weights_hash
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +28,22 @@ def small_flags(small_videos):
                 "--checkpoint_dir", str(run), *more]
 
     return make
+
+
+@pytest.fixture
+def job(small_flags, tmp_path):
+    """Stage 4 in tmp_path/run with more flags."""
+    def make(*more: str, run: str = "run"):
+        parser = ArgumentParser()
+        add_arguments(parser)
+        return job_from(parser.parse_args([
+            "--use_video_dataset", "--stage", "4", "--model_size", "tiny", "--skip_eval", "--epochs", "9",
+            *small_flags(tmp_path / run, *more)]))
+
+    return make
+
+
+@pytest.fixture
+def model_hash():
+    """A checkpoint's path -> the hash of its weights."""
+    return lambda path: weights_hash(read_checkpoint(path)["model"])

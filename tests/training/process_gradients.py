@@ -1,6 +1,6 @@
 """One of several processes: the gradients of one step of every stage, without noise, and an evaluation.
 
-    torchrun --nproc_per_node N tests/train/process_gradients.py OUT BATCH FLAGS…
+    torchrun --nproc_per_node N tests/training/process_gradients.py OUT BATCH FLAGS…
 """
 
 import sys
@@ -11,8 +11,8 @@ import torch
 from dcvc.commands.arguments import ArgumentParser
 from dcvc.commands.train import add_arguments, job_from
 from dcvc.interfaces import FrameOutput
+from dcvc.training.stage_setup import prepare_stage
 from dcvc.training.step import as_clip
-from dcvc.training.trainer import Trainer
 from dcvc.training.validation import Validation
 
 
@@ -27,27 +27,27 @@ def main() -> None:
     add_arguments(parser)
     result = {}
     for number in ("1", "2", "3", "4"):
-        trainer = Trainer(job_from(parser.parse_args([*flags, "--stage", number, "--batch_size", size])))
-        keys = trainer.sampler.step_keys(0)
-        clips = [as_clip(torch.stack([trainer.dataset.sample(*key) for key in batch]), trainer.device) for batch
-                 in keys]
-        trainer.p_frame.eval()                               # no noise: it differs between processes
-        trainer.intra.forward = lambda x: FrameOutput(torch.nn.functional.avg_pool2d(x, 3, 1, 1), {})
+        stage = prepare_stage(job_from(parser.parse_args([*flags, "--stage", number, "--batch_size", size])))
+        keys = stage.sampler.step_keys(0)
+        clips = [as_clip(torch.stack([stage.dataset.sample(*key) for key in batch]), stage.accelerator.device)
+                 for batch in keys]
+        stage.step.p_frame.eval()                            # no noise: it differs between processes
+        stage.step.intra.forward = lambda x: FrameOutput(torch.nn.functional.avg_pool2d(x, 3, 1, 1), {})
         gradients = {}
 
-        def keep(trainer=trainer, gradients=gradients):
-            gradients.update({name: p.grad.clone() for name, p in trainer.p_frame.named_parameters()
+        def keep(step=stage.step, gradients=gradients):
+            gradients.update({name: p.grad.clone() for name, p in step.p_frame.named_parameters()
                               if p.grad is not None})
 
-        trainer.optimizer.step = keep
-        trainer.updates.step(clips)
+        stage.step.optimizer.step = keep
+        stage.step.run(clips)
         result[number] = gradients
-    validation = Validation(trainer.accelerator, trainer.intra, trainer.sequences, trainer.stage, trainer.config)
-    evaluation = validation.run(trainer.p_frame, 0, Quiet())
-    if trainer.accelerator.is_main_process:
+    validation = Validation(stage.accelerator, stage.step.intra, stage.sequences, stage.job.stage, stage.job.train)
+    evaluation = validation.run(stage.step.p_frame, 0, Quiet())
+    if stage.accelerator.is_main_process:
         torch.save({"gradients": result, "evaluation": repr(evaluation),
-                    "processes": trainer.accelerator.num_processes}, Path(out))
-    trainer.accelerator.wait_for_everyone()
+                    "processes": stage.accelerator.num_processes}, Path(out))
+    stage.accelerator.wait_for_everyone()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

@@ -1,45 +1,24 @@
-"""What may happen to a run: damaged checkpoints, full disks, numbers that are not finite, changed data."""
+"""What may happen to a run: damaged checkpoints, full disks, changed settings and data."""
 
 import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-import torch
 
 import dcvc.files
-from dcvc.commands.arguments import ArgumentParser
-from dcvc.commands.train import add_arguments, job_from
-from dcvc.errors import InputError, ReadError, TrainingError
-from dcvc.interfaces import FrameOutput
+from dcvc.errors import InputError, ReadError
 from dcvc.report.figures import read_metrics
 from dcvc.run_folder import only_run
-from dcvc.training.trainer import Trainer, train_stage
-from dcvc.weights import read_checkpoint, weights_hash
+from dcvc.training.stage_setup import prepare_stage
+from dcvc.training.trainer import train, train_stage
+from dcvc.weights import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def job(small_flags, tmp_path):
-    """Stage 4 in tmp_path/run with more flags."""
-    def make(*more: str, run: str = "run"):
-        parser = ArgumentParser()
-        add_arguments(parser)
-        return job_from(parser.parse_args(["--use_video_dataset", "--stage", "4", "--model_size", "tiny", "--skip_eval",
-                                           "--epochs", "9", *small_flags(tmp_path / run, *more)]))
-
-    return make
-
-
-def model_hash(path: Path) -> str:
-    return weights_hash(read_checkpoint(path)["model"])
 
 
 def damage(path: Path) -> None:
@@ -50,7 +29,7 @@ def damage(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(job, tmp_path, capsys):
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(job, tmp_path, capsys, model_hash):
     train_stage(job("--max_steps", "4", run="whole"))
     train_stage(job("--max_steps", "2"))
     train_stage(job("--max_steps", "3", "--resume"))
@@ -90,10 +69,10 @@ def test_a_full_or_read_only_disk_is_one_clear_line(job, tmp_path, monkeypatch, 
     def refuse(*_):
         raise OSError(code, os.strerror(code))
 
-    trainer = Trainer(job("--max_steps", "4", "--resume"))
+    stage = prepare_stage(job("--max_steps", "4", "--resume"))
     monkeypatch.setattr(dcvc.files.os, "fsync", refuse)
     with pytest.raises(ReadError, match=os.strerror(code)) as caught:
-        trainer.run()
+        train(stage)
     assert "\n" not in str(caught.value)
     assert latest.read_bytes() == before
     assert not list(latest.parent.glob(".*.tmp*"))
@@ -119,69 +98,6 @@ def test_a_disk_that_fills_while_logging_keeps_the_checkpoint(job, tmp_path):
     assert "latest.pt" in errors[0]
     assert "Traceback" not in done.stderr
     assert latest.read_bytes() == before
-
-
-def poison(trainer: Trainer, monkeypatch, steps: set[int]) -> None:
-    """Frames that are no numbers, in these steps (0-based)."""
-    make = trainer.updates.step
-    monkeypatch.setattr(trainer.intra, "forward", lambda x: FrameOutput(torch.zeros_like(x), {}))
-    monkeypatch.setattr(trainer.updates, "step", lambda clips: make(
-        [clip * float("nan") for clip in clips] if trainer.step in steps else clips))
-
-
-def test_a_step_that_is_not_finite_is_left_out_and_counted(job, tmp_path, monkeypatch, capsys):
-    trainer = Trainer(job("--max_steps", "3", "--max_skips", "2", "--log_every", "1", "--use_ema"))
-    poison(trainer, monkeypatch, {1})
-    start = {name: value.clone() for name, value in trainer.p_frame.state_dict().items()}
-    outcome = trainer.run()
-    assert outcome.skipped == 1
-    said = capsys.readouterr().err
-    assert "loss is nan at step 2 of stage4_gop2; the batch's files:" in said
-    assert "leaves_3_" in said
-    state = trainer.p_frame.state_dict()
-    assert all(torch.isfinite(value).all() for value in state.values())
-    assert any(not torch.equal(value, start[name]) for name, value in state.items())
-    assert {float(entry["step"]) for entry in trainer.optimizer.state.values()} == {2.0}
-    rows = read_metrics(tmp_path / "run" / "stage4_gop2", "train")
-    assert rows[-1]["skipped"] == pytest.approx(1 / 3)
-    assert {"grad_norm", "bpp_mv_y", "bpp_mv_z", "bpp_y", "bpp_z"} <= set(rows[0])
-
-
-def test_a_skipped_step_leaves_every_weight_alone(job, monkeypatch):
-    trainer = Trainer(job("--max_steps", "1", "--max_skips", "1"))
-    poison(trainer, monkeypatch, {0})
-    start = {name: value.clone() for name, value in trainer.p_frame.state_dict().items()}
-    trainer.run()
-    assert all(torch.equal(value, start[name]) for name, value in trainer.p_frame.state_dict().items())
-
-
-def test_after_the_limit_it_goes_back_with_a_lower_rate(job, tmp_path, monkeypatch, capsys):
-    trainer = Trainer(job("--max_steps", "6", "--max_skips", "1", "--max_rollbacks", "1", "--checkpoint_minutes", "0",
-                          "--learning_rate", "0.001"))
-    steps, back = {2, 3}, trainer._roll_back
-    poison(trainer, monkeypatch, steps)
-
-    def once(message):
-        back(message)
-        steps.clear()
-
-    monkeypatch.setattr(trainer, "_roll_back", once)
-    outcome = trainer.run()
-    assert outcome.steps == 6
-    assert outcome.skipped == 2
-    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.0005)
-    assert "Going back to step 2 (latest.pt) with learning rate 0.0005 instead of 0.001" in capsys.readouterr().err
-    saved = read_checkpoint(tmp_path / "run" / "stage4_gop2" / "latest.pt")
-    assert tuple(saved["training"]["guard"]) == (2, 0, 1)
-
-
-def test_when_the_limits_are_used_up_it_stops_and_names_the_files(job, tmp_path, monkeypatch):
-    trainer = Trainer(job("--max_steps", "9", "--max_skips", "1", "--max_rollbacks", "1"))
-    poison(trainer, monkeypatch, set(range(9)))
-    with pytest.raises(TrainingError, match=r"loss is nan at step 2 of stage4_gop2; the batch's files: .*leaves_3_"):
-        trainer.run()
-    saved = read_checkpoint(tmp_path / "run" / "stage4_gop2" / "latest.pt")
-    assert saved["progress"]["step"] == 0
 
 
 def test_other_settings_are_refused_unless_told(job):
@@ -224,52 +140,6 @@ def test_two_runs_in_one_folder_are_refused(job, tmp_path):
         other.wait()
     with only_run(folder):
         pass
-
-
-def test_sigterm_saves_and_the_rest_is_the_same(job, tmp_path):
-    train_stage(job("--max_steps", "8", run="whole"))
-    trainer = Trainer(job("--max_steps", "8"))
-    once = trainer.updates.step
-
-    def step(clips):
-        if trainer.step == 2:
-            threading.Timer(0, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        return once(clips)
-
-    trainer.updates.step = step
-    with pytest.raises(TrainingError, match=r"stopped by SIGTERM after step \d of 8; saved, --resume continues"):
-        trainer.run()
-    train_stage(job("--max_steps", "8", "--resume"))
-    whole, cut = (tmp_path / run / "stage4_gop2" / "latest.pt" for run in ("whole", "run"))
-    assert model_hash(whole) == model_hash(cut)
-
-
-def test_a_killed_validation_is_done_again(job, tmp_path, monkeypatch):
-    """Killed between the last step and the end of its validation: nothing is trained again, best.pt is written."""
-    import dcvc.training.trainer
-
-    flags = ("--max_steps", "2", "--no-skip_eval", "--eval_max_frames", "2")
-    train_stage(job(*flags, run="whole"))
-    trainer = Trainer(job(*flags))
-
-    class Killed(BaseException):
-        pass
-
-    class Validation:
-        def __init__(self, *_):
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(dcvc.training.trainer, "Validation", Validation)
-        with pytest.raises(Killed):
-            trainer.run()
-    folder = tmp_path / "run" / "stage4_gop2"
-    assert not (folder / "best.pt").exists()
-    assert read_checkpoint(folder / "latest.pt")["progress"] == {
-        "stage": 4, "gop": 2, "step": 2, "steps": 2, "best": None, "finished": False}
-    train_stage(job(*flags, "--resume"))
-    assert model_hash(folder / "best.pt") == model_hash(tmp_path / "whole" / "stage4_gop2" / "best.pt")
-    assert read_checkpoint(folder / "latest.pt")["progress"]["finished"] is True
 
 
 def test_rows_that_are_done_again_are_logged_once(job, tmp_path):

@@ -20,7 +20,7 @@ def test_two_processes_have_the_gradients_of_the_double_batch(small_flags, tmp_p
     for processes, batch in ((1, "2"), (2, "1")):
         out = tmp_path / f"{processes}.pt"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
-                   "tests/train/process_gradients.py", str(out), batch, *words]
+                   "tests/training/process_gradients.py", str(out), batch, *words]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={
             **os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, done.stderr[-3000:]

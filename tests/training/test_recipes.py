@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from dcvc.cli import main
 from dcvc.commands.arguments import ArgumentParser
@@ -209,36 +208,3 @@ def test_kills_at_random_moments_change_nothing(tmp_path):
     record = json.loads((tmp_path / "kills.json").read_text())
     assert record["kills"] == 5
     assert record["runs_equal_to_the_uninterrupted"] == record["runs_finished"] >= 1
-
-
-def test_compiling_breaks_no_graph():
-    """One graph per frame (fullgraph) with the loss of the eager path."""
-    from dcvc.inter import DCVC
-    from dcvc.inter.dcvc2021.config import SIZES
-    from dcvc.inter.dcvc2021.recipes import stage
-    from dcvc.training.losses import GOPLoss
-
-    model = DCVC(SIZES["tiny"]).eval()
-    item = stage(4, gop_size=3, cascaded=True)
-    plain, compiled = GOPLoss(model, item, 100.0), GOPLoss(model, item, 100.0)
-    compiled._code = torch.compile(compiled.frame_loss, fullgraph=True, dynamic=False, backend="aot_eager")
-    clip = torch.rand(1, 3, 3, 64, 64)
-    state = model.start(clip[:, 0])
-    torch.testing.assert_close(compiled(state, clip[:, 1:])["loss"], plain(state, clip[:, 1:])["loss"])
-
-
-def test_activation_checkpointing_gives_the_same_gradients():
-    from dcvc.inter import DCVC
-    from dcvc.inter.dcvc2021.config import SIZES
-    from dcvc.inter.dcvc2021.recipes import stage
-    from dcvc.training.losses import GOPLoss
-
-    model = DCVC(SIZES["tiny"]).train()
-    clip, gradients = torch.rand(1, 4, 3, 64, 64), []
-    for flag in (False, True):
-        torch.manual_seed(1)
-        model.zero_grad()
-        loss = GOPLoss(model, stage(4, gop_size=4, cascaded=True), 100.0, checkpointing=flag)
-        loss(model.start(clip[:, 0]), clip[:, 1:])["loss"].backward()
-        gradients.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
-    assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))

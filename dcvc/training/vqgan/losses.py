@@ -10,40 +10,45 @@ from dcvc.errors import InputError
 from dcvc.evaluation.lpips import load_lpips
 
 Perceptual = Literal["none", "ms_ssim", "lpips"]
-MS_SSIM_SIDE = 161                                           # five scales under a window of 11
+# MS-SSIM halves the frame four times, and its window of 11 must still fit: 11 * 2^4 = 176, but
+# pytorch-msssim takes frames of more than (11 - 1) * 2^4 = 160.
+SMALLEST_MS_SSIM = 161
 
 
 class PerceptualLoss(nn.Module):
-    """0 for equal frames in [0, 1]. "ms_ssim" becomes SSIM below 161 pixels; "lpips" needs files of its weights."""
+    """0 for equal frames in [0, 1]. "ms_ssim" becomes SSIM below 161 pixels; "lpips" needs files of its
+    weights, else InputError."""
 
     def __init__(self, kind: Perceptual, lpips_weights: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.kind = kind
-        if kind == "lpips":
-            if not lpips_weights:
-                raise InputError("--perceptual: found lpips without weights, needed --lpips_weights FILE [FILE] (none "
-                                 "come with this kit); or use ms_ssim")
-            self.net = load_lpips(lpips_weights)
+        if kind == "lpips" and not lpips_weights:
+            raise InputError("--perceptual: found lpips without weights, needed --lpips_weights FILE "
+                             "[FILE] (none come with this kit); or use ms_ssim")
+        self.net = load_lpips(lpips_weights) if kind == "lpips" else None
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Two batches `(B, 3, H, W)` -> their mean distance, 0-dim."""
         if self.kind == "none":
             return x_hat.new_zeros(())
-        if self.kind == "lpips":
+        if self.net is not None:
             return self.net.distances(x_hat, x).mean()
-        measure = ms_ssim if min(x.shape[-2:]) >= MS_SSIM_SIDE else ssim
+        measure = ms_ssim if min(x.shape[-2:]) >= SMALLEST_MS_SSIM else ssim
         return 1 - measure(x_hat, x, data_range=1.0)
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges overlapping patches (Isola et al., CVPR 2017): (B, 3, H, W) -> scores (B, 1, h, w)."""
+    """Judges overlapping patches (Isola et al., CVPR 2017): (B, 3, H, W) -> scores (B, 1, h, w), higher
+    for frames that it takes for real."""
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
         widths = (3, channels, 2 * channels, 4 * channels)
         layers: list[nn.Module] = []
         for before, after in zip(widths, widths[1:], strict=False):
-            layers += [nn.utils.parametrizations.spectral_norm(nn.Conv2d(before, after, 4, 2, 1)),
-                       nn.LeakyReLU(0.2, inplace=True)]
+            # Spectral normalisation bounds how steep the scores are: the adversary stays beatable.
+            convolution = nn.utils.parametrizations.spectral_norm(nn.Conv2d(before, after, 4, 2, 1))
+            layers += [convolution, nn.LeakyReLU(0.2, inplace=True)]
         self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,5 +56,6 @@ class PatchDiscriminator(nn.Module):
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's loss."""
+    """The discriminator's loss on its scores: it wants real ones above 1 and fake ones below -1, and
+    gains nothing by going further (Lim and Ye, 2017)."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())

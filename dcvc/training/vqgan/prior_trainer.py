@@ -86,7 +86,7 @@ def count_codes(maps: Sequence[Tensor], levels: int, codes: int) -> Tensor:
                         for level in range(levels)])
 
 
-def _windows(maps: Sequence[Tensor], config: PriorTrainingConfig, step: int) -> Tensor:
+def draw_windows(maps: Sequence[Tensor], config: PriorTrainingConfig, step: int) -> Tensor:
     """A batch of windows (B, D, s, t) with random corners, as large as a map drawn at random allows, up to `window`;
     larger maps are drawn more often."""
     rng = np.random.default_rng((config.seed, step))
@@ -121,7 +121,7 @@ def fit_prior(network: CodePrior, by_video: Sequence[Sequence[Tensor]], config: 
         for group in optimizer.param_groups:
             warm = min(1.0, (step + 1) / min(100, config.steps))
             group["lr"] = config.learning_rate * warm * (0.505 + 0.495 * math.cos(math.pi * step / config.steps))
-        loss = network.loss(_windows(train, config, step))
+        loss = network.loss(draw_windows(train, config, step))
         if not bool(torch.isfinite(loss)):
             raise TrainingError(f"prior training: loss is {loss.item()} at step {step}; try a lower --learning_rate")
         optimizer.zero_grad(set_to_none=True)

@@ -4,6 +4,9 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,15 +16,21 @@ from dcvc.config import from_dict
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError, MissingError, TrainingError
 from dcvc.evaluation.lpips import LPIPS
+from dcvc.files import save_tensors
 from dcvc.intra import VQGANIFrameModel
 from dcvc.intra.vqgan.config import VQGANConfig, config_to_values
 from dcvc.intra.vqgan.model import VQGAN
+from dcvc.training.config import SafetyOptions
+from dcvc.training.divergence import DivergenceGuard
 from dcvc.training.vqgan.codebook_trainer import CodebookTrainer
+from dcvc.training.vqgan.config import VQGANTrainingConfig
 from dcvc.training.vqgan.losses import PerceptualLoss
-from dcvc.training.vqgan.prior_trainer import PriorTrainingConfig, _windows, split_maps, train_prior
-from dcvc.training.vqgan.trainer import VQGANTrainer, VQGANTrainingConfig, stored_config, train_vqgan
+from dcvc.training.vqgan.prior_trainer import PriorTrainingConfig, draw_windows, split_maps, train_prior
+from dcvc.training.vqgan.step import VQGANStep
+from dcvc.training.vqgan.trainer import stored_config, train_vqgan
 from dcvc.weights import read_file
 
+ROOT = Path(__file__).resolve().parents[3]
 MODEL = VQGANConfig("EMAVQ", 32, 8, ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, attn_resolutions=(), z_channels=16)
 SHORT = VQGANTrainingConfig(MODEL, steps=6, batch_size=2, crop_size=32, save_every=3, log_every=2, quantize_from=2)
 
@@ -40,7 +49,7 @@ FULL = dataclasses.replace(SHORT, steps=8, perceptual="ms_ssim", gan_weight=0.1,
 def test_a_resumed_run_equals_a_whole_one(videos, tmp_path, config):
     whole = train_vqgan(config, videos, tmp_path / "whole", device="cpu", quiet=True)
     with pytest.MonkeyPatch.context() as patch:
-        original, calls = VQGANTrainer.step, []
+        original, calls = VQGANStep.run, []
 
         def stops_at_four(self, frames):
             calls.append(1)
@@ -48,7 +57,7 @@ def test_a_resumed_run_equals_a_whole_one(videos, tmp_path, config):
                 raise TrainingError("cut")
             return original(self, frames)
 
-        patch.setattr(VQGANTrainer, "step", stops_at_four)
+        patch.setattr(VQGANStep, "run", stops_at_four)
         with pytest.raises(TrainingError):
             train_vqgan(config, videos, tmp_path / "cut", device="cpu", quiet=True)
     with pytest.raises(InputError, match="already holds"):
@@ -81,15 +90,15 @@ def test_the_run_folder_and_its_log(videos, tmp_path):
 
 
 def test_a_signal_saves_and_ends_the_run(videos, tmp_path):
-    class Terminated(VQGANTrainer):
-        def step(self, frames):
-            numbers = super().step(frames)
-            if self.done == 4:
+    class Terminated(VQGANStep):
+        def run(self, frames):
+            numbers = super().run(frames)
+            if self.state.step == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
             return numbers
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dcvc.training.vqgan.trainer.VQGANTrainer", Terminated)
+        patch.setattr("dcvc.training.vqgan.trainer.VQGANStep", Terminated)
         with pytest.raises(TrainingError, match="stopped by SIGTERM after step 4 of 6; saved"):
             train_vqgan(SHORT, videos, tmp_path, device="cpu", quiet=True)
     assert read_file(tmp_path / "latest.pt")["step"] == 4
@@ -148,14 +157,14 @@ def test_videos_are_held_out_as_wholes():
 
 def test_windows_of_maps_of_different_sizes():
     maps = [torch.zeros(1, 12, 20), torch.ones(1, 45, 80), torch.full((1, 30, 6), 2)]
-    shapes = {tuple(_windows(maps, PriorTrainingConfig(batch_size=3), step).shape) for step in range(80)}
+    shapes = {tuple(draw_windows(maps, PriorTrainingConfig(batch_size=3), step).shape) for step in range(80)}
     assert shapes == {(3, 1, 12, 20), (3, 1, 24, 24), (3, 1, 24, 6)}
 
 
 def test_error_falls():
-    trainer = VQGANTrainer(dataclasses.replace(SHORT, steps=40, quantize_from=10), torch.device("cpu"))
+    step = VQGANStep(dataclasses.replace(SHORT, steps=40, quantize_from=10), torch.device("cpu"))
     x = torch.nn.functional.interpolate(torch.rand(4, 3, 4, 4), size=(32, 32), mode="bilinear")
-    numbers = [trainer.step(x) for _ in range(40)]
+    numbers = [step.run(x) for _ in range(40)]
     assert numbers[-1]["psnr"] > numbers[0]["psnr"] + 3
     assert numbers[-1]["perplexity"] > 4
 
@@ -197,13 +206,99 @@ def test_lpips_with_the_users_weights(videos, tmp_path):
         PerceptualLoss("lpips")
 
 
-def test_bad_settings_and_folders(tmp_path):
+def test_bad_settings_and_folders(videos, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="multiple of f = 4"):
         dataclasses.replace(SHORT, crop_size=30)
     with pytest.raises(InputError, match="to train"):
-        VQGANTrainer(dataclasses.replace(SHORT, model=dataclasses.replace(MODEL, variant="VQModel")), "cpu")
+        VQGANStep(dataclasses.replace(SHORT, model=dataclasses.replace(MODEL, variant="VQModel")), "cpu")
     with pytest.raises(MissingError, match="--resume"):
         train_vqgan(SHORT, tmp_path, tmp_path / "none", resume=True)
-    trainer = VQGANTrainer(SHORT, torch.device("cpu"))
-    with pytest.raises(TrainingError, match="loss is nan"):
-        trainer.step(torch.full((2, 3, 32, 32), torch.nan))
+    run = VQGANStep.run
+    monkeypatch.setattr(VQGANStep, "run", lambda self, frames: run(self, torch.full((2, 3, 32, 32), torch.nan)))
+    with pytest.raises(TrainingError, match="loss is nan at step 1 of VQGAN training; the batch's files: .*leaves_"):
+        train_vqgan(SHORT, videos, tmp_path / "nan", device="cpu", quiet=True)
+
+
+def poison(monkeypatch, steps):
+    """Frames that are no numbers in these steps (0-based)."""
+    run = VQGANStep.run
+    monkeypatch.setattr(VQGANStep, "run", lambda self, frames: run(
+        self, frames * torch.nan if self.state.step in steps else frames))
+
+
+@pytest.mark.parametrize("bad", [1, 2], ids=["before codes come in", "when codes come in"])
+def test_a_step_that_is_not_finite_leaves_weights_and_codebooks_alone(videos, tmp_path, monkeypatch, capsys, bad):
+    poison(monkeypatch, {bad})
+    config = dataclasses.replace(SHORT, max_skips=1, log_every=1)
+    trained = train_vqgan(config, videos, tmp_path, device="cpu", quiet=True)
+    assert f"loss is nan at step {bad + 1} of VQGAN training; the batch's files: " in capsys.readouterr().err
+    saved = read_file(tmp_path / "latest.pt")
+    assert tuple(saved["training"]["guard"]) == (1, 0, 0)
+    assert all(torch.isfinite(value).all() for value in saved["model"].values())
+    # Codes far from all latents are used by nobody; put on latents, most are.
+    assert trained.numbers["codes_used"] > 4
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "train"] == [n for n in range(1, 7) if n != bad + 1]
+
+
+def test_after_the_limit_a_vqgan_goes_back_with_a_lower_rate(videos, tmp_path, monkeypatch, capsys):
+    steps, back = {3, 4}, DivergenceGuard.go_back
+
+    def once(guard, message):
+        back(guard, message)
+        steps.clear()
+
+    monkeypatch.setattr(DivergenceGuard, "go_back", once)
+    poison(monkeypatch, steps)
+    config = dataclasses.replace(SHORT, max_skips=1, max_rollbacks=1, log_every=1)
+    train_vqgan(config, videos, tmp_path, device="cpu", quiet=True)
+    assert "Going back to step 3 (latest.pt) with learning rate" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = {row["step"]: row["lr"] for row in rows if row["kind"] == "train"}
+    undisturbed = VQGANStep(SHORT, torch.device("cpu"))
+    for done in range(6):
+        undisturbed.state.step = done
+        assert rates[done + 1] == pytest.approx(undisturbed.learning_rate() * (0.5 if done >= 3 else 1))
+    assert tuple(read_file(tmp_path / "latest.pt")["training"]["guard"]) == (2, 0, 1)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(videos, tmp_path, capsys):
+    whole = train_vqgan(SHORT, videos, tmp_path / "whole", device="cpu", quiet=True)
+    train_vqgan(SHORT, videos, tmp_path / "cut", device="cpu", quiet=True)
+    latest = tmp_path / "cut" / "latest.pt"
+    assert read_file(latest.with_name("latest.1.pt"))["step"] == 3
+    data = latest.read_bytes()
+    latest.unlink()                                          # the older checkpoint may share its bytes
+    latest.write_bytes(data[:len(data) // 2])
+    assert stored_config(tmp_path / "cut") == SHORT
+    train_vqgan(SHORT, videos, tmp_path / "cut", device="cpu", quiet=True, resume=True)
+    assert "falling back to latest.1.pt" in capsys.readouterr().err
+    assert latest.with_suffix(".damaged").is_file()
+    assert _equal(read_file(whole.checkpoint.with_name("latest.pt")), read_file(latest))
+
+
+def test_two_trainings_in_one_folder_are_refused(videos, tmp_path):
+    code = ("import sys, time; from pathlib import Path; from dcvc.run_folder import only_run\n"
+            "with only_run(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)")
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="another process is training in this folder"):
+            train_vqgan(SHORT, videos, tmp_path, device="cpu", quiet=True)
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_checkpoint_written_before_steps_were_counted_resumes(videos, tmp_path):
+    """Its training table held the optimizer, the codes' counts and fewer settings."""
+    whole = train_vqgan(SHORT, videos, tmp_path / "whole", device="cpu", quiet=True)
+    train_vqgan(dataclasses.replace(SHORT, save_every=3), videos, tmp_path / "cut", device="cpu", quiet=True)
+    latest = tmp_path / "cut" / "latest.pt"
+    old = read_file(latest.with_name("latest.1.pt"))
+    safety = {field.name for field in dataclasses.fields(SafetyOptions)}
+    settings = {key: value for key, value in old["training"]["settings"].items() if key not in safety}
+    save_tensors(latest, {**old, "training": {
+        "optimizer": old["training"]["optimizer"], "counts": old["training"]["counts"], "settings": settings}})
+    train_vqgan(SHORT, videos, tmp_path / "cut", device="cpu", quiet=True, resume=True)
+    assert _equal(read_file(whole.checkpoint.with_name("latest.pt")), read_file(latest))

@@ -1,0 +1,61 @@
+"""What of a VQGAN is trained and how, and the presets: sizes of models, and trainings that suit them."""
+
+from dataclasses import dataclass, field
+
+from dcvc.config import check_limits, option
+from dcvc.errors import InputError
+from dcvc.intra.vqgan.config import VQGANConfig
+from dcvc.training.config import SafetyOptions
+from dcvc.training.vqgan.losses import Perceptual
+
+
+@dataclass(frozen=True)
+class VQGANTrainingConfig(SafetyOptions):
+    """model: what is trained. lpips_weights: files, for perceptual "lpips". For the rest see each
+    field."""
+
+    model: VQGANConfig = field(default_factory=lambda: PRESETS["small"])
+    steps: int = option(20_000, "how many updates", least=1)
+    batch_size: int = option(8, "frames in a step", least=1)
+    crop_size: int = option(128, "side of the square cut out of each frame, in pixels")
+    learning_rate: float = option(1e-3, "at its highest; it falls to 2 % along a cosine")
+    ema_decay: float = option(0.97, "share of the old average in the codebook's new one")
+    # A plain autoencoder first settles the latents that the codebook is then put on. In short runs
+    # this is worth several dB.
+    quantize_from: int = option(0, "the step at which codes come in; a plain autoencoder before it")
+    commitment: float = option(0.25, "weight of the distance between latents and their codes")
+    mse_weight: float = option(10.0, "weight of the squared error beside the absolute one's 1")
+    perceptual: Perceptual = option("none", "a measure of what people see, beside the pixels")
+    lpips_weights: tuple[str, ...] = ()
+    perceptual_weight: float = option(0.5, "weight of that measure")
+    gan_weight: float = option(0.0, "weight of an adversary; 0: none")
+    gan_start: int = option(10_000, "the step at which the adversary comes in")
+    grad_clip_max_norm: float = option(1.0, "largest norm of a gradient")
+    seed: int = option(0, "of the first weights, the samples and the codebook's new codes")
+    num_workers: int = option(0, "processes that read videos")
+    save_every: int = option(500, "steps between two writings of the checkpoint", least=1)
+    log_every: int = option(20, "steps between logged numbers", least=1)
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        factor = self.model.factor
+        if self.crop_size < factor or self.crop_size % factor:
+            raise InputError(
+                f"--crop_size: found {self.crop_size}, needed a multiple of f = {factor}")
+
+
+PRESETS: dict[str, VQGANConfig] = {
+    # Trains within minutes on two CPU cores; 0.5 bpp.
+    "demo": VQGANConfig("EMAVQ", 256, 8, ch=32, ch_mult=(1, 1, 2), num_res_blocks=1,
+                        attn_resolutions=(), z_channels=32),
+    "small": VQGANConfig("EMAVQ", 512, 16, ch=32, ch_mult=(1, 1, 2, 2, 4), num_res_blocks=1,
+                         attn_resolutions=(), z_channels=64, norm_groups=8),
+    "base": VQGANConfig("EMAVQ", 1024, 256),
+}
+VQGAN_PRESETS: dict[str, VQGANTrainingConfig] = {
+    "demo": VQGANTrainingConfig(
+        model=PRESETS["demo"], steps=600, batch_size=4, crop_size=64, learning_rate=2e-3,
+        quantize_from=200, save_every=600),
+    "small": VQGANTrainingConfig(model=PRESETS["small"]),
+    "base": VQGANTrainingConfig(model=PRESETS["base"], learning_rate=1e-4, crop_size=256),
+}
