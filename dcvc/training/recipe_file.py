@@ -1,4 +1,10 @@
-"""Recipes by name or from a .json or .toml file, and the changes that `--set` makes to them."""
+"""Recipes by name or from a .json or .toml file, and the changes that `--set` makes to them.
+
+    --set epochs=3                    every stage
+    --set stage4.epochs=3             every GOP size of stage 4
+    --set stage4_gop7.cascaded=true   one stage
+    --set batch_size=8 use_ema=true   the data and training configuration that all stages share
+"""
 
 import json
 import tomllib
@@ -15,8 +21,8 @@ from dcvc.training.config import TrainConfig
 
 
 def load_recipe(name: str) -> Recipe:
-    """A recipe of a registered codec, or a .json or .toml file of Recipe's fields. In a file a stage may leave out what
-    its number implies: `{"number": 4, "gop_size": 3, "max_steps": 500}`.
+    """A recipe of a registered codec, or a .json or .toml file of Recipe's fields. In a file a stage
+    may leave out what its number implies: `{"number": 4, "gop_size": 3, "max_steps": 500}`.
 
     Raises InputError naming the nearest recipe or field, MissingError for a file that is not there.
     """
@@ -25,41 +31,47 @@ def load_recipe(name: str) -> Recipe:
         return recipes[name]
     path = Path(name)
     if path.suffix not in (".json", ".toml"):
-        raise InputError(f"--recipe: unknown recipe '{name}'{nearest(name, recipes)} Known: {', '.join(recipes)}, "
-                         "or a .json or .toml file")
+        raise InputError(f"--recipe: unknown recipe '{name}'{nearest(name, recipes)} Known: "
+                         f"{', '.join(recipes)}, or a .json or .toml file")
     if not path.is_file():
         raise MissingError(f"--recipe: no such file {path}")
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as {path.suffix[1:].upper()} ({error})") from None
+        kind = path.suffix[1:].upper()
+        raise InputError(f"{path}: not readable as {kind} ({error})") from None
     return recipe_from_values(values, str(path), path.stem)
 
 
 def recipe_from_values(values: Any, where: str, name: str = "") -> Recipe:
     """JSON values -> Recipe; see load_recipe."""
     if not isinstance(values, dict):
-        raise InputError(f"{where}: found {type(values).__name__}, needed a table of a recipe's fields")
+        raise InputError(f"{where}: found {type(values).__name__}, needed a table of a recipe's "
+                         "fields")
     entry = codec_entry(values.get("codec", DEFAULT_CODEC))
-    implied = {"codec": entry.name, "model_size": entry.default_size, "later_lambdas_from": entry.later_lambdas_from}
+    implied = {"codec": entry.name, "model_size": entry.default_size,
+               "later_lambdas_from": entry.later_lambdas_from}
     values = {**implied, **({"name": name} if name else {}), **values}
     stages = values.get("stages")
+    # Anything but a list is left to from_dict, whose message names the field.
     if isinstance(stages, list):
-        values["stages"] = [_complete(item, entry.stages, f"{where}: stages[{i}]") for i, item in enumerate(stages)]
+        values["stages"] = [_complete(item, entry.stages, f"{where}: stages[{i}]")
+                            for i, item in enumerate(stages)]
     return checked(from_dict(Recipe, values, where))
 
 
 def checked(recipe: Recipe) -> Recipe:
-    """The recipe itself. Raises InputError for an unknown codec, size, part, rate term or field of data and train, so
-    that a wrong recipe is found before anything runs."""
+    """The recipe itself. Raises InputError for an unknown codec, size, part, rate term or field of data
+    and train, so that a wrong recipe is found before anything runs."""
     entry = codec_entry(recipe.codec)
     entry.size(recipe.model_size)
     for item in recipe.stages:
         unknown = [term for term in item.rate_terms if term not in entry.terms]
         if unknown:
-            raise InputError(f"{recipe.name}: {item.label}: rate_terms: found '{unknown[0]}', {entry.name} has "
-                             f"{', '.join(entry.terms)}")
+            raise InputError(f"{recipe.name}: {item.label}: rate_terms: found '{unknown[0]}', "
+                             f"{entry.name} has {', '.join(entry.terms)}")
+    # Built for their checks alone: the command line may still change them.
     from_dict(DataConfig, recipe.data, f"{recipe.name}: data")
     from_dict(TrainConfig, recipe.train, f"{recipe.name}: train")
     return recipe
@@ -73,20 +85,22 @@ def _complete(values: Any, known: dict[int, Stage], where: str) -> Stage:
         raise InputError(f"{where}: number: found {values.get('number')!r}, needed one of "
                          f"{', '.join(map(str, known))}")
     implied = {f.name: getattr(known[values["number"]], f.name) for f in fields(Stage)}
+    # A length in steps replaces one in epochs: with both, the shorter one would win.
     if "max_steps" in values:
         implied["epochs"] = None
     return from_dict(Stage, {**implied, **values}, where)
 
 
-# Keys of a stage. The second group means the data configuration unless a stage is named: stage4.crop_size=128.
+# Keys of a stage. The second group means the data configuration unless a stage is named:
+# stage4.crop_size=128.
 STAGE_KEYS = ("learning_rate", "epochs", "max_steps", "cascaded")
 STAGE_SAMPLES = ("crop_size", "batch_size")
 RECIPE_KEYS = ("model_size", "vqgan", "vqgan_steps", "later_lambdas_from")
 
 
 def change_recipe(recipe: Recipe, settings: list[str]) -> Recipe:
-    """Apply `KEY=VALUE` settings. A stage's key reaches all stages, or some: `stage4.epochs=3`,
-    `stage4_gop7.cascaded=true`; other keys are fields of the recipe, of DataConfig or TrainConfig.
+    """Apply `KEY=VALUE` settings as shown at the top of this file. Other keys than a stage's are fields
+    of the recipe, of DataConfig or TrainConfig.
 
     Raises InputError for an unknown key (with the nearest), stage or value.
     """
@@ -100,7 +114,8 @@ def change_recipe(recipe: Recipe, settings: list[str]) -> Recipe:
 
 
 def key_values(flag: str, settings: list[str]) -> dict[str, Any]:
-    """`KEY=VALUE` words -> their values: true, 3, 1e-4, null and JSON lists as such, anything else as a word.
+    """`KEY=VALUE` words -> their values: true, 3, 1e-4, null and JSON lists as such, anything else as a
+    word.
 
     Raises InputError naming the flag.
     """
@@ -111,32 +126,42 @@ def key_values(flag: str, settings: list[str]) -> dict[str, Any]:
             raise InputError(f"{flag}: found '{text}', needed KEY=VALUE")
         try:
             values[key.strip()] = json.loads(value)
-        except ValueError:
+        except ValueError:                                   # a word, as in model_size=small
             values[key.strip()] = value
     return values
 
 
 def _changed(recipe: Recipe, key: str, value: Any) -> Recipe:
-    data, train = ([f.name for f in fields(cls)] for cls in (DataConfig, TrainConfig))
-    target, _, inner = key.rpartition(".")
-    if target:
-        known = [item.label for item in recipe.stages]
-        known += sorted({label.split("_")[0] for label in known})
-        if target not in known:
-            raise InputError(f"unknown stage '{target}'{nearest(target, known)} Known: {', '.join(known)}")
-        known = STAGE_KEYS + STAGE_SAMPLES
-        if inner not in known:
-            raise InputError(f"unknown key '{inner}' of a stage{nearest(inner, known)} Known: {', '.join(known)}")
-    if target or inner in STAGE_KEYS:
-        chosen = [not target or item.label == target or item.label.startswith(target + "_") for item in recipe.stages]
-        # from_dict again, for its check of the value's type.
-        stages = tuple(from_dict(Stage, {**vars(item), inner: value}, item.label) if hit else item
-                       for item, hit in zip(recipe.stages, chosen, strict=True))
-        return replace(recipe, stages=stages)
-    for name, names in (("data", data), ("train", train)):
-        if key in names:
-            return checked(replace(recipe, **{name: {**getattr(recipe, name), key: value}}))
-    if key in RECIPE_KEYS:
-        return checked(from_dict(Recipe, {**vars(recipe), key: value}))
+    target, _, name = key.rpartition(".")
+    if target or name in STAGE_KEYS:
+        return _changed_stages(recipe, target, name, value)
+    data, train = ([field.name for field in fields(cls)] for cls in (DataConfig, TrainConfig))
+    for table, names in (("data", data), ("train", train)):
+        if name in names:
+            values = {**getattr(recipe, table), name: value}
+            return checked(replace(recipe, **{table: values}))
+    if name in RECIPE_KEYS:
+        return checked(from_dict(Recipe, {**vars(recipe), name: value}))
     keys = [*STAGE_KEYS, *RECIPE_KEYS, *data, *train]
-    raise InputError(f"unknown key '{key}'{nearest(key, keys)} Known: {', '.join(keys)}")
+    raise InputError(f"unknown key '{name}'{nearest(name, keys)} Known: {', '.join(keys)}")
+
+
+def _changed_stages(recipe: Recipe, target: str, name: str, value: Any) -> Recipe:
+    """target: "stage4" for all its GOP sizes, "stage4_gop7" for one of them, "" for every stage."""
+    labels = [item.label for item in recipe.stages]
+    known = labels + sorted({label.split("_")[0] for label in labels})
+    if target and target not in known:
+        raise InputError(f"unknown stage '{target}'{nearest(target, known)} Known: "
+                         f"{', '.join(known)}")
+    keys = STAGE_KEYS + STAGE_SAMPLES
+    if name not in keys:
+        raise InputError(f"unknown key '{name}' of a stage{nearest(name, keys)} Known: "
+                         f"{', '.join(keys)}")
+
+    def changed(item: Stage) -> Stage:
+        if target and item.label != target and not item.label.startswith(target + "_"):
+            return item
+        # from_dict again, for its check of the value's type.
+        return from_dict(Stage, {**vars(item), name: value}, item.label)
+
+    return replace(recipe, stages=tuple(changed(item) for item in recipe.stages))

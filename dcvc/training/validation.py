@@ -18,7 +18,9 @@ class FirstSequences:
     """The first `count` of some sequences."""
 
     def __init__(self, sequences: Any, count: int) -> None:
-        self.sequences, self.name, self.stream = sequences, sequences.name, sequences.stream
+        self.sequences = sequences
+        self.name = sequences.name
+        self.stream = sequences.stream
         self.count = min(count, len(sequences))
 
     def __len__(self) -> int:
@@ -26,50 +28,65 @@ class FirstSequences:
 
 
 class Validation:
-    """`run(p_frame, step)` evaluates every sequence, each process its share, and gathers the numbers exactly."""
+    """`run(p_frame, step, log)` evaluates every sequence, each process its share, and gathers the
+    numbers exactly: the same results whatever the number of processes."""
 
     def __init__(self, accelerator: Accelerator, intra: FrameCodec, sequences: Any, stage: Stage,
                  config: TrainConfig) -> None:
-        limit = config.eval_max_sequences
-        self.accelerator, self.intra = accelerator, intra
-        self.sequences = sequences if limit is None else FirstSequences(sequences, limit)
-        self.stage, self.config = stage, config
+        self.accelerator = accelerator
+        self.intra = intra
+        self.stage = stage
+        self.config = config
+        self.sequences = sequences
+        if config.eval_max_sequences is not None:
+            self.sequences = FirstSequences(sequences, config.eval_max_sequences)
 
     def run(self, p_frame: nn.Module, step: int, log: RunLog) -> dict[str, Any]:
-        """Results as `evaluate` gives them, with "objective", the stage's loss on the P-frames, and "step"."""
+        """Results as `evaluate` gives them, with "objective", the stage's loss on the P-frames, and
+        "step"."""
         examples = Examples(step, log)
+        # The stage's own distortion: until stage 3 the contextual branch shows nothing of use.
         results = evaluate(
             self.intra, p_frame, self.sequences, intra_period=self.config.eval_intra_period,
-            distortion=self.stage.distortion, device=self.accelerator.device, process=self.accelerator.process_index,
-            processes=self.accelerator.num_processes, gather=gather_object, progress=examples.begin,
-            watch=examples.watch)
-        log.doing("")
+            distortion=self.stage.distortion, device=self.accelerator.device,
+            process=self.accelerator.process_index, processes=self.accelerator.num_processes,
+            gather=gather_object, progress=examples.begin, watch=examples.watch)
+        log.show_activity("")
         mean = results["mean"]
-        objective = stage_objective(self.stage, self.config.lambda_value, mean["P"]["mse"], mean["P"]["bpp_terms"])
+        inter, intra = mean["P"], mean["I"]
+        # I-frames are not trained here: they would only blur which weights are the best.
+        objective = stage_objective(
+            self.stage, self.config.lambda_value, inter["mse"], inter["bpp_terms"])
         results.update(step=step, objective=objective)
         log.say(results_table(results))
-        log.scalars("val", {"loss": objective, "psnr_i": mean["I"]["psnr"], "psnr_p": mean["P"]["psnr"],
-                            "bpp_i": mean["I"]["bpp"], "bpp_p": mean["P"]["bpp"], "psnr_copy": mean["copy_psnr"],
-                            **{f"bpp_{term}": value for term, value in mean["P"]["bpp_terms"].items()}}, step)
-        p_frame.train()
+        log.scalars("val", {
+            "loss": objective, "psnr_i": intra["psnr"], "psnr_p": inter["psnr"],
+            "bpp_i": intra["bpp"], "bpp_p": inter["bpp"], "psnr_copy": mean["copy_psnr"],
+            **{f"bpp_{term}": value for term, value in inter["bpp_terms"].items()}}, step)
+        p_frame.train()                          # evaluate has left it in eval mode
         return results
 
 
 class Examples:
-    """The first P-frame of the first few sequences in TensorBoard: original, reference, reconstruction."""
+    """The first P-frame of the first few sequences in TensorBoard: original, reference,
+    reconstruction."""
 
     COUNT = 3
 
     def __init__(self, step: int, log: RunLog) -> None:
-        self.step, self.log, self.shown, self.name = step, log, 0, ""
+        self.step = step
+        self.log = log
+        self.shown = 0
+        self.name = ""                           # of the sequence whose first P-frame is to come
 
     def begin(self, name: str) -> None:
         self.name = name
-        self.log.doing(f"validating {name}")
+        self.log.show_activity(f"validating {name}")
 
-    def watch(self, kind: str, frame: Tensor, reference: Tensor | None, output: FrameOutput) -> None:
+    def watch(self, kind: str, frame: Tensor, reference: Tensor | None,
+              output: FrameOutput) -> None:
         if kind == "P" and self.name and self.shown < self.COUNT:
             self.shown += 1
             self.log.picture(f"original | reference | reconstruction/{self.name}",
                              [frame[0], reference[0], output.x_hat[0]], self.step)
-            self.name = ""                                   # one of each sequence
+            self.name = ""

@@ -1,4 +1,11 @@
-"""Learn how often codes occur and how they depend on their neighbours, and store both in the VQGAN's checkpoint."""
+"""Learn how often codes occur and how they depend on their neighbours, for the VQGAN's checkpoint.
+
+    videos ──> some frames of each ──> codes (D, h, w) ──> counts of each code        (static rates)
+                                            └──> windows ──> network of neighbours    (prior)
+
+A code that its neighbours announce costs few bits. The prior learns which those are; what is kept are
+the weights that cost least on frames that it did not learn from.
+"""
 
 import math
 import sys
@@ -20,14 +27,18 @@ from dcvc.intra.vqgan.prior import CodePrior, PriorConfig
 from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
 from dcvc.weights import read_file
 
-MANY = 4                                                     # videos from which whole ones are held out
+# From so many videos on, whole ones are held out: of fewer, too much would be missing to learn from.
+MANY = 4
+WARM_UP_STEPS = 100
 
 
 @dataclass(frozen=True)
 class PriorTrainingConfig:
-    """frames_per_video: evenly spaced, each also mirrored; steps of `batch_size` windows, their sides at most `window`.
+    """frames_per_video: evenly spaced, each also mirrored; steps of `batch_size` windows, their sides at
+    most `window` codes.
 
-    held_out: share of the videos (of the frames, of fewer than MANY videos) that judges which weights are kept.
+    held_out: share of the videos (of the frames, of fewer than MANY videos) that judges which weights
+    are kept.
     """
 
     frames_per_video: int = 24
@@ -57,24 +68,30 @@ def frames_of(videos: VideoValidationDataset, index: int, wanted: int) -> Iterat
             yield frame
 
 
-def collect_codes(codec: VQGANIFrameModel, videos: VideoValidationDataset, config: PriorTrainingConfig,
-                  quiet: bool = False) -> list[list[Tensor]]:
+def collect_codes(codec: VQGANIFrameModel, videos: VideoValidationDataset,
+                  config: PriorTrainingConfig, quiet: bool = False) -> list[list[Tensor]]:
     """For each video, code maps int64 (D, h, w) of the chosen frames."""
-    found: list[list[Tensor]] = []
-    for index in tqdm(range(len(videos)), desc="codes", unit="video", file=sys.stderr, disable=quiet):
-        found.append([])
+    by_video: list[list[Tensor]] = []
+    indices = tqdm(range(len(videos)), desc="codes", unit="video", file=sys.stderr, disable=quiet)
+    for index in indices:
+        maps: list[Tensor] = []
         for frame in frames_of(videos, index, config.frames_per_video):
             for view in (frame, frame.flip(-1)) if config.mirrored else (frame,):
                 codes = codec.encode_indices(view[None]).cpu()
-                found[-1].append(codes if codec.levels == 1 else codes[0])
-    return found
+                # (1, h, w) of one level is one map already; of several levels there is a batch of 1.
+                maps.append(codes if codec.levels == 1 else codes[0])
+        by_video.append(maps)
+    return by_video
 
 
-def split_maps(by_video: Sequence[Sequence[Tensor]], held_out: float) -> tuple[list[Tensor], list[Tensor]]:
-    """Maps to learn from, maps to judge by. Whole videos are held out where there are MANY, else single frames: frames
-    of a video that was learned from look better than those of a new one."""
-    groups = list(by_video) if len(by_video) >= MANY else [[one] for maps in by_video for one in maps]
+def split_maps(by_video: Sequence[Sequence[Tensor]],
+               held_out: float) -> tuple[list[Tensor], list[Tensor]]:
+    """Maps to learn from, maps to judge by. Whole videos are held out where there are MANY, else single
+    frames: frames of a video that was learned from look better than those of a new one."""
+    many = len(by_video) >= MANY
+    groups = list(by_video) if many else [[one] for maps in by_video for one in maps]
     count = max(1, round(len(groups) * held_out)) if len(groups) > 1 else 0
+    # Evenly spaced, without the two ends: neighbours in the list are often alike.
     held = set(np.linspace(0, len(groups) - 1, count + 2).round().astype(int)[1:-1].tolist())
     learn = [one for number, maps in enumerate(groups) if number not in held for one in maps]
     return learn, [one for number in sorted(held) for one in groups[number]] or learn
@@ -82,17 +99,20 @@ def split_maps(by_video: Sequence[Sequence[Tensor]], held_out: float) -> tuple[l
 
 def count_codes(maps: Sequence[Tensor], levels: int, codes: int) -> Tensor:
     """Histogram int64 (D, K)."""
-    return torch.stack([sum(torch.bincount(one[level].flatten(), minlength=codes) for one in maps)
-                        for level in range(levels)])
+    return torch.stack([
+        sum(torch.bincount(one[level].flatten(), minlength=codes) for one in maps)
+        for level in range(levels)])
 
 
 def draw_windows(maps: Sequence[Tensor], config: PriorTrainingConfig, step: int) -> Tensor:
-    """A batch of windows (B, D, s, t) with random corners, as large as a map drawn at random allows, up to `window`;
-    larger maps are drawn more often."""
+    """A batch of windows (B, D, s, t) with random corners, as large as a map drawn at random allows, up
+    to `window`; larger maps are drawn more often."""
+    # Of the step's number alone, as everywhere in training.
     rng = np.random.default_rng((config.seed, step))
     sizes = np.array([one.shape[-2:] for one in maps])
     areas = sizes.prod(1).astype(float)
     window = np.minimum(sizes[rng.choice(len(maps), p=areas / areas.sum())], config.window)
+    # A batch has one size: only maps that it fits into take part.
     areas = np.where((sizes >= window).all(1), areas, 0.0)
     batch = []
     for choice in rng.choice(len(maps), config.batch_size, p=areas / areas.sum()):
@@ -108,22 +128,22 @@ def mean_bits(network: CodePrior, maps: Sequence[Tensor]) -> float:
     return total / sum(one.numel() for one in maps)
 
 
-def fit_prior(network: CodePrior, by_video: Sequence[Sequence[Tensor]], config: PriorTrainingConfig,
-              quiet: bool = False) -> float:
-    """Train on the videos' code maps; keeps the weights that are best on what `split_maps` holds out, and returns
-    their bits per code there."""
+def fit_prior(network: CodePrior, by_video: Sequence[Sequence[Tensor]],
+              config: PriorTrainingConfig, quiet: bool = False) -> float:
+    """Train on the videos' code maps; keeps the weights that are best on what `split_maps` holds out,
+    and returns their bits per code there. Raises TrainingError when the loss is not finite."""
     train, judge = split_maps(by_video, config.held_out)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
     best, weights = math.inf, None
     bar = tqdm(range(config.steps), desc="prior", unit="step", file=sys.stderr, disable=quiet)
-    every = max(1, config.steps // 10)
+    every = max(1, config.steps // 10)           # judged ten times in all
     for step in bar:
         for group in optimizer.param_groups:
-            warm = min(1.0, (step + 1) / min(100, config.steps))
-            group["lr"] = config.learning_rate * warm * (0.505 + 0.495 * math.cos(math.pi * step / config.steps))
+            group["lr"] = _learning_rate(config, step)
         loss = network.loss(draw_windows(train, config, step))
         if not bool(torch.isfinite(loss)):
-            raise TrainingError(f"prior training: loss is {loss.item()} at step {step}; try a lower --learning_rate")
+            raise TrainingError(f"prior training: loss is {loss.item()} at step {step}; try a lower "
+                                "--learning_rate")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -132,19 +152,28 @@ def fit_prior(network: CodePrior, by_video: Sequence[Sequence[Tensor]], config: 
             bits = mean_bits(network, judge)
             bar.set_postfix(held_out=f"{bits:.3f}", train=f"{loss.item():.3f}")
             if bits < best:
-                best, weights = bits, {key: value.clone() for key, value in network.state_dict().items()}
+                best = bits
+                weights = {key: value.clone() for key, value in network.state_dict().items()}
     network.load_state_dict(weights)
     return best
+
+
+def _learning_rate(config: PriorTrainingConfig, step: int) -> float:
+    """A short rise, then a cosine down to 1 %."""
+    rise = min(1.0, (step + 1) / min(WARM_UP_STEPS, config.steps))
+    return config.learning_rate * rise * (0.505 + 0.495 * math.cos(math.pi * step / config.steps))
 
 
 def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | Path,
                 videos: str | Path | Sequence[str | Path], output: str | Path,
                 config: PriorTrainingConfig | None = None, device: str = "cpu",
                 quiet: bool = False) -> dict[str, float]:
-    """Write `output`: the VQGAN's checkpoint with a histogram and a learned prior of its codes on `videos`.
+    """Write `output`: the VQGAN's checkpoint with a histogram and a learned prior of its codes on
+    `videos`.
 
-    Returns bits per code: uniform, static (in sample), prior (held-out videos), and how many maps were seen.
-    Raises InputError when output exists, and what reading models and videos raises.
+    Returns bits per code: uniform, static (on the frames that were counted), prior (on held-out videos),
+    and how many maps were seen. Raises InputError when output exists, and what reading models and videos
+    raises.
     """
     config, output = config or PriorTrainingConfig(), Path(output)
     if output.exists():
@@ -157,10 +186,13 @@ def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | 
     network = CodePrior(PriorConfig(codec.levels, codec.codes, config.channels, config.hidden))
     network.set_codebooks(codec.model.quantize.tables())
     bits = fit_prior(network, by_video, config, quiet)
-    content = {key: value for key, value in read_file(vqgan_checkpoint).items() if key != "training"}
+    # Whoever uses the prior does not go on with the training: its state would double the file.
+    content = {key: value for key, value in read_file(vqgan_checkpoint).items()
+               if key != "training"}
     if all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content}                         # a bare table of weights
     save_tensors(output, {**content, KEY: rate_models_to_file(counts, network)})
     share = counts.double() / counts.sum(1, keepdim=True)
     static = float(-(share * torch.log2(share.clamp_min(1e-12))).sum(1).mean())
-    return {"uniform": math.log2(codec.codes), "static": static, "prior": bits, "frames": float(len(maps))}
+    return {"uniform": math.log2(codec.codes), "static": static, "prior": bits,
+            "frames": float(len(maps))}
