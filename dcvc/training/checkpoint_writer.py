@@ -28,6 +28,7 @@ class CheckpointWriter:
     def _content(self) -> dict[str, Any]:
         """A checkpoint with everything, as dcvc.checkpoint describes it."""
         stage, job, state = self.stage, self.stage.job, self.stage.state
+        # The codecs' configurations are in it: a file is of use without its run folder.
         content = state.state_dict()
         # A validation that was cut short is done again: only after it the stage is finished.
         finished = state.step >= stage.total_steps and state.to_judge is None
@@ -37,14 +38,16 @@ class CheckpointWriter:
                 "intra": intra_entry(job.intra, job.folder), "settings": self._settings}
 
     def averaged_weights(self) -> Any:
-        """A context in which the codec has the weights that would be shipped: the average, where there
-        is one."""
+        """A context in which the codec has the weights that would be shipped: the average, where
+        there is one."""
         ema = self.stage.state.ema
         return ema.swapped_into(self.stage.step.p_frame) if ema else nullcontext()
 
     def write_latest(self) -> None:
         """ema.pt, then latest.pt with all it takes to go on from here; its predecessors move up."""
         began = time.monotonic()
+        # First, because latest.pt is what says that the step is saved: a kill between the two
+        # leaves an average that is newer than it need be, and never an older one.
         if self.stage.state.ema:
             with self.averaged_weights():
                 self.write_weights("ema.pt")
@@ -58,6 +61,7 @@ class CheckpointWriter:
     def write_weights(self, name: str) -> None:
         """The codec as it is, without what only training needs."""
         content = self._content()
+        # Adam's two moments alone are twice as large as the weights.
         del content["training"]
         self._write(name, content)
 

@@ -6,6 +6,7 @@ from typing import Literal
 from dcvc.config import check_limits, option
 
 
+# Keywords only, so that a trainer's own fields come first in its constructor.
 @dataclass(frozen=True, kw_only=True)
 class SafetyOptions:
     """What every trainer takes: how it survives damaged files, and losses that are not finite."""
@@ -20,7 +21,8 @@ class SafetyOptions:
         0, "after that, how often to go back to the last good checkpoint before training stops",
         least=0, on_resume=True)
     rollback_factor: float = option(
-        0.5, "what the learning rate is multiplied with each time", above=0, below=1, on_resume=True)
+        0.5, "what the learning rate is multiplied with each time", above=0, below=1,
+        on_resume=True)
 
 
 @dataclass(frozen=True)

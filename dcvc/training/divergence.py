@@ -1,12 +1,14 @@
-"""What happens when a loss or a gradient is not finite: the step is left out, then training goes back, then it stops.
+"""What happens when a loss or a gradient is not finite: skip the step, go back, or stop.
 
     steps        ok  ok  nan  ok   nan  nan  nan
     in a row      0   0   1    0    1    2    3      with max_skips 2: the third is one too many
-                                              └──>   back to latest.pt, learning rate times rollback_factor
-                                                     (max_rollbacks times, then TrainingError)
+                                              └─> back to latest.pt, the learning rate
+                                                  times rollback_factor (max_rollbacks times, then
+                                                  TrainingError)
 
-Such a step has not touched the weights (dcvc.training.step). One bad batch is worth leaving out; several in a row mean
-that the weights themselves have gone astray, and a smaller learning rate is tried from where they were still good.
+Such a step has not touched the weights (dcvc.training.step). One bad batch is worth leaving out;
+several in a row mean that the weights themselves have gone astray, and a smaller learning rate is
+tried from where they were still good.
 """
 
 import math
@@ -24,10 +26,10 @@ from dcvc.training.state import TrainingState
 
 @dataclass(frozen=True, kw_only=True)
 class DivergenceGuard:
-    """Counts the steps that were left out in `state`, which is saved, so that a resumed run goes on counting.
+    """Counts steps that were left out in `state`, which is saved: a resumed run counts on.
 
-    label: of what is trained. folder: where latest.pt lies. how_to_continue: ends the message when training stops.
-    load: takes a checkpoint's content and its file's name into the state.
+    label: of what is trained. folder: where latest.pt lies. how_to_continue: ends the message when
+    training stops. load: takes a checkpoint's content and its file's name into the state.
     """
 
     state: TrainingState
@@ -42,7 +44,8 @@ class DivergenceGuard:
         self.state.skipped_in_a_row = 0
 
     def step_was_left_out(self, loss: float, gradient_norm: float, files: str) -> bool:
-        """The step that `state` counts last was left out. Returns whether training went back to a checkpoint.
+        """The step that `state` counts last was left out. Returns whether training went back to a
+        checkpoint.
 
         files: of its batch, for the message. Raises TrainingError when the limits are used up.
         """
@@ -51,7 +54,9 @@ class DivergenceGuard:
         state.skipped_in_a_row += 1
         # A loss that is not finite has no finite gradient: it is the cause, so it is named.
         what, value = ("gradient", gradient_norm) if math.isfinite(loss) else ("loss", loss)
-        message = f"{what} is {value:g} at step {state.step} of {self.label}; the batch's files: {files}"
+        # The files: often it is one of them that is damaged, and the user can take it away.
+        message = (f"{what} is {value:g} at step {state.step} of {self.label}; "
+                   f"the batch's files: {files}")
         self.log.row("skipped", state.step, {
             "what": what, "value": f"{value:g}", "in_a_row": state.skipped_in_a_row})
         if state.skipped_in_a_row <= self.options.max_skips:
@@ -65,17 +70,18 @@ class DivergenceGuard:
         return True
 
     def go_back(self, message: str) -> None:
-        """Everything as in the last good checkpoint, but for the learning rate and what is counted here."""
+        """All as in the last good checkpoint, except the learning rate and what is counted here."""
         state = self.state
         rate = state.learning_rate
         lower = rate * self.options.rollback_factor
+        # Kept aside: loading puts the file's own counts in their place.
         skipped, rollbacks = state.skipped, state.rollbacks + 1
         # What the last time began from did not help: this time begin one checkpoint earlier.
         saved, file = read_newest(self.folder / "latest.pt", self.log.warn, skip=state.rollbacks)
         self.load(saved, str(file))
-        # The checkpoint counts less than has happened since.
         state.skipped, state.skipped_in_a_row, state.rollbacks = skipped, 0, rollbacks
         state.learning_rate = lower
+        # The rows of the steps that are about to be done again would be there twice.
         self.log.rewind(state.step)
         self.log.row("rollback", state.step, {"lr": lower, "number": rollbacks})
         self.log.warn(f"{message}. Going back to step {state.step} ({file.name}) with learning rate "

@@ -1,6 +1,6 @@
-"""What a recipe would do and take, before it does it: its table, with times from a short measurement.
+"""What a recipe would do and take, before it does it: its table, with times from a measurement.
 
-    time of a stage = steps · (seconds of one update · updates of a step + seconds of reading its samples)
+    time of a stage = steps * (seconds of an update * updates of a step + seconds of reading samples)
 
 With workers, reading goes on beside the updates, and the slower of the two counts.
 """
@@ -26,8 +26,8 @@ MEASURED_PIXELS = 2 * 128 * 128
 
 
 def dry_run(job: RecipeJob) -> str:
-    """The table of all parts with steps and estimated times. Trains two steps of each kind of stage on
-    noise and reads two samples of each GOP size. Validation is not in the times.
+    """The table of all parts with steps and estimated times. Trains two steps of each kind of stage
+    on noise and reads two samples of each GOP size. Validation is not in the times.
 
     Raises what preparing the run would raise.
     """
@@ -70,12 +70,16 @@ def _update_seconds(job: RecipeJob, item: Stage, codec: Any) -> float:
     """Of one P-frame of a batch, the I-frame's share included."""
     one = replace(item, gop_size=2, cascaded=False)
     part = replace(parts_of(job)[0], stage=one)
+    # Of one P-frame: a GOP's time is that of its P-frames, cascaded or not.
     accelerator = make_accelerator(stage_job(job, part, job.intra))
     device = accelerator.device
     data = stage_samples(job.data, item)
     batch, crop = data.batch_size, data.crop_size
+    # A CPU computes in proportion to the pixels, so a small picture tells enough. A GPU does not:
+    # a small picture would leave most of it idle.
     if device.type == "cpu" and batch * crop * crop > MEASURED_PIXELS:
         batch, crop = 1, min(crop, 128)
+    # Random weights and noise for frames: the time depends on neither.
     p_frame = build_p_frame(codec_entry(job.recipe.codec).size(job.recipe.model_size))
     intra = codec.to(device) if codec is not None else UncodedFrames()
     step = prepare_step(accelerator, intra, p_frame, one, replace(job.train, use_ema=False))
@@ -97,6 +101,7 @@ class UncodedFrames:
 def _sample_seconds(job: RecipeJob, item: Stage) -> float:
     data = stage_samples(job.data, item)
     dataset = training_set(data, item.gop_size, job.train.seed, item.long_sequences)
+    # Two, because the first one also opens its video; more would make people wait.
     count = min(2, len(dataset))
     begin = time.perf_counter()
     for index in range(count):

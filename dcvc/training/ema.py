@@ -1,9 +1,10 @@
 """Exponential moving average of a model's trained weights.
 
-    after update n:   average <- d · average + (1 - d) · weights,   d = min(decay, (1 + n) / (10 + n))
+    after update n:  average <- d * average + (1 - d) * weights,  d = min(decay, (1 + n) / (10 + n))
 
-The decay is warmed up. With 0.999 from the start, the random first weights would still make up half of the average
-after 700 updates; with the warm-up, update 1 has d = 2/11 and keeps less than a fifth of them.
+The decay is warmed up. With 0.999 from the start, the random first weights would still make up half
+of the average after 700 updates; with the warm-up, update 1 has d = 2/11 and keeps less than a
+fifth.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Average of every parameter that had requires_grad when this was made; see the top of this file."""
+    """Average of every parameter that had requires_grad when this was made."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -44,6 +45,7 @@ class EMA:
     def swapped_into(self, model: nn.Module) -> Iterator[None]:
         """The model carries the averaged weights inside the context, its own again after it."""
         parameters = dict(model.named_parameters())
+        # A copy, and not an exchange of tensors: the optimizer knows the parameters by identity.
         own = {name: parameters[name].detach().clone() for name in self.shadow}
         self._copy(parameters, self.shadow)
         try:
@@ -62,5 +64,6 @@ class EMA:
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         self.updates = state["updates"]
+        # In place: the average stays on the device that it was made on.
         for name, value in state["shadow"].items():
             self.shadow[name].copy_(value)

@@ -1,11 +1,14 @@
-"""How little a run loses when it is stopped: signals end it after the step in progress, and checkpoints come in time.
+"""How little a run loses when it is stopped.
 
-A signal (SIGTERM, SIGINT) can be obeyed; a kill cannot. Against a kill only a checkpoint helps that is young enough:
+A signal (SIGTERM, SIGINT) can be obeyed: the run ends after the step in progress. A kill cannot.
+Against a kill only a checkpoint helps that is young enough:
 
-    |--- step ---|--- step ---|--- step ---|- writing -|          interval: what a kill may cost
-    ^ what latest.pt holds                             ^ if killed just before here, all of this is lost
+    |--- step ---|--- step ---|--- step ---|- writing -|
+    ^ what latest.pt holds                             ^ killed just before here, all this is lost
+    |<----------------- interval: what a kill may cost ----------------->|
 
-So a checkpoint is due as soon as one more step and one more writing would not fit into the interval.
+So a checkpoint is due as soon as one more step and one more writing would not fit into the
+interval.
 """
 
 import signal
@@ -15,7 +18,8 @@ from types import FrameType, TracebackType
 
 
 class StopSignal:
-    """Within `with StopSignal() as stop:`, `stop.name` is None until a signal arrives, then its name."""
+    """Within `with StopSignal() as stop:`, `stop.name` is None until a signal arrives, then its
+    name."""
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -32,6 +36,7 @@ class StopSignal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
+        # Between two stages, and after training, Ctrl-C must end the program again.
         for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
@@ -39,13 +44,15 @@ class StopSignal:
 class SavePolicy:
     """Says after each step whether a checkpoint is due; drawn at the top of this file.
 
-    interval: seconds of work that a kill may cost, the step in progress and an unfinished writing included. One
-    shorter than a step asks for a checkpoint after every step. clock: seconds, never going back.
+    interval: seconds of work that a kill may cost, the step in progress and an unfinished writing
+    included. One shorter than a step asks for a checkpoint after every step. clock: seconds, never
+    going back.
     """
 
     def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.interval = interval
         self.clock = clock
+        # Nothing is known yet, so the first checkpoint may come late by one step and one writing.
         self.slowest_step = 0.0
         self.slowest_writing = 0.0
         now = clock()
@@ -65,5 +72,6 @@ class SavePolicy:
 
     def written(self, began: float) -> None:
         """A checkpoint has been written that holds all steps up to the clock's `began`."""
+        # Of the clock at the beginning: what happened while it was written is not in the file.
         self.slowest_writing = max(self.slowest_writing, self.clock() - began)
         self._saved_until = began

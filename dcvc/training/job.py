@@ -87,18 +87,20 @@ def stage_samples(data: DataConfig, stage: Stage) -> DataConfig:
 
 
 def make_accelerator(job: Job) -> Accelerator:
-    """Accelerate's device, precision and processes. Raises InputError for a device that torch does not
-    see, or a precision that the device lacks."""
+    """Accelerate's device, precision and processes. Raises InputError for a device that torch does
+    not see, or a precision that the device lacks."""
     cpu = job.device == "cpu" or (job.device == "auto" and not _has_accelerator())
     if job.device in ("cuda", "mps"):
         backend = torch.cuda if job.device == "cuda" else torch.backends.mps
         if not backend.is_available():
             raise InputError(f"--device: found {job.device}, but this torch sees no such device; "
                              "use --device cpu")
+    # Accelerate would refuse it as well, with a traceback.
     if cpu and job.train.mixed_precision == "fp16":
         raise InputError("--mixed_precision: found fp16 on a CPU, needed no or bf16")
+    # TF32 on a GPU that has it: much faster, and precise enough for gradients.
     torch.set_float32_matmul_precision("high")
-    # Accelerate keeps one state a process: that of an earlier training would refuse another precision.
+    # Accelerate keeps one state a process; that of an earlier training has its own precision.
     if (AcceleratorState._shared_state
             and AcceleratorState().mixed_precision != job.train.mixed_precision):
         AcceleratorState._reset_state()

@@ -1,8 +1,8 @@
 """`accelerate launch --num_processes N` on a machine without GPUs.
 
 There Accelerate starts a single process whatever N is (it leaves several CPU processes to MPI). One
-process where the user asked for two would train on half the batch without a word, so the missing ones
-are started with torchrun.
+process where the user asked for two would train on half the batch without a word, so the missing
+ones are started with torchrun.
 """
 
 import os
@@ -24,8 +24,8 @@ def asked_processes(parent_command: list[str]) -> int | None:
 
 
 def relaunch_if_alone(script: str, arguments: list[str]) -> int | None:
-    """Exit code of the N processes, or None when this process is already one of them (or the only one
-    wanted)."""
+    """Exit code of the N processes, or None when this process is already one of them (or the only
+    one wanted)."""
     # Accelerate's launcher sets the first. It sets an address where several processes shall meet,
     # and torchrun alone also says which of them this is.
     started_by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ

@@ -1,9 +1,11 @@
-"""The rate-distortion loss of a stage, as one module: it is what Accelerate wraps, so every forward is its forward.
+"""The rate-distortion loss of a stage, as one module: the one that Accelerate wraps.
 
-    state, frames -> for each frame:  P-frame codec -> lambda * MSE + bpp of the stage's rate terms -> mean
+    state, frames -> of each frame:  P-frame codec -> lambda * MSE + bpp of the stage's rate terms
+                  -> mean over the frames
 
-MSE is over RGB in [0, 1]; bpp counts unpadded pixels (Li, Li, Lu, NeurIPS 2021, eq. 9, with the rate terms of the
-stage). lambda is therefore the community's {256, 512, 1024, 2048}, not multiplied by 255².
+MSE is over RGB in [0, 1]; bpp counts unpadded pixels (Li, Li, Lu, NeurIPS 2021, eq. 9, with the
+rate terms of the stage). lambda is therefore the community's {256, 512, 1024, 2048}, not multiplied
+by 255².
 
 For example lambda 1024, MSE 0.001 (30 dB) and 0.08 bpp in all: the loss is 1.024 + 0.08 = 1.104.
 """
@@ -28,8 +30,8 @@ class GOPLoss(nn.Module):
 
     def __init__(self, p_frame: PFrameCodec, stage: Stage, lmbda: float, *, compiled: bool = False,
                  checkpointing: bool = False) -> None:
-        """compiled: by torch.compile, one graph a frame for one static shape. checkpointing: of a GOP
-        only the frames are kept, everything between is computed again for the gradients."""
+        """compiled: by torch.compile, one graph a frame for one static shape. checkpointing: of a
+        GOP only the frames are kept, everything between is computed again for the gradients."""
         super().__init__()
         self.p_frame = p_frame
         self.stage = stage
@@ -67,9 +69,10 @@ class GOPLoss(nn.Module):
                    frame: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor], State]:
         """One frame's loss, its MSE, bits per pixel by term, and the state after it with its
         gradients."""
+        # A loss on the prediction needs no more: the codec leaves out its contextual branch.
         output, state = self.p_frame(state, frame, until=self.stage.distortion)
         judged = output.prediction if self.stage.distortion == "prediction" else output.x_hat
-        # In float32 also under autocast: bfloat16 would round an MSE of 0.001 by half a percent.
+        # In float32 also under autocast: bfloat16 keeps 8 bits, too few for small differences.
         mse = torch.nn.functional.mse_loss(judged.float(), frame.float())
         bpp = {term: bits_per_pixel(bits, frame) for term, bits in output.bits.items()}
         loss = self.lmbda * mse + sum(bpp[term] for term in self.stage.rate_terms)

@@ -21,11 +21,12 @@ from dcvc.training.config import TrainConfig
 
 
 def load_recipe(name: str) -> Recipe:
-    """A recipe of a registered codec, or a .json or .toml file of Recipe's fields. In a file a stage
-    may leave out what its number implies: `{"number": 4, "gop_size": 3, "max_steps": 500}`.
+    """A recipe of a registered codec, or a .json or .toml file of Recipe's fields. In a file a
+    stage may leave out what its number implies: `{"number": 4, "gop_size": 3, "max_steps": 500}`.
 
     Raises InputError naming the nearest recipe or field, MissingError for a file that is not there.
     """
+    # A name of ours wins over a file of that name: ./NAME.json is always the file.
     recipes = all_recipes()
     if name in recipes:
         return recipes[name]
@@ -50,6 +51,7 @@ def recipe_from_values(values: Any, where: str, name: str = "") -> Recipe:
         raise InputError(f"{where}: found {type(values).__name__}, needed a table of a recipe's "
                          "fields")
     entry = codec_entry(values.get("codec", DEFAULT_CODEC))
+    # What the file leaves out is what its codec is published with.
     implied = {"codec": entry.name, "model_size": entry.default_size,
                "later_lambdas_from": entry.later_lambdas_from}
     values = {**implied, **({"name": name} if name else {}), **values}
@@ -62,9 +64,10 @@ def recipe_from_values(values: Any, where: str, name: str = "") -> Recipe:
 
 
 def checked(recipe: Recipe) -> Recipe:
-    """The recipe itself. Raises InputError for an unknown codec, size, part, rate term or field of data
-    and train, so that a wrong recipe is found before anything runs."""
+    """The recipe itself. Raises InputError for an unknown codec, size, part, rate term or field of
+    data and train, so that a wrong recipe is found before anything runs."""
     entry = codec_entry(recipe.codec)
+    # These two raise the error themselves.
     entry.size(recipe.model_size)
     for item in recipe.stages:
         unknown = [term for term in item.rate_terms if term not in entry.terms]
@@ -99,13 +102,14 @@ RECIPE_KEYS = ("model_size", "vqgan", "vqgan_steps", "later_lambdas_from")
 
 
 def change_recipe(recipe: Recipe, settings: list[str]) -> Recipe:
-    """Apply `KEY=VALUE` settings as shown at the top of this file. Other keys than a stage's are fields
-    of the recipe, of DataConfig or TrainConfig.
+    """Apply `KEY=VALUE` settings as shown at the top of this file. Other keys than a stage's are
+    fields of the recipe, of DataConfig or TrainConfig.
 
     Raises InputError for an unknown key (with the nearest), stage or value.
     """
     for text in settings:
         for key, value in key_values("--set", [text]).items():
+            # The value alone would not tell which of many settings is meant.
             try:
                 recipe = _changed(recipe, key, value)
             except InputError as error:
@@ -114,8 +118,8 @@ def change_recipe(recipe: Recipe, settings: list[str]) -> Recipe:
 
 
 def key_values(flag: str, settings: list[str]) -> dict[str, Any]:
-    """`KEY=VALUE` words -> their values: true, 3, 1e-4, null and JSON lists as such, anything else as a
-    word.
+    """`KEY=VALUE` words -> their values: true, 3, 1e-4, null and JSON lists as such, anything else
+    as a word.
 
     Raises InputError naming the flag.
     """
@@ -132,6 +136,7 @@ def key_values(flag: str, settings: list[str]) -> dict[str, Any]:
 
 
 def _changed(recipe: Recipe, key: str, value: Any) -> Recipe:
+    # "stage4.epochs" has a target, "epochs" has none and means every stage.
     target, _, name = key.rpartition(".")
     if target or name in STAGE_KEYS:
         return _changed_stages(recipe, target, name, value)

@@ -1,4 +1,4 @@
-"""A whole recipe in one run folder: every stage, for one lambda or several, continued wherever it was stopped.
+"""A whole recipe in one run folder: every stage, for one lambda or several, stopped or not.
 
     RUN/recipe.json                      what runs here, and what is done
     RUN/stage1_gop2/ …                   one folder per stage (dcvc.run_folder)
@@ -6,7 +6,7 @@
     RUN/vqgan/                           the I-frame codec, where the recipe trains its own
     RUN/summary.html                     one page, written at the end
 
-The state of a stage is its checkpoints; recipe.json only says which stages need not be opened again.
+The state of a stage is its checkpoints; recipe.json only says which stages are done.
 """
 
 import json
@@ -42,8 +42,9 @@ class RecipeJob:
     """recipe: its data and train fields are already in `data` and `train`. intra: None trains the
     recipe's VQGAN.
 
-    lambdas: None for train.lambda_value alone. load_pretrained: what the first stage starts from, None
-    for random weights. accept_changes: go on in a run folder that was begun with other settings.
+    lambdas: None for train.lambda_value alone. load_pretrained: what the first stage starts from,
+    None for random weights. accept_changes: go on in a run folder that was begun with other
+    settings.
     """
 
     recipe: Recipe
@@ -60,6 +61,7 @@ class RecipeJob:
     def __post_init__(self) -> None:
         if self.lambdas is None:
             return
+        # An empty list is not None: "--lambdas" without a number is a slip, and no single rate.
         if not self.lambdas:
             raise InputError("--lambdas: found an empty list, needed at least one, e.g. --lambdas 256 "
                              "512 1024 2048")
@@ -85,14 +87,15 @@ class Part:
         return self.stage.label
 
 
-# Steps of a stage, and samples in one of its steps.
+# Steps of a stage, and samples (of all processes) in one of its steps.
 StageSize = tuple[int, int]
-# How a recipe's own I-frame codec is trained: the job, what to tell the user with -> its configuration.
+# Trains a recipe's own I-frame codec: the job, what to tell the user with -> its configuration.
 TrainIntra = Callable[[RecipeJob, Callable[[str], None]], IntraConfig]
 
 
 def parts_of(job: RecipeJob) -> list[Part]:
-    """Everything the recipe trains, in order. Later lambdas begin with the first one's last weights."""
+    """Everything the recipe trains, in order. Later lambdas begin with the first one's last
+    weights."""
     parts: list[Part] = []
     for number, lmbda in enumerate(job.lambdas or (job.train.lambda_value,)):
         folder = job.run / f"lambda{lmbda:g}" if job.lambdas else job.run
@@ -114,6 +117,7 @@ def parts_of(job: RecipeJob) -> list[Part]:
 def stage_job(job: RecipeJob, part: Part, intra: IntraConfig,
               position: RecipePosition | None = None) -> Job:
     """The Job of one part: resumed when its folder holds checkpoints."""
+    # A stage that was begun goes on from its own checkpoints, whatever it was begun from.
     resume = "auto" if kept_checkpoints(part.folder / part.stage.label) else None
     start = str(part.start) if part.start else job.load_pretrained
     return Job(
@@ -126,6 +130,7 @@ def stage_job(job: RecipeJob, part: Part, intra: IntraConfig,
 
 def count_steps(job: RecipeJob, processes: int = 1) -> dict[str, StageSize]:
     """Stage label -> its size, from the data sets. Raises what the data sets raise."""
+    # Once for each stage and not for each lambda: those share their samples.
     sizes = {}
     for item in job.recipe.stages:
         data = stage_samples(job.data, item)
@@ -139,11 +144,11 @@ def count_steps(job: RecipeJob, processes: int = 1) -> dict[str, StageSize]:
 
 def run_recipe(job: RecipeJob, tell: Callable[[str], None],
                train_intra: TrainIntra | None = None) -> list[Outcome]:
-    """Train whatever is not done yet. `tell` gets the lines that a user should see; on the main process
-    alone. train_intra is called where the job names no I-frame codec.
+    """Train whatever is not done yet. `tell` gets the lines that a user should see; on the main
+    process alone. train_intra is called where the job names no I-frame codec.
 
-    Raises InputError for a folder begun with other settings, and what training raises; the same call
-    continues.
+    Raises InputError for a folder begun with other settings, and what training raises; the same
+    call continues.
     """
     # torchrun and accelerate set these before Accelerate itself exists, which needs a stage.
     main = os.environ.get("RANK", "0") == "0"
@@ -151,6 +156,7 @@ def run_recipe(job: RecipeJob, tell: Callable[[str], None],
     tell = tell if main else (lambda _: None)
     parts = parts_of(job)
     with only_run(job.run) if main else nullcontext():
+        # Under the lock: the record and the checkpoints must be those of one run.
         record = RecipeRecord.open(job, main)
         left = [part for part in parts if part.name not in record.done]
         if not left:
@@ -163,11 +169,14 @@ def run_recipe(job: RecipeJob, tell: Callable[[str], None],
         if job.intra is None and train_intra is None:
             raise InputError(f"recipe {job.recipe.name}: found no I-frame codec, needed one "
                              "(--i_frame_type)")
+        # The I-frame codec first: every stage of the P-frame codec is trained on its frames.
         intra = job.intra or train_intra(job, tell)
         outcomes = []
         for part in left:
+            # For the progress line: which stage of how many, and how long all of them may take.
             position = _position(job, parts, part, sizes)
             outcomes.append(_train_part(job, part, intra, position, record))
+            # A signal in a stage's last step ends no stage, but it must end the recipe.
             if outcomes[-1].stopped and part is not left[-1]:
                 raise TrainingError(f"stopped after {part.name}, saved; {HOW_TO_CONTINUE}")
         if main:
@@ -193,6 +202,7 @@ def _position(job: RecipeJob, parts: list[Part], part: Part,
     """Where a part stands among all, with the arithmetic that the time left is estimated by."""
     work_of_sample = codec_entry(job.recipe.codec).work
 
+    # Seconds are not known for stages that have not run; additions and multiplications are.
     def work_per_step(one: Part) -> float:
         return sizes[one.stage.label][1] * work_of_sample(one.stage)
 
@@ -207,6 +217,7 @@ def _train_part(job: RecipeJob, part: Part, intra: IntraConfig, position: Recipe
     """Train one part and note it as done."""
     began = time.monotonic()
     outcome = train_stage(stage_job(job, part, intra, position))
+    # From here on the stage's checkpoints are not opened again.
     record.done[part.name] = {
         "steps": outcome.steps, "best": outcome.best, "skipped": outcome.skipped,
         "minutes": round((time.monotonic() - began) / 60, 2)}
@@ -218,7 +229,8 @@ def _train_part(job: RecipeJob, part: Part, intra: IntraConfig, position: Recipe
 class RecipeRecord:
     """recipe.json: the settings that the recipe was begun with, and the parts that are done.
 
-    done: a part's name -> {"steps", "best", "skipped", "minutes"}. writes: on the main process alone.
+    done: a part's name -> {"steps", "best", "skipped", "minutes"}. writes: on the main process
+    alone.
     """
 
     path: Path
@@ -228,8 +240,8 @@ class RecipeRecord:
 
     @classmethod
     def open(cls, job: RecipeJob, writes: bool) -> "RecipeRecord":
-        """The folder's, or a new one. Raises InputError where the folder holds another configuration,
-        ReadError for a file that is damaged."""
+        """The folder's, or a new one. Raises InputError where the folder holds another
+        configuration, ReadError for a file that is damaged."""
         path = job.run / RECORD
         # Through JSON, so that both sides of the comparison have lists where there were tuples.
         settings = json.loads(json.dumps(_settings(job)))
@@ -241,6 +253,7 @@ class RecipeRecord:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ReadError(f"{path}: not readable as the state of a recipe ({error}); remove it to "
                             "have the stages looked at again") from None
+        # Compared as a whole: a stage that is not there yet has no checkpoint that could refuse.
         changed = _changed_settings(then, settings)
         if changed and not job.accept_changes:
             raise InputError(f"{job.run}: begun with other settings ({'; '.join(changed)}); give the "
@@ -269,8 +282,9 @@ def _settings(job: RecipeJob) -> dict[str, Any]:
 
 
 def _changed_settings(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    # Lengths and learning rates of stages count here, unlike in a stage by itself: they are the recipe.
+    # Unlike in a stage by itself, lengths and learning rates count here: they are the recipe.
     changed = differences(then, now, RUNTIME)
+    # A stage that only one side has is no field that differs: `differences` passes over it.
     for where, some, others in (("there", then["stages"], now["stages"]),
                                 ("now", now["stages"], then["stages"])):
         changed += [f"stages: {label} only {where}" for label in some if label not in others]

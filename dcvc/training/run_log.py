@@ -1,7 +1,8 @@
-"""What a run tells while it goes on: the progress line, metrics.jsonl, TensorBoard scalars and pictures.
+"""What a run tells while it goes on: the progress line, metrics.jsonl, TensorBoard scalars and
+pictures.
 
-    stage 2 of 16 · stage1_gop3:  41%|████      | 410/1000 [… loss=2.1, frames/s=31, recipe left=02:10]
-    {"kind": "train", "step": 410, "time": 1712.2, "loss": 2.1, …}             a line of metrics.jsonl
+    stage 2 of 16 · stage1_gop3:  41%|████    | 410/1000 [loss=2.1, frames/s=31, recipe left=02:10]
+    {"kind": "train", "step": 410, "time": 1712.2, "loss": 2.1, …}          a line of metrics.jsonl
 """
 
 import importlib.util
@@ -51,7 +52,8 @@ class RecipePosition:
 
 
 class RunLog:
-    """Writes only on the main process. TensorBoard lies in `folder/tensorboard` (Accelerate's tracker).
+    """Writes only on the main process. TensorBoard lies in `folder/tensorboard` (Accelerate's
+    tracker).
 
     label: begins the progress line. quiet: no progress line, warnings only. frames_per_step: of all
     processes, for the frames a second; 0: not shown. What an earlier run logged beyond `first_step`
@@ -69,6 +71,7 @@ class RunLog:
             self.label = f"stage {position.number} of {position.count} · {label}"
         self.frames_per_step = frames_per_step
         self.is_main = accelerator.is_main_process
+        # The project's name: Accelerate makes it the last folder, so it is what users look for.
         accelerator.init_trackers("tensorboard")
         self.bar = tqdm(
             total=total_steps, initial=first_step, desc=self.label, unit="step", file=sys.stderr,
@@ -86,6 +89,7 @@ class RunLog:
         path = self.folder / "metrics.jsonl"
         if not self.is_main or not path.is_file():
             return
+        # Written anew under another name: a kill here must not cost the whole history.
         lines = path.read_text(encoding="utf-8").splitlines()
         write_text(path, "".join(line + "\n" for line in lines if _step_of_row(line) <= step))
 
@@ -94,11 +98,14 @@ class RunLog:
         self.steps_done += 1
         if values:
             text = {key: f"{value:.4g}" for key, value in values.items()}
+            # Not drawn here: the update below draws the line, at most twice a second.
             self.bar.set_postfix({**text, **self._speed()}, refresh=False)
         self.bar.update(1)
 
     def _speed(self) -> dict[str, str]:
         """Frames a second since the last call, and the time left for the whole recipe."""
+        # Frames a second of the last steps alone: what changed a minute ago shows at once. The time
+        # left is judged by all steps of this process, which makes it calm.
         now = time.monotonic()
         then, step_then = self._last_shown
         self._last_shown = (now, self.steps_done)
@@ -117,6 +124,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         if self.is_main and not self.bar.disable:
+            # Through the bar, which takes itself away first: print would tear the line apart.
             self.bar.write(text, file=sys.stderr)
 
     def warn(self, text: str) -> None:
@@ -129,8 +137,8 @@ class RunLog:
         self.bar.set_description(f"{self.label} · {text}" if text else self.label)
 
     def scalars(self, kind: str, values: dict[str, float], step: int) -> None:
-        """kind: "train" or "val"; values by name. One that is not finite is left out: JSON has no name
-        for it."""
+        """kind: "train" or "val"; values by name. One that is not finite is left out: JSON has no
+        name for it."""
         values = {name: value for name, value in values.items() if math.isfinite(value)}
         self.accelerator.log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
         self.row(kind, step, values)
@@ -138,6 +146,7 @@ class RunLog:
     def row(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """One line of metrics.jsonl."""
         if self.is_main:
+            # The clock of the day, so that rows of runs on several machines can be put in order.
             row = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
             # Opened for each row: what is written then survives a kill of this process.
             with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:

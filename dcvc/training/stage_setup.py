@@ -37,7 +37,8 @@ class PreparedStage:
     """Everything `dcvc.training.trainer.train` needs.
 
     start: where the weights come from. resumed_from: the checkpoint that could be read, None for a
-    stage that begins. sampler: which samples make a step. sequences: what validation runs on, or None.
+    stage that begins. sampler: which samples make a step. sequences: what validation runs on, or
+    None.
     counts: how much data there is, to see on resuming whether it changed.
     notices: what to warn the user of once the log is open.
     """
@@ -66,11 +67,13 @@ class PreparedStage:
 
     def batches(self) -> Iterator[Tensor]:
         """Micro-batches of all steps that are left, as bytes where the data set has them."""
+        # Bytes are a quarter of what floats would move between processes and to the device.
         self.sampler.first_step = self.state.step
         self.sampler.last_step = self.total_steps
         on_gpu = self.accelerator.device.type == "cuda"
         workers = self.job.data.num_workers
-        return iter(step_loader(self.dataset, self.sampler, workers, pin_memory=on_gpu, keep_bytes=True))
+        return iter(step_loader(self.dataset, self.sampler, workers, pin_memory=on_gpu,
+                                keep_bytes=True))
 
     def load(self, saved: dict[str, Any], where: str) -> None:
         """Go on from a checkpoint's content. where: its name, for messages."""
@@ -83,7 +86,9 @@ class PreparedStage:
 
 
 def prepare_stage(job: Job) -> PreparedStage:
-    """See the top of this file. Raises InputError, MissingError or ReadError for what cannot be trained."""
+    """See the top of this file. Raises InputError, MissingError or ReadError for what cannot be
+    trained."""
+    # What is cheap to find wrong comes first: the folder, the checkpoint's settings, the data.
     notices: list[str] = []
     start = choose_start(Path(job.checkpoint_dir), job.stage, job.resume, job.load_pretrained)
     saved, file = None, None
@@ -100,6 +105,7 @@ def prepare_stage(job: Job) -> PreparedStage:
     # An I-frame codec without weights of its own (in tests) draws them: the same ones in every run.
     torch.manual_seed(job.train.seed)
     intra = build_intra_codec(job.intra, accelerator.device)
+    # The number of processes is known only now; with it, how many steps an epoch has.
     sampler = StepSampler(
         len(dataset), job.samples.batch_size, job.train.seed,
         accumulation=job.train.gradient_accumulation_steps, process=accelerator.process_index,
@@ -110,6 +116,7 @@ def prepare_stage(job: Job) -> PreparedStage:
         sampler=sampler, sequences=sequences, step=step, state=_first_state(step), notices=notices,
         counts={"train": data_counts(dataset), "val": data_counts(sequences)})
     notices += _changes_of_the_data(stage, saved)
+    # Last, when every part that the checkpoint fills is there and on its device.
     if saved is not None:
         stage.load(saved, str(file))
         notices += _change_of_processes(stage, saved)
@@ -120,6 +127,7 @@ def prepare_stage(job: Job) -> PreparedStage:
 
 def check_resumable(job: Job, saved: dict[str, Any], file: Path) -> None:
     """Raises InputError where a checkpoint cannot be what `job` goes on from."""
+    # best.pt and ema.pt, and the files of other projects.
     if "training" not in saved:
         raise InputError(f"{file}: holds weights without the optimizer's state, needed a latest.pt; "
                          "--load_pretrained begins a stage from weights")
@@ -129,6 +137,7 @@ def check_resumable(job: Job, saved: dict[str, Any], file: Path) -> None:
         raise InputError(f"{file}: found stage {then[0]} at GOP {then[1]}, needed stage {stage.number} "
                          f"at GOP {stage.gop_size}; --load_pretrained begins a stage from another's "
                          "weights")
+    # A resumed run must equal a whole one, so what the whole one would have had is what counts.
     changed = differences(saved["settings"], job.settings, RUNTIME_OF_STAGE)
     if changed and not job.accept_changes:
         raise InputError(f"{file}: made with other settings ({'; '.join(changed)}); give the same "
@@ -137,6 +146,7 @@ def check_resumable(job: Job, saved: dict[str, Any], file: Path) -> None:
 
 def _first_p_frame_codec(job: Job, start: Start, saved: dict[str, Any] | None) -> PFrameCodec:
     """The codec before the state of a checkpoint is loaded, which brings the weights with it."""
+    # Random first weights are those of the seed, whatever was computed before.
     torch.manual_seed(job.train.seed)
     if saved is not None:
         return build_p_frame(config_from_entry(saved["inter"], str(start.path)))
@@ -147,6 +157,7 @@ def _first_p_frame_codec(job: Job, start: Start, saved: dict[str, Any] | None) -
 
 def _first_state(step: TrainingStep) -> TrainingState:
     config, scheduler = step.config, None
+    # Not prepared by Accelerate, whose wrapper would step it once for each process.
     if config.use_scheduler:
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             step.optimizer.optimizer, factor=config.scheduler_factor,
@@ -170,6 +181,7 @@ def _change_of_processes(stage: PreparedStage, saved: dict[str, Any]) -> list[st
 
 def _changes_of_the_data(stage: PreparedStage, saved: dict[str, Any] | None) -> list[str]:
     """Compared with what the checkpoint that this stage goes on from was trained on."""
+    # A stage that begins has no checkpoint of its own, but the one before it saw the same data.
     if saved is None and stage.start.kind == "previous":
         saved = read_checkpoint(stage.start.path)
     counts_then = ((saved or {}).get("settings") or {}).get("counts") or {}
@@ -188,6 +200,7 @@ def _changes_of_the_data(stage: PreparedStage, saved: dict[str, Any] | None) -> 
 
 def files_of_step(dataset: TrainingSet, sampler: StepSampler, step: int) -> str:
     """Which files this process's samples of step `step` (from 0) come from, for messages."""
+    # As the loader asked for them; accumulated batches belong to the same step.
     keys = [key for batch in sampler.step_keys(step) for key in batch]
     dataset.set_epoch(keys[0][0])
     return "; ".join(dataset.describe(index) for _, index in keys)

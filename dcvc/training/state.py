@@ -2,10 +2,11 @@
 
     state_dict()  {"model": weights,
                    "progress": {"step": 120, "best": 1.93},
-                   "training": {"optimizer", "ema", "scheduler", "scaler", "guard": (2, 0, 1), "to_judge"}}
+                   "training": {"optimizer", "ema", "scheduler", "scaler",
+                                "guard": (2, 0, 1), "to_judge"}}
 
-No state of a random generator is kept: samples and noise of a step depend on the seed and the step's number alone.
-That is what makes a resumed run equal a whole one, bit for bit.
+No state of a random generator is kept: samples and noise of a step depend on the seed and the
+step's number alone. That is what makes a resumed run equal a whole one, bit for bit.
 """
 
 from dataclasses import dataclass, field
@@ -21,10 +22,11 @@ from dcvc.weights import load_weights
 class TrainingState:
     """Weights, optimizer and what follows the weights; then how far training is.
 
-    others: further parts with state_dict and load_state_dict, by their names in the file.
-    step: steps done. best: lowest validation loss. skipped, skipped_in_a_row: steps left out as not finite, in all and
-    since the last good one. rollbacks: how often training went back to a checkpoint.
-    to_judge: the logged values of the step done last, while its validation is not finished.
+    others: further parts with state_dict and load_state_dict, by their names in the file. step:
+    steps done. best: lowest validation loss. skipped, skipped_in_a_row: steps left out as not
+    finite, in all and since the last good one. rollbacks: how often training went back to a
+    checkpoint. to_judge: the logged values of the step done last, while its validation is not
+    finished.
     """
 
     model: nn.Module
@@ -58,6 +60,7 @@ class TrainingState:
         """As drawn at the top of this file; None for a part that this training does without."""
         parts = {name: None if part is None else part.state_dict()
                  for name, part in self._parts().items()}
+        # One tuple, as the divergence guard's counts have always been stored.
         guard = (self.skipped, self.skipped_in_a_row, self.rollbacks)
         return {"model": self.model.state_dict(),
                 "progress": {"step": self.step, "best": self.best},

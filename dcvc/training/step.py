@@ -1,14 +1,16 @@
-"""One training step: clips -> I-frames -> P-frames -> gradients -> optimizer -> average of the weights.
+"""One training step: clips -> I-frames -> P-frames -> gradients -> optimizer -> average of the
+weights.
 
-A step makes one update on the whole GOP where the stage is cascaded, otherwise one for each P-frame.
-With two accumulated batches a, b and three frames, frame by frame:
+A step makes one update on the whole GOP where the stage is cascaded, otherwise one for each
+P-frame. With two accumulated batches a, b and three frames, frame by frame:
 
     frame 1: gradients of a, b -> update     frame 2: gradients of a, b -> update
 
 so k accumulated batches of n clips give the gradient of one batch of k*n clips.
 
-A gradient that is not finite never reaches the weights: the fused optimizer is told by a flag on the
-device (`found_inf`, the hook of loss scaling), so that nothing waits for the host within a step.
+A gradient that is not finite never reaches the weights: the fused optimizer is told by a flag on
+the device (`found_inf`, the hook of loss scaling), so that nothing waits for the host within a
+step.
 """
 
 from contextlib import nullcontext
@@ -40,11 +42,12 @@ def as_clip(batch: Tensor, device: torch.device) -> Tensor:
 
 def prepare_step(accelerator: Accelerator, intra: FrameCodec, p_frame: PFrameCodec, stage: Stage,
                  config: TrainConfig) -> "TrainingStep":
-    """Freeze what the stage does not train, wrap the loss for the device and the processes, make the
-    optimizer.
+    """Freeze what the stage does not train, wrap the loss for the device and the processes, make
+    the optimizer.
 
     Frozen parameters never enter DDP or the optimizer, and a frozen part keeps no activations.
     """
+    # The codec alone knows which of its parameters make up the part that the stage names.
     trained = set(p_frame.part_parameters(stage.trains))
     for name, parameter in p_frame.named_parameters():
         parameter.requires_grad_(name in trained and parameter.requires_grad)
@@ -65,8 +68,8 @@ def prepare_step(accelerator: Accelerator, intra: FrameCodec, p_frame: PFrameCod
 class TrainingStep:
     """`run(clips)` does all updates of one step on the prepared loss and optimizer.
 
-    loss: GOPLoss of `p_frame`, wrapped for several processes. trained: the parameters with gradients.
-    ema: of `p_frame`, or None.
+    loss: GOPLoss of `p_frame`, wrapped for several processes. trained: the parameters with
+    gradients. ema: of `p_frame`, or None.
     """
 
     accelerator: Accelerator
@@ -80,9 +83,10 @@ class TrainingStep:
     ema: EMA | None
 
     def run(self, clips: list[Tensor]) -> dict[str, Tensor]:
-        """clips: one micro-batch `(B, T, 3, H, W)` in [0, 1] per accumulation. Returns means over the
-        step's frames as 0-dim tensors, nothing waited for: loss, mse, psnr in dB, bpp and bpp_TERM in
-        bits per pixel, grad_norm, and "skipped", the share of updates left out as not finite."""
+        """clips: one micro-batch `(B, T, 3, H, W)` in [0, 1] per accumulation. Returns means over
+        the step's frames as 0-dim tensors, nothing waited for: loss, mse, psnr in dB, bpp and
+        bpp_TERM in bits per pixel, grad_norm, and "skipped", the share of updates left out as not
+        finite."""
         states = self._first_states(clips)
         outputs, norms, skipped = [], [], []
         for frames in self._frames_of_each_update(clips[0].shape[1]):
@@ -106,6 +110,7 @@ class TrainingStep:
 
     def _first_states(self, clips: list[Tensor]) -> list[State]:
         """What the first P-frame of each clip is predicted from: the decoded I-frame."""
+        # The I-frame codec is frozen: no gradients, and no activations kept for them.
         with torch.no_grad(), self.accelerator.autocast():
             return [self.p_frame.start(self.intra.forward(clip[:, 0]).x_hat.float().clamp(0, 1))
                     for clip in clips]
@@ -118,11 +123,12 @@ class TrainingStep:
 
     def _update(self, micro_batches: list[tuple[State, Tensor]]
                 ) -> tuple[list[dict[str, Any]], Tensor, Tensor]:
-        """One optimizer update on the mean gradient of the micro-batches; processes synchronise once,
-        at the last.
+        """One optimizer update on the mean gradient of the micro-batches; processes synchronise
+        once, at the last.
 
         Returns the micro-batches' outputs, the gradient's norm and 1 where the update was left out.
         """
+        # DDP averages gradients between processes in each backward pass, unless it is told to wait.
         outputs = []
         for number, (state, frames) in enumerate(micro_batches):
             waits = number + 1 < len(micro_batches)
@@ -136,10 +142,12 @@ class TrainingStep:
             outputs.append(output)
         norm = self._clip()
         bad = (~torch.isfinite(norm)).float()
-        # fp16's loss scaling meets overflow by itself: it leaves out that update and lowers the scale.
+        # fp16's loss scaling meets overflow by itself: it leaves out that update and lowers the
+        # scale.
         scaled = self.accelerator.scaler is not None
         if scaled or not self._left_out_by_host(bad):
             self.optimizer.step()
+        # To None and not to 0: the next backward pass then writes instead of adding.
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
             self.ema.update(self.p_frame)
@@ -155,8 +163,8 @@ class TrainingStep:
         return self.accelerator.clip_grad_norm_(self.trained, limit)
 
     def _left_out_by_host(self, bad: Tensor) -> bool:
-        """Tell a fused optimizer on the device whether to leave its weights alone; elsewhere the host
-        must ask, and wait for the answer."""
+        """Tell a fused optimizer on the device whether to leave its weights alone; elsewhere the
+        host must ask, and wait for the answer."""
         inner = self.optimizer.optimizer
         if inner.param_groups[0]["fused"]:
             inner.found_inf = bad

@@ -5,9 +5,9 @@
                                      │                        state that the last one left
                                   backward → clip → Adam → EMA
 
-A step is one batch on every process (times the accumulated ones). What a step does depends on nothing
-but the weights, the optimizer's state, the seed and the step's number: that is what makes a resumed
-run equal a whole one.
+A step is one batch on every process (times the accumulated ones). What a step does depends on
+nothing but the weights, the optimizer's state, the seed and the step's number: that is what makes a
+resumed run equal a whole one.
 """
 
 from contextlib import closing, nullcontext
@@ -34,8 +34,8 @@ from dcvc.training.validation import Validation
 def train_stage(job: Job) -> Outcome:
     """Train one stage, or what is left of it; see Job.
 
-    Raises InputError, MissingError or ReadError before anything is trained, TrainingError when training
-    cannot go on or was stopped.
+    Raises InputError, MissingError or ReadError before anything is trained, TrainingError when
+    training cannot go on or was stopped.
     """
     return train(prepare_stage(job))
 
@@ -43,6 +43,7 @@ def train_stage(job: Job) -> Outcome:
 def train(stage: PreparedStage) -> Outcome:
     """Hold the stage's folder, open its log and do all steps that are left."""
     job, main = stage.job, stage.accelerator.is_main_process
+    # One process a folder is enough to keep a second run out.
     with only_run(job.folder) if main else nullcontext():
         if main:
             clear_leftovers(job.folder)
@@ -51,13 +52,16 @@ def train(stage: PreparedStage) -> Outcome:
             store_config(job.folder, stage.settings)
         with closing(_open_log(stage)) as log:
             _announce(stage, log)
+            # Signals are obeyed from here on; before, there is nothing to save.
             with StopSignal() as stop:
                 trainer = Trainer(stage, log, stop)
                 try:
                     trainer.run()
+                    # The main process still writes: others must not begin the next stage from it.
                     stage.accelerator.wait_for_everyone()
                 except OSError as error:
                     raise _as_one_line(error, stage) from None
+    # A signal in the last step has stopped nothing here, but a recipe wants to know.
     return Outcome(
         steps=stage.state.step, best=stage.state.best, folder=job.folder,
         evaluation=trainer.evaluation, skipped=stage.state.skipped, stopped=stop.name is not None)
@@ -129,17 +133,18 @@ class Trainer:
                     f"step {state.step} of {total}; saved, {stage.job.how_to_continue}")
 
     def _seed_noise(self) -> None:
-        """Noise depends on the step alone, so a resumed run draws what the whole run would have drawn.
+        """Noise depends on the step alone, so a resumed run draws what the whole run would have
+        drawn.
 
-        The factors keep steps and processes apart: no two share a seed with fewer than 1009 processes
-        and a million steps.
+        The factors keep steps and processes apart: no two share a seed with fewer than 1009
+        processes and a million steps.
         """
         number = self.stage.job.train.seed * 1_000_003 + self.state.step
         torch.manual_seed(number * 1009 + self.stage.accelerator.process_index)
 
     def _agree(self, skipped: Tensor) -> tuple[bool, bool]:
-        """Whether any process left out an update, and whether any was told to stop: the same answer on
-        all, or they would wait for each other for ever."""
+        """Whether any process left out an update, and whether any was told to stop: the same answer
+        on all, or they would wait for each other for ever."""
         flags = torch.stack([skipped, torch.full_like(skipped, float(self.stop.name is not None))])
         if self.stage.accelerator.num_processes > 1:
             flags = self.stage.accelerator.reduce(flags, "sum")
@@ -158,6 +163,7 @@ class Trainer:
 
     def _log(self, values: dict[str, Tensor]) -> dict[str, float]:
         """Returns what was logged. Only here the host waits for the device."""
+        # What is logged as "skipped" is the share of all steps so far: of one step it says little.
         numbers = {name: float(value) for name, value in values.items() if name != "skipped"}
         self.log.step({name: value for name, value in numbers.items()
                        if name in ("loss", "psnr") or "bpp_" in name})
@@ -166,8 +172,8 @@ class Trainer:
         return numbers
 
     def _judge(self) -> None:
-        """Judge the weights that would be shipped (the average's, where there is one), keep them when
-        they are the best, and save.
+        """Judge the weights that would be shipped (the average's, where there is one), keep them
+        when they are the best, and save.
 
         Saved before as well: a validation may take long, and being stopped in it must not cost the
         steps before it.
@@ -176,6 +182,7 @@ class Trainer:
         if self.stage.sequences is not None:
             self.checkpoints.write_latest()
             objective = self._validate()
+        # Without validation the scheduler goes by the last logged training loss.
         if self.state.scheduler is not None:
             self.state.scheduler.step(objective)
         self.state.to_judge = None
@@ -186,6 +193,7 @@ class Trainer:
         stage, state = self.stage, self.state
         validation = Validation(stage.accelerator, stage.step.intra, stage.sequences, stage.job.stage,
                                 stage.job.train)
+        # Inside this context best.pt is written too, or it would hold weights that were not judged.
         with self.checkpoints.averaged_weights():
             self.evaluation = validation.run(stage.step.p_frame, state.step, self.log)
             objective = self.evaluation["objective"]
@@ -217,6 +225,7 @@ def _announce(stage: PreparedStage, log: RunLog) -> None:
 
 def _as_one_line(error: OSError, stage: PreparedStage) -> Exception:
     """A disk that is full or read-only, as a message for the user; any other error as it is."""
+    # A ReadError names its file already; without a number it is no error of the disk.
     if isinstance(error, ReadError) or error.errno is None:
         return error
     return TrainingError(

@@ -1,4 +1,4 @@
-"""Judging a stage while it trains: the weights that would be shipped, on whole validation sequences."""
+"""Judging a stage while it trains: the weights that would be shipped, on whole sequences."""
 
 from typing import Any
 
@@ -44,8 +44,9 @@ class Validation:
     def run(self, p_frame: nn.Module, step: int, log: RunLog) -> dict[str, Any]:
         """Results as `evaluate` gives them, with "objective", the stage's loss on the P-frames, and
         "step"."""
+        # One object for two callbacks: which sequence begins, and each frame that was coded.
         examples = Examples(step, log)
-        # The stage's own distortion: until stage 3 the contextual branch shows nothing of use.
+        # The stage's own distortion: while it trains the prediction, nothing else is worth seeing.
         results = evaluate(
             self.intra, p_frame, self.sequences, intra_period=self.config.eval_intra_period,
             distortion=self.stage.distortion, device=self.accelerator.device,
@@ -58,6 +59,7 @@ class Validation:
         objective = stage_objective(
             self.stage, self.config.lambda_value, inter["mse"], inter["bpp_terms"])
         results.update(step=step, objective=objective)
+        # The table for people, the same numbers for curves.
         log.say(results_table(results))
         log.scalars("val", {
             "loss": objective, "psnr_i": intra["psnr"], "psnr_p": inter["psnr"],
@@ -76,7 +78,7 @@ class Examples:
     def __init__(self, step: int, log: RunLog) -> None:
         self.step = step
         self.log = log
-        self.shown = 0
+        self.pictures = 0
         self.name = ""                           # of the sequence whose first P-frame is to come
 
     def begin(self, name: str) -> None:
@@ -85,8 +87,9 @@ class Examples:
 
     def watch(self, kind: str, frame: Tensor, reference: Tensor | None,
               output: FrameOutput) -> None:
-        if kind == "P" and self.name and self.shown < self.COUNT:
-            self.shown += 1
+        if kind == "P" and self.name and self.pictures < self.COUNT:
+            # One picture of a sequence is enough: taking the name away skips its later P-frames.
+            self.pictures += 1
             self.log.picture(f"original | reference | reconstruction/{self.name}",
                              [frame[0], reference[0], output.x_hat[0]], self.step)
             self.name = ""

@@ -1,12 +1,13 @@
-"""Training of codebooks by running averages (van den Oord et al., 2017, appendix A), and of dead codes anew.
+"""Training of codebooks by running averages (van den Oord et al., 2017, appendix A).
 
     latents z  ──nearest code──>  which latents chose code k:  n_k of them, with sum s_k
     N_k <- d N_k + (1 - d) n_k          (cluster_size)
     S_k <- d S_k + (1 - d) s_k          (embed_avg)
     code k <- S_k / N_k                 so a code follows the mean of the latents that choose it
 
-A code that nothing chooses keeps its place for ever: it is dead. It is put on a latent of the present batch,
-where something will choose it. The encoder learns through the quantizer as if that were the identity.
+A code that nothing chooses keeps its place for ever: it is dead. It is put on a latent of the
+present batch, where something will choose it. The encoder learns through the quantizer as if that
+were the identity.
 """
 
 import torch
@@ -43,14 +44,16 @@ class CodebookTrainer:
 
     def quantize(self, z: Tensor, update: bool,
                  generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """z (B, E, h, w) -> quantized (B, E, h, w) with the gradient of the identity, commitment loss
-        (0-dim), codes (B, D, h, w). update: move the codebooks first."""
+        """z (B, E, h, w) -> quantized (B, E, h, w) with the gradient of the identity, commitment
+        loss (0-dim), codes (B, D, h, w). update: move the codebooks first."""
         with torch.no_grad():
+            # The codes are those of before the move; what they stand for is that of after it.
             codes = self.quantizer.indices(z.detach())
             if update:
                 for book, vectors, chosen in self._assignments(z.detach(), codes):
                     self._move(book, vectors, chosen, generator)
             quantized = self.quantizer.lookup(codes)
+        # Its value is `quantized`, its gradient goes to z: the straight-through estimator.
         return z + (quantized - z).detach(), F.mse_loss(z, quantized), codes
 
     @torch.no_grad()
@@ -80,6 +83,7 @@ class CodebookTrainer:
     @staticmethod
     def _settle(book: EMACodebook, vectors: Tensor, rounds: int = 10) -> None:
         """k-means from the placed codes; one that nothing chooses stays where it is."""
+        # On a single batch k-means hardly moves any more after ten rounds.
         for _ in range(rounds):
             chosen = nearest_codes(vectors, book.weight)
             count = torch.bincount(chosen, minlength=len(book.weight)).to(vectors)
@@ -93,6 +97,7 @@ class CodebookTrainer:
         """(codebook, vectors (n, e), codes (n,)) of each codebook."""
         rows = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
         flat = codes.permute(1, 0, 2, 3).flatten(1)
+        # Each table of a product quantizer sees its own slice of the channels.
         if self.variant == "PQEMAVQ":
             slices = rows.chunk(len(self.quantizer.codebooks), dim=1)
             return list(zip(self.quantizer.codebooks, slices, flat, strict=True))
@@ -113,6 +118,7 @@ class CodebookTrainer:
         mass = book.cluster_size.sum()
         size = (book.cluster_size + SMOOTHING) / (mass + SMOOTHING * len(count)) * mass
         book.weight.data.copy_(book.embed_avg / size[:, None])
+        # After the averages: a code is dead by what it was used for lately, this batch included.
         dead = torch.nonzero(book.cluster_size < DEAD_BELOW * book.cluster_size.mean())[:, 0]
         if len(dead):
             self._place(book, dead, vectors, generator)
@@ -120,8 +126,8 @@ class CodebookTrainer:
     @staticmethod
     def _place(book: EMACodebook, which: Tensor, vectors: Tensor,
                generator: torch.Generator | None, scale: Tensor | float = 1.0) -> None:
-        """Put the codes `which` on vectors drawn at random. They count as used like the mean code, or
-        the next step would find them dead again."""
+        """Put the codes `which` on vectors drawn at random. They count as used like the mean code,
+        or the next step would find them dead again."""
         drawn = torch.randint(len(vectors), (len(which),), generator=generator).to(vectors.device)
         # A little noise: two codes on the same vector would never part.
         noise = torch.randn(len(which), vectors.shape[1], generator=generator).to(vectors)
@@ -143,6 +149,7 @@ class CodeUse:
 
     def perplexity(self) -> float:
         """exp of the entropy: K when all codes are used evenly, 1 when one is used alone."""
+        # In double: a sum of many small shares, of which some are nearly 0.
         share = self.counts.double() / self.counts.sum().clamp_min(1)
         return float(torch.exp(-(share * torch.log(share.clamp_min(1e-12))).sum()))
 

@@ -1,4 +1,4 @@
-"""What of a VQGAN is trained and how, and the presets: sizes of models, and trainings that suit them."""
+"""What of a VQGAN is trained and how; presets of models, and of trainings that suit them."""
 
 from dataclasses import dataclass, field
 
@@ -38,6 +38,7 @@ class VQGANTrainingConfig(SafetyOptions):
 
     def __post_init__(self) -> None:
         check_limits(self)
+        # The encoder halves the frame again and again; a rest would not come back at the decoder.
         factor = self.model.factor
         if self.crop_size < factor or self.crop_size % factor:
             raise InputError(
@@ -52,6 +53,7 @@ PRESETS: dict[str, VQGANConfig] = {
                          attn_resolutions=(), z_channels=64, norm_groups=8),
     "base": VQGANConfig("EMAVQ", 1024, 256),
 }
+# What --preset names. "demo" is for seeing that everything works: minutes, and modest pictures.
 VQGAN_PRESETS: dict[str, VQGANTrainingConfig] = {
     "demo": VQGANTrainingConfig(
         model=PRESETS["demo"], steps=600, batch_size=4, crop_size=64, learning_rate=2e-3,

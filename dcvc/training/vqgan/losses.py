@@ -1,4 +1,4 @@
-"""What a VQGAN is trained by besides the difference of pixels: structure, perception, an adversary."""
+"""What a VQGAN is trained by besides the pixels: structure, perception, an adversary."""
 
 from typing import Literal
 
@@ -10,14 +10,14 @@ from dcvc.errors import InputError
 from dcvc.evaluation.lpips import load_lpips
 
 Perceptual = Literal["none", "ms_ssim", "lpips"]
-# MS-SSIM halves the frame four times, and its window of 11 must still fit: 11 * 2^4 = 176, but
-# pytorch-msssim takes frames of more than (11 - 1) * 2^4 = 160.
+# MS-SSIM halves the frame four times and then needs more than its window of 11 less one:
+# pytorch-msssim takes sides of more than 10 * 2^4 = 160.
 SMALLEST_MS_SSIM = 161
 
 
 class PerceptualLoss(nn.Module):
-    """0 for equal frames in [0, 1]. "ms_ssim" becomes SSIM below 161 pixels; "lpips" needs files of its
-    weights, else InputError."""
+    """0 for equal frames in [0, 1]. "ms_ssim" becomes SSIM below 161 pixels; "lpips" needs files of
+    its weights, else InputError."""
 
     def __init__(self, kind: Perceptual, lpips_weights: tuple[str, ...] = ()) -> None:
         super().__init__()
@@ -29,6 +29,7 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Two batches `(B, 3, H, W)` -> their mean distance, 0-dim."""
+        # Not left out by the caller: the loss is the same sum whatever is chosen.
         if self.kind == "none":
             return x_hat.new_zeros(())
         if self.net is not None:
@@ -38,8 +39,8 @@ class PerceptualLoss(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges overlapping patches (Isola et al., CVPR 2017): (B, 3, H, W) -> scores (B, 1, h, w), higher
-    for frames that it takes for real."""
+    """Judges overlapping patches (Isola et al., CVPR 2017): (B, 3, H, W) -> scores (B, 1, h, w),
+    higher for frames that it takes for real."""
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
@@ -49,6 +50,7 @@ class PatchDiscriminator(nn.Module):
             # Spectral normalisation bounds how steep the scores are: the adversary stays beatable.
             convolution = nn.utils.parametrizations.spectral_norm(nn.Conv2d(before, after, 4, 2, 1))
             layers += [convolution, nn.LeakyReLU(0.2, inplace=True)]
+        # One score for each patch and none for the whole frame: it judges texture, not composition.
         self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,6 +58,6 @@ class PatchDiscriminator(nn.Module):
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's loss on its scores: it wants real ones above 1 and fake ones below -1, and
-    gains nothing by going further (Lim and Ye, 2017)."""
+    """The discriminator's loss on its scores: it wants real ones above 1 and fake ones below -1,
+    and gains nothing by going further (Lim and Ye, 2017)."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())

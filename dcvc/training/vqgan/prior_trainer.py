@@ -3,8 +3,8 @@
     videos ──> some frames of each ──> codes (D, h, w) ──> counts of each code        (static rates)
                                             └──> windows ──> network of neighbours    (prior)
 
-A code that its neighbours announce costs few bits. The prior learns which those are; what is kept are
-the weights that cost least on frames that it did not learn from.
+A code that its neighbours announce costs few bits. The prior learns which those are; what is kept
+are the weights that cost least on frames that it did not learn from.
 """
 
 import math
@@ -27,18 +27,18 @@ from dcvc.intra.vqgan.prior import CodePrior, PriorConfig
 from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
 from dcvc.weights import read_file
 
-# From so many videos on, whole ones are held out: of fewer, too much would be missing to learn from.
+# From so many videos on, whole ones are held out: of fewer, too little would be left.
 MANY = 4
 WARM_UP_STEPS = 100
 
 
 @dataclass(frozen=True)
 class PriorTrainingConfig:
-    """frames_per_video: evenly spaced, each also mirrored; steps of `batch_size` windows, their sides at
-    most `window` codes.
+    """frames_per_video: evenly spaced, each also mirrored; steps of `batch_size` windows, their
+    sides at most `window` codes.
 
-    held_out: share of the videos (of the frames, of fewer than MANY videos) that judges which weights
-    are kept.
+    held_out: share of the videos (of the frames, of fewer than MANY videos) that judges which
+    weights are kept.
     """
 
     frames_per_video: int = 24
@@ -61,6 +61,7 @@ class PriorTrainingConfig:
 
 def frames_of(videos: VideoValidationDataset, index: int, wanted: int) -> Iterator[Tensor]:
     """About `wanted` evenly spaced frames (3, H, W) of a video, in constant memory."""
+    # Read in order and dropped one by one: seeking to each would decode most frames twice.
     total = videos.sequences[index].frames
     chosen = set(np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist())
     for number, frame in enumerate(videos.stream(index)):
@@ -78,7 +79,7 @@ def collect_codes(codec: VQGANIFrameModel, videos: VideoValidationDataset,
         for frame in frames_of(videos, index, config.frames_per_video):
             for view in (frame, frame.flip(-1)) if config.mirrored else (frame,):
                 codes = codec.encode_indices(view[None]).cpu()
-                # (1, h, w) of one level is one map already; of several levels there is a batch of 1.
+                # (1, h, w) of one level is a map already; several levels come as a batch of one.
                 maps.append(codes if codec.levels == 1 else codes[0])
         by_video.append(maps)
     return by_video
@@ -86,8 +87,8 @@ def collect_codes(codec: VQGANIFrameModel, videos: VideoValidationDataset,
 
 def split_maps(by_video: Sequence[Sequence[Tensor]],
                held_out: float) -> tuple[list[Tensor], list[Tensor]]:
-    """Maps to learn from, maps to judge by. Whole videos are held out where there are MANY, else single
-    frames: frames of a video that was learned from look better than those of a new one."""
+    """Maps to learn from, maps to judge by. Whole videos are held out where there are MANY, else
+    single frames: frames of a video that was learned from look better than those of a new one."""
     many = len(by_video) >= MANY
     groups = list(by_video) if many else [[one] for maps in by_video for one in maps]
     count = max(1, round(len(groups) * held_out)) if len(groups) > 1 else 0
@@ -105,11 +106,12 @@ def count_codes(maps: Sequence[Tensor], levels: int, codes: int) -> Tensor:
 
 
 def draw_windows(maps: Sequence[Tensor], config: PriorTrainingConfig, step: int) -> Tensor:
-    """A batch of windows (B, D, s, t) with random corners, as large as a map drawn at random allows, up
-    to `window`; larger maps are drawn more often."""
+    """A batch of windows (B, D, s, t) with random corners, as large as a map drawn at random
+    allows, up to `window`; larger maps are drawn more often."""
     # Of the step's number alone, as everywhere in training.
     rng = np.random.default_rng((config.seed, step))
     sizes = np.array([one.shape[-2:] for one in maps])
+    # By area, so that every code is learned from equally often.
     areas = sizes.prod(1).astype(float)
     window = np.minimum(sizes[rng.choice(len(maps), p=areas / areas.sum())], config.window)
     # A batch has one size: only maps that it fits into take part.
@@ -124,14 +126,15 @@ def draw_windows(maps: Sequence[Tensor], config: PriorTrainingConfig, step: int)
 @torch.no_grad()
 def mean_bits(network: CodePrior, maps: Sequence[Tensor]) -> float:
     """Bits per code over whole maps."""
+    # Of all codes together: a large map counts for more than a small one.
     total = sum(float(network.loss(one[None])) * one.numel() for one in maps)
     return total / sum(one.numel() for one in maps)
 
 
 def fit_prior(network: CodePrior, by_video: Sequence[Sequence[Tensor]],
               config: PriorTrainingConfig, quiet: bool = False) -> float:
-    """Train on the videos' code maps; keeps the weights that are best on what `split_maps` holds out,
-    and returns their bits per code there. Raises TrainingError when the loss is not finite."""
+    """Train on the videos' code maps; keeps the weights that are best on what `split_maps` holds
+    out, and returns their bits per code there. Raises TrainingError when the loss is not finite."""
     train, judge = split_maps(by_video, config.held_out)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
     best, weights = math.inf, None
@@ -141,6 +144,7 @@ def fit_prior(network: CodePrior, by_video: Sequence[Sequence[Tensor]],
         for group in optimizer.param_groups:
             group["lr"] = _learning_rate(config, step)
         loss = network.loss(draw_windows(train, config, step))
+        # Nothing to go back to: such a training takes minutes and is begun again.
         if not bool(torch.isfinite(loss)):
             raise TrainingError(f"prior training: loss is {loss.item()} at step {step}; try a lower "
                                 "--learning_rate")
@@ -171,9 +175,9 @@ def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | 
     """Write `output`: the VQGAN's checkpoint with a histogram and a learned prior of its codes on
     `videos`.
 
-    Returns bits per code: uniform, static (on the frames that were counted), prior (on held-out videos),
-    and how many maps were seen. Raises InputError when output exists, and what reading models and videos
-    raises.
+    Returns bits per code: uniform, static (on the frames that were counted), prior (on held-out
+    videos), and how many maps were seen. Raises InputError when output exists, and what reading
+    models and videos raises.
     """
     config, output = config or PriorTrainingConfig(), Path(output)
     if output.exists():
@@ -182,6 +186,7 @@ def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | 
     by_video = collect_codes(codec, VideoValidationDataset(videos), config, quiet)
     maps = [one for video in by_video for one in video]
     counts = count_codes(maps, codec.levels, codec.codes)
+    # Of the first weights; the windows are drawn by their own generator.
     torch.manual_seed(config.seed)
     network = CodePrior(PriorConfig(codec.levels, codec.codes, config.channels, config.hidden))
     network.set_codebooks(codec.model.quantize.tables())
@@ -192,6 +197,7 @@ def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | 
     if all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content}                         # a bare table of weights
     save_tensors(output, {**content, KEY: rate_models_to_file(counts, network)})
+    # What coding each code by its frequency alone would cost: the entropy, in bits.
     share = counts.double() / counts.sum(1, keepdim=True)
     static = float(-(share * torch.log2(share.clamp_min(1e-12))).sum(1).mean())
     return {"uniform": math.log2(codec.codes), "static": static, "prior": bits,

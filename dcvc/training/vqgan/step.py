@@ -1,7 +1,8 @@
 """One step of a VQGAN's training.
 
     frames (B, 3, H, W) -> encoder -> z -> nearest codes (running averages) -> decoder -> x_hat
-    loss = |x - x_hat| + mse_weight (x - x_hat)^2 + perceptual + commitment [+ adversary after its start]
+    loss = |x - x_hat| + mse_weight (x - x_hat)^2 + perceptual + commitment
+           [+ adversary after its start]
 
 What a step does depends on weights, optimizer, seed and the step's number only.
 """
@@ -22,9 +23,11 @@ WARM_UP_STEPS = 50
 
 
 class VQGANStep:
-    """`run(frames)` does one update and returns its numbers; `state` holds everything it changes."""
+    """`run(frames)` does one update and returns its numbers; `state` holds everything it
+    changes."""
 
     def __init__(self, config: VQGANTrainingConfig, device: torch.device) -> None:
+        # Of the networks' first weights; a step draws from generators of its own.
         torch.manual_seed(config.seed)
         self.config = config
         self.device = device
@@ -37,6 +40,7 @@ class VQGANStep:
         self.adversary: PatchDiscriminator | None = None
         self.adversary_optimizer: torch.optim.Adam | None = None
         self.code_use = CodeUse(config.model.n_embed, device)
+        # By these names the parts lie in latest.pt.
         parts = {"counts": self.code_use}
         if config.gan_weight > 0:
             self.adversary = PatchDiscriminator().to(device)
@@ -56,12 +60,14 @@ class VQGANStep:
         """frames (B, 3, H, W) in [0, 1]. Counts the step in `state`.
 
         Returns loss, grad_norm, lr, psnr in dB, perplexity and codes_used of the codebook, and the
-        adversary's loss while there is one. Where loss or grad_norm is not finite, the step was left
-        out, codebooks included, and there are no other numbers.
+        adversary's loss while there is one. Where loss or grad_norm is not finite, the step was
+        left out, codebooks included, and there are no other numbers.
         """
         self.model.train()
         rate = self.learning_rate()
         self.state.learning_rate = rate
+        # Some hundred kilobytes: cheaper than finding out beforehand whether all latents are
+        # finite.
         codebooks_before = self.codebook.copy()
         x = frames.to(self.device).contiguous(memory_format=torch.channels_last)
         x_hat, commitment, codes = self._code(x)
@@ -76,6 +82,7 @@ class VQGANStep:
             self.codebook.restore(codebooks_before)
             return numbers
         numbers["psnr"] = -10 * math.log10(max(mse.item(), 1e-10))
+        # After the codec's own update, on the same frames: they take turns.
         if fights:
             numbers["adversary"] = self._train_adversary(x, x_hat.detach(), rate)
         self.code_use.add(codes)
@@ -84,7 +91,9 @@ class VQGANStep:
         return numbers
 
     def _code(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x in [0, 1] -> x_hat, commitment loss, codes. Moves the codebooks once codes have come in."""
+        """x in [0, 1] -> x_hat, commitment loss, codes. Moves the codebooks once codes have come
+        in."""
+        # The networks of published files see frames in [-1, 1].
         z = self.model.prequant(x * 2 - 1)
         quantizes = self.state.step >= self.config.quantize_from
         generator = torch.Generator().manual_seed((self.config.seed << 32) + self.state.step)
@@ -102,6 +111,7 @@ class VQGANStep:
         config = self.config
         loss = F.l1_loss(x_hat, x) + config.mse_weight * mse + config.commitment * commitment
         loss = loss + config.perceptual_weight * self.perceptual(x_hat, x)
+        # The codec wants its frames to be taken for real, that is, a high score.
         if fights:
             loss = loss - config.gan_weight * self.adversary(x_hat).mean()
         return loss
@@ -110,6 +120,7 @@ class VQGANStep:
         """The gradient's norm; an update whose loss or gradient is not finite is left out."""
         if not bool(torch.isfinite(loss)):
             return math.nan
+        # The adversary gets gradients here as well; its own update clears them first.
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.trained, self.config.grad_clip_max_norm).item()

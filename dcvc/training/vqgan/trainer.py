@@ -69,14 +69,17 @@ def train_vqgan(config: VQGANTrainingConfig,
     """Train on single frames of `videos` (a data set, or folders of videos) and write
     OUT/vqgan.{json,pt}.
 
-    seed: instead of the config's. numbers: loss, psnr, perplexity, codes_used, steps. SIGTERM and SIGINT
-    save first, then end it with TrainingError. Raises InputError, MissingError, ReadError, TrainingError.
+    seed: instead of the config's. numbers: loss, psnr, perplexity, codes_used, steps. SIGTERM and
+    SIGINT save first, then end it with TrainingError. Raises InputError, MissingError, ReadError,
+    TrainingError.
     """
     out_dir = Path(out_dir)
     config = config if seed is None else dataclasses.replace(config, seed=seed)
     latest = _start_of(out_dir, resume)
+    # A GOP of one: single frames.
     dataset = videos if isinstance(videos, VideoGOPDataset) else VideoGOPDataset(
         videos, gop_size=1, crop_size=config.crop_size, seed=config.seed)
+    # For its device, its trackers and its main process; the networks stay unwrapped.
     accelerator = Accelerator(
         cpu=device == "cpu", log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(out_dir), logging_dir=str(out_dir)))
@@ -97,6 +100,7 @@ def train_vqgan(config: VQGANTrainingConfig,
             write_text(out_dir / "config.json", json.dumps(to_dict(config), indent=1) + "\n")
         log = RunLog(accelerator, out_dir, label="vqgan", total_steps=config.steps,
                      first_step=step.state.step, quiet=quiet)
+        # The log is closed last, so that it also holds why training stopped.
         with closing(log), StopSignal() as stop:
             for notice in notices:
                 log.warn(notice)
@@ -125,20 +129,22 @@ class VQGANTrainer:
             how_to_continue=HOW_TO_CONTINUE, load=self.state.load_state_dict)
 
     def run(self) -> dict[str, float]:
-        """Returns the last logged means. Raises TrainingError when a signal stops it before the last
-        step, or when it diverges."""
+        """Returns the last logged means. Raises TrainingError when a signal stops it before the
+        last step, or when it diverges."""
         config, state = self.config, self.state
         if state.step == config.steps:           # stopped between its last files
             self._write_model()
         elif state.step == 0 and config.max_rollbacks:
             self._write_latest()                 # to go back to, should the first steps diverge
+        # Numbers of the steps since the last row of the log, which holds their means.
         recent: list[dict[str, float]] = []
         means: dict[str, float] = {}
         batches = self._batches()
         while state.step < config.steps:
-            # Step and guard.
+            # Step.
             clip = next(batches)
             numbers = self.step.run(clip[:, 0])
+            # Guard. A loss that is not finite has no finite gradient either.
             if math.isfinite(numbers["grad_norm"]):
                 self.guard.step_was_good()
                 recent.append(numbers)
@@ -148,8 +154,9 @@ class VQGANTrainer:
                 continue
             # Log.
             last = state.step == config.steps
-            shown = ("psnr", "perplexity")
-            self.log.step({name: numbers[name] for name in shown if name in numbers})
+            in_the_line = ("psnr", "perplexity")
+            self.log.step({name: numbers[name] for name in in_the_line if name in numbers})
+            # Where all recent steps were left out, there is nothing to take the mean of.
             if (state.step % config.log_every == 0 or last) and recent:
                 means = _means(recent)
                 self.log.scalars("train", means, state.step)
@@ -188,6 +195,7 @@ class VQGANTrainer:
                 "config": config_to_values(self.config.model)}
 
     def _write_latest(self) -> None:
+        # The settings go with it: --resume needs no flag of the first call.
         training = self.state.state_dict()["training"]
         content = {**self._content(), "training": {**training, "settings": to_dict(self.config)}}
         if self.log.is_main:
@@ -210,6 +218,7 @@ def _start_of(out_dir: Path, resume: bool) -> Path | None:
         if not kept_checkpoints(out_dir):
             raise MissingError(f"--resume: no {latest}; leave --resume out to begin")
         return latest
+    # A VQGAN that somebody put here by hand has no latest.pt, and is worth as much.
     if latest.exists() or (out_dir / "vqgan.pt").exists():
         raise InputError(f"{out_dir}: already holds a VQGAN; --resume continues, another "
                          "--checkpoint_dir begins anew")
@@ -217,6 +226,7 @@ def _start_of(out_dir: Path, resume: bool) -> Path | None:
 
 
 def _settings_in(content: dict[str, Any], file: Path) -> VQGANTrainingConfig:
+    # vqgan.pt, and checkpoints of other projects, hold weights alone.
     training = content.get("training")
     if not isinstance(training, dict) or "settings" not in training:
         raise InputError(f"{file}: holds no state of training, needed the latest.pt of a train-vqgan "
@@ -226,6 +236,7 @@ def _settings_in(content: dict[str, Any], file: Path) -> VQGANTrainingConfig:
 
 def _resume(step: VQGANStep, saved: dict[str, Any], file: Path) -> None:
     """Raises InputError for a checkpoint of another model."""
+    # All else may change: a run may be made longer, or go on at another rate.
     model = _settings_in(saved, file).model
     if model != step.config.model:
         raise InputError(f"{file}: trained model {model}, asked for {step.config.model}; resume with "
@@ -235,5 +246,6 @@ def _resume(step: VQGANStep, saved: dict[str, Any], file: Path) -> None:
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     """Of the numbers that all rows have: an adversary that came in between is left out."""
+    # The last row has the most names, because parts of the loss only ever come in.
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[-1]
             if all(name in row for row in rows)}
