@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curves and before/after frames. Reads metrics.jsonl; draws with matplotlib."""
+"""Pictures drawn with matplotlib: learning curves, frames side by side, rate-distortion curves."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from dcvc.files import replaced
+from dcvc.report.results import curves
 
 
 def _pyplot():
-    import matplotlib
+    import matplotlib  # late: the page is made without it
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -24,6 +25,7 @@ def _save(figure, path: Path) -> Path:
 
 
 def read_metrics(folder: Path, kind: str) -> list[dict]:
+    """The lines of a stage's metrics.jsonl of one kind: "train" or "val"."""
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
@@ -32,7 +34,7 @@ def read_metrics(folder: Path, kind: str) -> list[dict]:
 
 
 def draw_curves(stage_folders: list[Path], path: Path) -> Path:
-    """Training PSNR and bpp by term over all stages, one after another; the stages' borders are marked."""
+    """Training PSNR and bpp by term over all stages in turn; their borders are marked."""
     pyplot = _pyplot()
     figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(9, 5.5), sharex=True)
     done, ticks = 0, []
@@ -42,11 +44,13 @@ def draw_curves(stage_folders: list[Path], path: Path) -> Path:
         if not rows:
             continue
         steps = [done + row["step"] for row in rows]
-        dots = {"marker": "." if len(rows) < 20 else ""}     # a short stage's few values would be no line
+        # A short stage's few values would be no line.
+        dots = {"marker": "." if len(rows) < 20 else ""}
         top.plot(steps, [row["psnr"] for row in rows], color="#228833", **dots)
         for term, colour in colours.items():
             if f"bpp_{term}" in rows[0]:
-                bottom.plot(steps, [row[f"bpp_{term}"] for row in rows], color=colour, label=term, **dots)
+                bottom.plot(steps, [row[f"bpp_{term}"] for row in rows], color=colour, label=term,
+                            **dots)
         ticks.append(((done + steps[-1]) / 2, folder.name.replace("_", "\n")))
         done = steps[-1]
         for axis in (top, bottom):
@@ -56,8 +60,8 @@ def draw_curves(stage_folders: list[Path], path: Path) -> Path:
     bottom.set_yscale("log")
     handles, labels = bottom.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    bottom.legend(unique.values(), unique.keys(), ncols=4, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8,
-                  frameon=False)
+    bottom.legend(unique.values(), unique.keys(), ncols=4, loc="lower right", bbox_to_anchor=(1, 1),
+                  fontsize=8, frameon=False)
     bottom.set_xticks([position for position, _ in ticks], [name for _, name in ticks], fontsize=8)
     saved = _save(figure, path)
     pyplot.close(figure)
@@ -69,7 +73,8 @@ def draw_frames(rows: list[tuple[str, np.ndarray]], path: Path, columns: int = 4
     pyplot = _pyplot()
     lines = -(-len(rows) // columns)
     height, width = rows[0][1].shape[:2]
-    figure, axes = pyplot.subplots(lines, columns, figsize=(3.2 * columns, (3.2 * height / width + 0.4) * lines))
+    figure, axes = pyplot.subplots(lines, columns,
+                                   figsize=(3.2 * columns, (3.2 * height / width + 0.4) * lines))
     axes = np.atleast_1d(axes).ravel()
     for axis in axes:
         axis.axis("off")
@@ -81,21 +86,22 @@ def draw_frames(rows: list[tuple[str, np.ndarray]], path: Path, columns: int = 4
     return saved
 
 
-def draw_rate_distortion(results: dict, path: Path) -> Path:
-    """Every codec's curve of a results table, one plot for each metric that was measured."""
-    from dcvc.report.results import curves
-
+def draw_rate_distortion(points: list[dict], path: str | Path) -> Path:
+    """Every codec's curve of some results points, one plot for each metric that was measured. A
+    codec whose bits are estimates says so in the legend."""
     names = {"psnr": "RGB PSNR, dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}
-    metrics = [name for name in names if any(name in point["mean"] for point in results["points"])]
+    metrics = [name for name in names if any(name in point["mean"] for point in points)]
+    estimates = {point["codec"] for point in points if point["rates"] == "estimate"}
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(1, len(metrics), figsize=(5.2 * len(metrics), 4), squeeze=False)
     for axis, metric in zip(axes[0], metrics, strict=True):
-        for number, (codec, points) in enumerate(curves(results["points"], metric).items()):
-            axis.plot(*zip(*points, strict=True), marker="os^Dv"[number % 5], label=codec, alpha=0.9)
-        axis.set_xlabel("bits per pixel" if results["points"][0]["rates"] == "written" else "bits per pixel (estimate)")
+        for number, (codec, curve) in enumerate(curves(points, metric).items()):
+            label = f"{codec} (estimate)" if codec in estimates else codec
+            axis.plot(*zip(*curve, strict=True), marker="os^Dv"[number % 5], label=label, alpha=0.9)
+        axis.set_xlabel("bits per pixel")
         axis.set_ylabel(names[metric])
         axis.grid(color="0.9")
     axes[0][0].legend(fontsize=8)
-    saved = _save(figure, path)
+    saved = _save(figure, Path(path))
     pyplot.close(figure)
     return saved

@@ -1,4 +1,11 @@
-"""Results files -> the page's data, and the page."""
+"""Results files -> the page's data -> the page.
+
+    results files --report_data--> one table of JSON values --write_page--> page.html with, in it,
+                                   curves, BD deltas, pictures              page.css, page.js, the table
+
+The page computes nothing but what it draws: numbers come from here, so that the terminal shows the same. Everything
+is inside the one file; it needs no network, and a name from a results file cannot become a part of the page's code.
+"""
 
 import html
 import json
@@ -14,23 +21,26 @@ from dcvc.report.bd import bd, quality_for_bd
 from dcvc.report.pictures import HEAT_FULL_SCALE, embed
 from dcvc.report.results import check_results, curves, read_results
 
-METRICS = {"psnr": "RGB PSNR (dB), mean of frames", "psnr_of_mean_mse": "RGB PSNR (dB), of mean MSE",
-           "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}
+METRICS = {"psnr": "RGB PSNR (dB), mean of frames",
+           "psnr_of_mean_mse": "RGB PSNR (dB), of mean MSE",
+           "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)", "ms_ssim": "MS-SSIM",
+           "lpips": "LPIPS (lower is better)"}
 BD_METRICS = ("psnr", "psnr_yuv", "ms_ssim")
 PICTURE_BUDGET = 11_000_000     # characters; the page stays below 15 MB with its numbers
 
 
-def write_report(results: Sequence[dict | str | os.PathLike], out: str | os.PathLike, *, anchor: str | None = None,
-                 title: str = "Video codec comparison") -> Path:
-    """Write one HTML page without any outside reference from results tables or files, and return its path.
+def write_report(results: Sequence[dict | str | os.PathLike], out: str | os.PathLike, *,
+                 anchor: str | None = None, title: str = "Video codec comparison") -> Path:
+    """Results tables or files -> one HTML page that refers to nothing outside of it; its path.
 
     anchor: the codec that BD rates are counted against; by default the first anchor in the results.
-    Raises InputError (no results, another schema, unknown anchor, files about different frames), MissingError,
-    ReadError. Pictures that are gone are left out, and the page says so."""
+    Raises InputError (no results, another schema, unknown anchor, files about different frames),
+    MissingError, ReadError. Pictures that are gone are left out, and the page says so."""
     return write_page(report_data(results, anchor), out, title)
 
 
-def report_data(results: Sequence[dict | str | os.PathLike], anchor: str | None = None) -> dict[str, Any]:
+def report_data(results: Sequence[dict | str | os.PathLike],
+                anchor: str | None = None) -> dict[str, Any]:
     """What the page shows, as JSON values; see `write_report`. "bd": {metric: rows}."""
     tables, folders = [], []
     for item in results:
@@ -59,7 +69,8 @@ def write_page(data: dict[str, Any], out: str | os.PathLike, title: str) -> Path
     return Path(out)
 
 
-def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | None) -> dict[str, Any]:
+def page_data(tables: list[dict[str, Any]], folders: list[Path],
+              anchor: str | None) -> dict[str, Any]:
     """Everything the page shows, as JSON values."""
     if not tables:
         raise InputError("report: found no results, needed at least one results file")
@@ -70,8 +81,8 @@ def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | N
     names = [f"{point['codec']} {point['setting']}" for point in points]
     double = next((name for name in names if names.count(name) > 1), None)
     if double:
-        raise InputError(f"report: found '{double}' twice in the results, needed every point once; give another --name "
-                         "to dcvc eval")
+        raise InputError(f"report: found '{double}' twice in the results, needed every point "
+                         "once; give another --name to dcvc eval")
     kinds = {point["codec"]: point["kind"] for point in points}
     if anchor is not None and anchor not in kinds:
         raise InputError(f"--anchor: found {anchor!r}, needed one of {', '.join(kinds)}")
@@ -80,7 +91,8 @@ def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | N
     anchor = anchor or next((codec for codec, kind in kinds.items() if kind == "anchor"), longest)
     pictures, lost = _pictures(tables, folders)
     return {
-        "metrics": {key: text for key, text in METRICS.items() if any(key in p["mean"] for p in points)},
+        "metrics": {key: text for key, text in METRICS.items()
+                    if any(key in p["mean"] for p in points)},
         "codecs": kinds, "anchor": anchor, "sequences": sequences,
         "points": [_slim(point) for point in points],
         "bd": {m: _deltas(points, m, anchor, [s["name"] for s in sequences]) for m in BD_METRICS
@@ -89,23 +101,26 @@ def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | N
         "missing": [gone for table in tables for gone in table.get("missing", [])],
         "notes": list(dict.fromkeys(note for table in tables for note in table.get("notes", []))),
         "heat_scale": HEAT_FULL_SCALE,
-        "made": [{"command": t["command"], "settings": t.get("settings", {}), "made_by": t.get("made_by", {})}
+        "made": [{"command": t["command"], "settings": t.get("settings", {}),
+                  "made_by": t.get("made_by", {})}
                  for t in tables],
     }
 
 
 def _joined_sequences(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same sequences in all tables. Refuses tables about other frames: their curves cannot be compared."""
+    """The sequences of all tables. Raises InputError where tables are about different frames."""
     first = {s["name"]: s for s in tables[0]["sequences"]}
     for table in tables[1:]:
         other = {s["name"]: s for s in table["sequences"]}
         if other.keys() != first.keys():
             only = sorted(other.keys() ^ first.keys())
-            raise InputError(f"report: sequence '{only[0]}' is in one results file only; needed the same in all")
+            raise InputError(f"report: sequence '{only[0]}' is in one results file only; needed "
+                             "the same in all")
         for name, sequence in other.items():
             if sequence.get("digest") != first[name].get("digest"):
                 raise InputError(f"report: sequence '{name}' has other frames in two results files "
-                                 f"({first[name]['frames']} and {sequence['frames']} frames); needed the same content")
+                                 f"({first[name]['frames']} and {sequence['frames']} frames); "
+                                 "needed the same content")
     return list(first.values())
 
 
@@ -114,28 +129,32 @@ def _slim(point: dict[str, Any]) -> dict[str, Any]:
     rows = []
     for row in point["sequences"]:
         frames = row["per_frame"]
-        terms = {term: [round(v) for v in values] for term, values in frames.get("terms", {}).items()}
-        rows.append({**{k: v for k, v in row.items() if k not in ("per_frame", "snapshot")}, "type": frames["type"],
-                     "frame_bits": [round(v) for v in frames["bits"]], "shown": (row["snapshot"] or {}).get("frame"),
+        terms = {term: [round(v) for v in values]
+                 for term, values in frames.get("terms", {}).items()}
+        rows.append({**{k: v for k, v in row.items() if k not in ("per_frame", "snapshot")},
+                     "type": frames["type"], "frame_bits": [round(v) for v in frames["bits"]],
+                     "shown": (row["snapshot"] or {}).get("frame"),
                      "frame_psnr": [round(v, 2) for v in frames["psnr"]], "terms": terms})
     return {**point, "sequences": rows}
 
 
-def _deltas(points: list[dict], metric: str, anchor: str, sequences: list[str]) -> list[dict[str, Any]]:
-    """BD of every codec but the anchor, over the mean curve and per sequence; a codec that has no number anywhere for
-    the same reason gets one row."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def _deltas(points: list[dict], metric: str, anchor: str,
+            sequences: list[str]) -> list[dict[str, Any]]:
+    """BD of every codec but the anchor, over the mean curve and per sequence; a codec that has no
+    number anywhere for the same reason gets one row."""
+    rows_of: dict[str, list[dict[str, Any]]] = {}
     for name in [None, *sequences]:
         by_codec = {codec: [(rate, quality_for_bd(metric, quality)) for rate, quality in values]
                     for codec, values in curves(points, metric, name).items()}
         for codec, curve in by_codec.items():
             if codec != anchor:
                 delta = bd(by_codec.get(anchor, []), curve).as_dict()
-                found.setdefault(codec, []).append({"sequence": name or "mean curve", "codec": codec, **delta})
-    for rows in found.values():
+                row = {"sequence": name or "mean curve", "codec": codec, **delta}
+                rows_of.setdefault(codec, []).append(row)
+    for rows in rows_of.values():
         if len(rows) > 1 and rows[0]["problem"] and len({row["problem"] for row in rows}) == 1:
             rows[:] = [{**rows[0], "sequence": "all"}]
-    return [row for rows in found.values() for row in rows]
+    return [row for rows in rows_of.values() for row in rows]
 
 
 def _pictures(tables: list[dict], folders: list[Path]) -> tuple[dict, list[str]]:
@@ -156,7 +175,7 @@ def _pictures(tables: list[dict], folders: list[Path]) -> tuple[dict, list[str]]
 
 
 def _located(file: str, folder: Path) -> Path:
-    """A picture by its stored path or, when results were moved, in the same folder beside the results file."""
+    """Where a picture is: beside the results file where that was moved, else by its stored path."""
     path = Path(file)
     beside = folder / path.parent.name / path.name
     return beside if beside.is_file() else path

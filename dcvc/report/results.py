@@ -1,4 +1,4 @@
-"""The results file: what was measured, on what, with what. JSON, schema in docs/evaluation.md. No torch."""
+"""The results file: what was measured, on what, with what. Its schema: docs/evaluation.md. No torch."""
 
 import json
 import math
@@ -19,10 +19,11 @@ AVERAGED = ("bpp", "bpp_estimate", *QUALITIES)
 
 
 def new_results(command: str, sequences: list[dict], settings: dict[str, Any]) -> dict[str, Any]:
-    """An empty results table. sequences: name, width, height, fps, frames, colour, digest of each."""
+    """A table without points. sequences: name, width, height, fps, frames, colour, digest of each."""
     return {"schema": SCHEMA, "version": VERSION, "command": command, "settings": settings,
             "made_by": {"dcvc": __version__, "python": platform.python_version(),
-                        **{name: _version(name) for name in ("torch", "av", "pytorch-msssim", "bjontegaard")}},
+                        **{name: _version(name)
+                           for name in ("torch", "av", "pytorch-msssim", "bjontegaard")}},
             "sequences": sequences, "points": [], "missing": [], "notes": _notes(sequences)}
 
 
@@ -31,8 +32,8 @@ def _notes(sequences: list[dict]) -> list[str]:
     notes = [f"{s['name']}: {note}" for s in sequences for note in s.get("notes", ())]
     sizes = sorted({(s["width"], s["height"]) for s in sequences})
     if len(sizes) > 1:
-        found = ", ".join(f"{width}x{height}" for width, height in sizes)
-        notes.append(f"sequences of differing sizes ({found}): means count every sequence the same")
+        named = ", ".join(f"{width}x{height}" for width, height in sizes)
+        notes.append(f"sequences of differing sizes ({named}): means count every sequence the same")
     return notes
 
 
@@ -74,47 +75,52 @@ def read_results(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def check_results(results: Any, where: str) -> None:
-    found = (results.get("schema"), results.get("version")) if isinstance(results, dict) else (None, None)
+    found = tuple(results.get(name) if isinstance(results, dict) else None for name in ("schema", "version"))
     if found != (SCHEMA, VERSION):
-        raise InputError(f"{where}: found schema {found[0]} version {found[1]}, needed {SCHEMA} version {VERSION}; "
-                         "make it again with dcvc eval or dcvc compare")
+        raise InputError(f"{where}: found schema {found[0]} version {found[1]}, needed {SCHEMA} "
+                         f"version {VERSION}; make it again with dcvc eval or dcvc compare")
     missing = [key for key in ("sequences", "points", "command") if key not in results]
     if missing:
         raise InputError(f"{where}: found no '{missing[0]}', needed it in a results file")
 
 
-def curves(points: Iterable[dict[str, Any]], metric: str, sequence: str | None = None) -> dict[str, list]:
-    """Codec -> [(bpp, quality)] sorted by rate, of the mean or of one sequence, where that metric was measured."""
-    found: dict[str, list] = {}
+def curves(points: Iterable[dict[str, Any]], metric: str,
+           sequence: str | None = None) -> dict[str, list]:
+    """Codec -> [(bpp, quality)] sorted by rate, of the mean or of one sequence, where that metric
+    was measured."""
+    by_codec: dict[str, list] = {}
     for point in points:
-        row = point["mean"] if sequence is None else next((s for s in point["sequences"] if s["name"] == sequence), {})
+        rows = {None: point["mean"], **{row["name"]: row for row in point["sequences"]}}
+        row = rows.get(sequence, {})
         if metric in row:
-            found.setdefault(point["codec"], []).append((row["bpp"], row[metric]))
-    return {codec: sorted(values) for codec, values in found.items()}
+            by_codec.setdefault(point["codec"], []).append((row["bpp"], row[metric]))
+    return {codec: sorted(values) for codec, values in by_codec.items()}
+
+
+COLUMNS = {"bpp": ("bpp", ".4f"), "bpp_estimate": ("estimate", ".4f"), "psnr": ("PSNR", ".2f"),
+           "psnr_yuv": ("PSNR YUV", ".2f"), "ms_ssim": ("MS-SSIM", ".4f"), "lpips": ("LPIPS", ".4f")}
 
 
 def results_rows(results: dict[str, Any]) -> str:
     """A plain table of every point's means, for the terminal."""
-    columns = {"bpp": ("bpp", ".4f"), "bpp_estimate": ("estimate", ".4f"), "psnr": ("PSNR", ".2f"),
-               "psnr_yuv": ("PSNR YUV", ".2f"), "ms_ssim": ("MS-SSIM", ".4f"), "lpips": ("LPIPS", ".4f")}
-    columns = {key: form for key, form in columns.items() if any(key in p["mean"] for p in results["points"])}
-    widest = max([len(p["codec"]) for p in results["points"]] + [5])
-    longest = max([len(p["setting"]) for p in results["points"]] + [7])
-    lines = [f"{'codec':<{widest}}  {'setting':<{longest}}" + "".join(f"{n:>10}" for n, _ in columns.values()) +
-             f"{'enc fps':>9}{'dec fps':>9}  rates"]
-    for p in results["points"]:
+    points = results["points"]
+    columns = {key: form for key, form in COLUMNS.items() if any(key in p["mean"] for p in points)}
+    codec, setting = (max([len(p[name]) for p in points] + [len(name)]) for name in ("codec", "setting"))
+    heads = "".join(f"{name:>10}" for name, _ in columns.values())
+    lines = [f"{'codec':<{codec}}  {'setting':<{setting}}{heads}{'enc fps':>9}{'dec fps':>9}  rates"]
+    for p in points:
         cells = "".join(f"{p['mean'][key]:>10{form}}" if key in p["mean"] else f"{'-':>10}"
                         for key, (_, form) in columns.items())
-        speeds = "".join(f"{'-' if fps is None else format(fps, '.2f'):>9}" for fps in
-                         (frames_per_second(p, way) for way in ("encode_seconds", "decode_seconds")))
-        lines.append(f"{p['codec']:<{widest}}  {p['setting']:<{longest}}{cells}{speeds}  {p['rates']}")
+        speeds = [frames_per_second(p, way) for way in ("encode_seconds", "decode_seconds")]
+        told = "".join(f"{'-' if fps is None else format(fps, '.2f'):>9}" for fps in speeds)
+        lines.append(f"{p['codec']:<{codec}}  {p['setting']:<{setting}}{cells}{told}  {p['rates']}")
     lines += [f"{gone['codec']}: left out, {gone['reason']}" for gone in results["missing"]]
     lines += [f"note: {note}" for note in results.get("notes", [])]
     return "\n".join(lines)
 
 
 def frames_per_second(point: dict[str, Any], way: str) -> float | None:
-    """way: "encode_seconds" or "decode_seconds"; over all sequences together, None where it was not measured."""
+    """way: "encode_seconds" or "decode_seconds", of all sequences together; None: not measured."""
     rows = point["sequences"]
     seconds = [row.get(way) for row in rows]
     if None in seconds or not sum(seconds):
