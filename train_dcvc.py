@@ -1,4 +1,5 @@
-"""The community trainer's command: `python train_dcvc.py --use_video_dataset --train_video_dir … --stage 1 …`."""
+"""The community trainer's command: `python train_dcvc.py --use_video_dataset --train_video_dir …
+--stage 1 …`."""
 
 import sys
 
@@ -8,7 +9,8 @@ from dcvc.training.launch import relaunch_if_alone
 
 
 def main() -> int:
-    parser = ArgumentParser(prog="train_dcvc.py", description="Train the DCVC P-frame codec, one stage a call.")
+    parser = ArgumentParser(prog="train_dcvc.py",
+                            description="Train the DCVC P-frame codec, one stage a call.")
     add_arguments(parser)
     options = parser.parse_args()
     code = relaunch_if_alone(__file__, sys.argv[1:])

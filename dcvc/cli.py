@@ -1,4 +1,4 @@
-"""The command `dcvc`: one word, one file in `dcvc/commands/`, imported only when it is asked for."""
+"""The command `dcvc`: a word, and its file in `dcvc/commands/`, imported when it is asked for."""
 
 import importlib
 import sys
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        print(f"error: unknown command '{name}'{nearest(name, COMMANDS)}\n{usage()}", file=sys.stderr)
+        print(f"error: unknown command '{name}'{nearest(name, COMMANDS)}\n{usage()}",
+              file=sys.stderr)
         return 2
     module = importlib.import_module(f"dcvc.commands.{COMMANDS[name][0]}")
     parser = ArgumentParser(prog=f"dcvc {name}", description=module.__doc__)

@@ -1,4 +1,5 @@
-"""What every command line shares: `--max-frames` and `--max_frames` alike, near matches, one-line errors."""
+"""What all command lines share: dashes for underscores, near matches, one-line errors, options from
+dataclasses."""
 
 import argparse
 import dataclasses
@@ -7,59 +8,111 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from dcvc.config import flag_of, nearest, option_info
 from dcvc.device import DEVICES
 from dcvc.errors import DcvcError
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Help in which a value has a short name (N, X, DIR, FILE) and every default is told."""
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        if action.type in (int, float):
+            return "N" if action.type is int else "X"
+        if action.dest.endswith("_dir"):
+            return "DIR"
+        files = ("checkpoint", "config", "list", "output")
+        return "FILE" if action.dest.endswith(files) else "NAME"
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        nothing = default is None or default is False or default in (argparse.SUPPRESS, [])
+        if nothing or not action.option_strings or "default" in text:
+            return text
+        told = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else default
+        told = "on" if told is True else str(told).replace("%", "%%")
+        return f"{text} (default: {told})"
+
+
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse that takes dashes for underscores in option names and suggests the nearest option.
+    """argparse that takes dashes for underscores in option names and suggests the nearest word.
 
     The result's `given` names the options that stood on the command line, whatever their value.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, **kwargs)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
-        found, unknown = self.parse_known_args(args, namespace)
+        options, unknown = self.parse_known_args(args, namespace)
+        self.refuse(unknown)
+        return options
+
+    def refuse(self, unknown: Sequence[str]) -> None:
+        """End with an error about the first word that no option takes, if there is one."""
         if unknown:
-            options = [option for option in self._option_string_actions if option.startswith("--")]
-            self.error(f"unknown argument {unknown[0]}{nearest(unknown[0].split('=')[0], options)}")
-        return found
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            suggestion = nearest(unknown[0].split("=")[0], known)
+            self.error(f"unknown argument {unknown[0]}{suggestion}")
 
     def parse_known_args(self, args=None, namespace=None):
         args = list(sys.argv[1:] if args is None else args)
         args = [self._canonical(argument) for argument in args]
-        found, unknown = super().parse_known_args(args, namespace)
-        named = {argument.split("=")[0] for argument in args}
+        options, unknown = super().parse_known_args(args, namespace)
+        words = {argument.split("=")[0] for argument in args}
         # A subcommand's parser has run before this line and left what it was given.
-        found.given = getattr(found, "given", frozenset()) | {
-            action.dest for name, action in self._option_string_actions.items() if name in named}
-        return found, unknown
+        options.given = getattr(options, "given", frozenset()) | {
+            action.dest for name, action in self._option_string_actions.items() if name in words}
+        return options, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """One line; argparse would print the whole usage before it and hide the message."""
+        self.exit(2, f"error: {self.prog}: {message}; {self.prog} --help lists the options\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(action, f"found {value!r}, needed one of "
+                                         f"{', '.join(choices)}{nearest(str(value), choices)}")
 
     def _canonical(self, argument: str) -> str:
-        if not argument.startswith("--") or argument == "--":
+        """With the option's own name: --max-frames=3 -> --max_frames=3, --no-a-b -> --no-a_b."""
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--") or name == "--":
             return argument
-        name, equals, value = argument[2:].partition("=")
-        prefix = "no-" if name.startswith(("no-", "no_")) else ""
-        candidate = "--" + prefix + name[len(prefix):].replace("-", "_")
-        return candidate + equals + value if candidate in self._option_string_actions else argument
+        name = name[2:].replace("-", "_")
+        # argparse's own negated flags keep the dash after "no".
+        candidates = (f"--{name}", f"--no-{name[3:]}")
+        return next((candidate + equals + value for candidate in candidates
+                     if candidate in self._option_string_actions), argument)
+
+
+class SubcommandParser(ArgumentParser):
+    """The parser of one subcommand. argparse asks it for the options it knows and hands the others
+    to the parser above, whose options are no near matches; here they are an error at once."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        options, unknown = super().parse_known_args(args, namespace)
+        self.refuse(unknown)
+        return options, []
 
 
 def add_flag(parser: argparse._ActionsContainer, name: str, default: bool, help: str) -> None:
     """A boolean option with its `--no-…` form."""
-    parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=help)
+    parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default,
+                        help=help)
 
 
 def add_options(group: argparse._ActionsContainer, config: type, names: Sequence[str] = (),
                 **changes: dict[str, Any]) -> None:
-    """A flag for each field of a configuration (or for `names` of them, in that order), as the field declares it.
+    """A flag for each field of a configuration (or for `names` of them, in that order), as the
+    field declares it.
 
-    changes: for a field, keywords of add_argument that differ here, e.g. `num_workers={"default": 4}`.
+    changes: for a field, keywords of add_argument that differ here: num_workers={"default": 4}.
     """
     hints = typing.get_type_hints(config)
     known = {field.name: field for field in dataclasses.fields(config)}
@@ -75,15 +128,18 @@ def add_options(group: argparse._ActionsContainer, config: type, names: Sequence
         elif typing.get_origin(hint) is typing.Literal:
             keywords["choices"] = typing.get_args(hint)
         elif typing.get_origin(hint) is tuple:
-            keywords.update(nargs="+", type=typing.get_args(hint)[0], default=list(field.default))
+            kind = typing.get_args(hint)[0]
+            keywords.update(nargs="+", type=kind, default=list(field.default))
         elif hint in (int, float):
             keywords["type"] = hint
-        group.add_argument(f"--{flag_of(field)}", dest=flag_of(field), **{**keywords, **changes.get(field.name, {})})
+        flag = flag_of(field)
+        group.add_argument(f"--{flag}", dest=flag, **{**keywords, **changes.get(field.name, {})})
 
 
-def read_options(config: type, options: argparse.Namespace, preset: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Fields of a configuration from flags made by `add_options`: a flag that was given, else the preset, else the
-    flag's default."""
+def read_options(config: type, options: argparse.Namespace,
+                 preset: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Fields of a configuration from flags made by `add_options`: a flag that was given, else the
+    preset, else the flag's default."""
     preset, values = preset or {}, {}
     for field in dataclasses.fields(config):
         flag = flag_of(field)
@@ -96,8 +152,9 @@ def read_options(config: type, options: argparse.Namespace, preset: dict[str, An
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:
+    """--device; dcvc.device.choose_device turns its word into a device."""
     parser.add_argument("--device", choices=DEVICES, default="auto",
-                        help="where to compute (auto: CUDA, then MPS, then CPU)")
+                        help="where to compute (default: auto: CUDA, else MPS, else the CPU)")
 
 
 def run_reporting_errors(work: Callable[[], int | None]) -> int:
@@ -113,6 +170,6 @@ def run_reporting_errors(work: Callable[[], int | None]) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone; point stdout elsewhere so that Python's exit does not complain.
+        # Whoever read our output has gone. Point stdout elsewhere, or Python complains at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

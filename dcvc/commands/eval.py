@@ -1,90 +1,122 @@
-"""Measure trained codecs on whole videos: bits of written streams, PSNR, YUV PSNR, MS-SSIM (LPIPS) into a results
-file. With --intra_only: I-frame codecs on every frame, side by side."""
+"""Measure trained codecs on whole videos: bits of written streams, PSNR, YUV PSNR, MS-SSIM (LPIPS)
+into a results file. With --intra_only: I-frame codecs on every frame, side by side."""
 
 import argparse
 from pathlib import Path
 
-from dcvc.commands.arguments import add_device, add_flag
-from dcvc.commands.options import (
-    add_sequences,
-    command_line,
-    finish,
-    frames_folder,
-    progress_of,
-    sequences_from,
-)
+from dcvc.commands.arguments import add_device, add_flag, add_options
+from dcvc.commands.options import add_lpips, add_sequences, lpips_from, sequences_from
+from dcvc.commands.output import add_results_output, command_line, frame_progress, frames_folder, write_and_print
 from dcvc.errors import InputError
+from dcvc.intra.config import IntraConfig
 
 RATES = ("uniform", "static", "prior")
 FORMS = "compressai:NAME:QUALITY[,QUALITY…][:CHECKPOINT] or vqgan:CONFIG:CHECKPOINT[:RATE[,RATE…]]"
+# One I-frame codec of --i_frame, and which rate models of a VQGAN to measure (None: all).
+Intra = tuple[IntraConfig, tuple[str, ...] | None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_sequences(parser, "results.json")
-    parser.add_argument("--model", nargs="+", default=[], help="run folders or checkpoints, one point each (one per λ)")
+    add_sequences(parser)
+    add_lpips(parser, "measure LPIPS too")
+    parser.add_argument("--model", nargs="+", default=[],
+                        help="run folders or checkpoint files, one point of the curve each")
     parser.add_argument("--name", default="dcvc", help="the curve's name")
     parser.add_argument("--i_frame", nargs="+", default=[], metavar="TYPE:…",
-                        help=f"I-frame codecs: {FORMS}; RATE is uniform, static or prior (default: all that the "
-                             "checkpoint holds)")
-    add_flag(parser, "intra_only", False, "every --i_frame codec on every frame, no P-frames; draws OUTPUT.png too")
-    add_flag(parser, "i_frame_pretrained", True, "published weights for CompressAI codecs without a checkpoint")
-    add_flag(parser, "estimate", False, "bits from likelihoods instead of written streams: faster, marked as such")
-    add_flag(parser, "decode", True, "decode every stream again, compare and time it")
-    add_flag(parser, "copy", False, "also measure copying the last I-frame")
-    parser.add_argument("--processes", type=int, default=1, help="share models and sequences out over N processes")
+                        help=f"I-frame codecs: {FORMS}; RATE is uniform, static or prior "
+                             "(default: all that the checkpoint holds)")
+    add_options(parser, IntraConfig, ("pretrained",), pretrained={
+        "help": "CompressAI's published weights, for --i_frame codecs without a checkpoint"})
+    add_flag(parser, "intra_only", False,
+             "measure every --i_frame codec on every frame, no P-frames; the curves are "
+                                          "drawn beside the results file too (.png)")
+    add_flag(parser, "estimate", False,
+             "take the bits from likelihoods and write no streams: faster, but marked as an estimate")
+    add_flag(parser, "decode", True,
+             "decode every stream again, compare its frames, and measure the time")
+    add_flag(parser, "copy", False, "also measure showing the last I-frame again until the next one")
+    parser.add_argument("--processes", type=int, default=1,
+                        help="share models and sequences out over N processes")
     add_device(parser)
+    add_results_output(parser, "results.json")
 
 
-def parse_i_frame(text: str, pretrained: bool) -> list[tuple]:
-    """One --i_frame value -> [(IntraConfig, rate models or None)], one for each quality."""
-    from dcvc.intra.config import IntraConfig
-
+def parse_i_frame(text: str, pretrained: bool) -> list[Intra]:
+    """One value of --i_frame -> its codecs, one for each quality. Raises InputError."""
     kind, *parts = text.split(":")
-    if kind == "compressai" and len(parts) in (2, 3) and all(q.isdigit() for q in parts[1].split(",")):
-        checkpoint, qualities = (parts[2] if len(parts) == 3 else None), parts[1].split(",")
+    qualities = parts[1].split(",") if len(parts) in (2, 3) else []
+    third = parts[2] if len(parts) == 3 else None
+    if kind == "compressai" and qualities and all(quality.isdigit() for quality in qualities):
+        checkpoint = third
         if checkpoint and len(qualities) > 1:
-            raise InputError(f"--i_frame: found {len(qualities)} qualities with one checkpoint in {text!r}, needed one")
-        return [(IntraConfig("compressai", parts[0], int(quality), pretrained and checkpoint is None, checkpoint), None)
+            raise InputError(f"--i_frame: found {len(qualities)} qualities with one checkpoint in "
+                             f"{text!r}, needed one")
+        published = pretrained and checkpoint is None
+        return [(IntraConfig(type=kind, model_name=parts[0], quality=int(quality),
+                             pretrained=published, checkpoint=checkpoint), None)
                 for quality in qualities]
     if kind == "vqgan" and len(parts) in (2, 3):
-        rates = tuple(parts[2].split(",")) if len(parts) == 3 else None
+        rates = tuple(third.split(",")) if third is not None else None
         if rates and not set(rates) <= set(RATES):
-            raise InputError(f"--i_frame: found rate models {parts[2]!r}, needed some of {', '.join(RATES)}")
-        return [(IntraConfig("vqgan", vqgan_config=parts[0], vqgan_checkpoint=parts[1]), rates)]
+            raise InputError(f"--i_frame: found rate models {third!r}, needed some of "
+                             f"{', '.join(RATES)}")
+        return [(IntraConfig(type=kind, vqgan_config=parts[0], vqgan_checkpoint=parts[1]), rates)]
     raise InputError(f"--i_frame: found {text!r}, needed {FORMS}")
 
 
-def jobs_from(options: argparse.Namespace):
+def codecs_from(options: argparse.Namespace, intra_period: int):
+    """The codecs to measure (dcvc.evaluation.measured_codec), checked. Raises InputError."""
     from dcvc.device import choose_device
-    from dcvc.evaluation.job import EvalJob
 
-    intra = [pair for text in options.i_frame for pair in parse_i_frame(text, options.i_frame_pretrained)]
-    common = {"estimate": options.estimate, "decode": options.decode, "device": choose_device(options.device),
-              "lpips": tuple(options.lpips_weights)}
+    intra = [codec for text in options.i_frame
+             for codec in parse_i_frame(text, options.i_frame_pretrained)]
+    common = {"estimate": options.estimate, "decode": options.decode,
+              "device": choose_device(options.device), "lpips": lpips_from(options)}
     if options.intra_only:
-        if options.model:
-            raise InputError("--intra_only: found --model too, which has P-frames; give one of them")
-        if not intra:
-            raise InputError("--intra_only: found no I-frame codec, needed at least one by --i_frame")
-        names = distinct([c.vqgan_checkpoint for c, _ in intra if c.type == "vqgan"])
-        return [EvalJob(c.model_name if c.type == "compressai" else "VQGAN",
-                        f"q{c.quality}" if c.type == "compressai" else names[c.vqgan_checkpoint],
-                        None, c, 1, rate_models=rates, **common) for c, rates in intra]
+        return _intra_codecs(options, intra, common)
     if not options.model:
-        raise InputError("--model: missing, needed at least one run folder or checkpoint (or --intra_only)")
+        raise InputError("--model: missing, needed at least one run folder or checkpoint (or "
+                         "--intra_only)")
     if len(intra) > 1:
-        raise InputError(f"--i_frame: found {len(intra)} codecs, needed one at most unless --intra_only is given")
+        raise InputError(f"--i_frame: found {len(intra)} codecs, needed one at most unless "
+                         "--intra_only is given")
     if intra and intra[0][1]:
-        raise InputError("--i_frame: found a rate model, which only --intra_only compares; streams take the best one")
+        raise InputError("--i_frame: found a rate model, which only --intra_only compares; "
+                         "streams take the best one")
+    from dcvc.evaluation.measured_codec import MeasuredCodec
+
     names = distinct(options.model)
-    return [EvalJob(options.name, names[model], model, intra[0][0] if intra else None, options.gop_size,
-                    copy=options.copy, **common) for model in options.model]
+    other_intra = intra[0][0] if intra else None
+    return [MeasuredCodec(label=options.name, setting=names[model], model=model, intra=other_intra,
+                          intra_period=intra_period, copy=options.copy, **common)
+            for model in options.model]
+
+
+def _intra_codecs(options: argparse.Namespace, intra: list[Intra], common: dict):
+    from dcvc.evaluation.measured_codec import MeasuredCodec
+
+    if options.model:
+        raise InputError("--intra_only: found --model too, which has P-frames; give one of them")
+    if not intra:
+        raise InputError("--intra_only: found no I-frame codec, needed at least one by --i_frame")
+    names = distinct([config.vqgan_checkpoint for config, _ in intra if config.type == "vqgan"])
+    codecs = []
+    for config, rates in intra:
+        vqgan = config.type == "vqgan"
+        codecs.append(MeasuredCodec(
+            label="VQGAN" if vqgan else config.model_name,
+            setting=names[config.vqgan_checkpoint] if vqgan else f"q{config.quality}",
+            model=None, intra=config, intra_period=1, rate_models=rates, **common))
+    return codecs
 
 
 def distinct(paths: list[str]) -> dict[str, str]:
     """A short name for each path: its last part, or all of it where two end alike."""
-    short = {path: Path(path).resolve().stem if Path(path).is_file() else Path(path).resolve().name for path in paths}
-    return short if len(set(short.values())) == len(short) else {path: str(Path(path)) for path in paths}
+    whole = {path: Path(path).resolve() for path in paths}
+    short = {path: file.stem if file.is_file() else file.name for path, file in whole.items()}
+    if len(set(short.values())) == len(short):
+        return short
+    return {path: str(Path(path)) for path in paths}
 
 
 def run(options: argparse.Namespace) -> int | None:
@@ -92,15 +124,15 @@ def run(options: argparse.Namespace) -> int | None:
 
     if options.processes < 1:
         raise InputError(f"--processes: found {options.processes}, needed at least 1")
-    sequences = sequences_from(options)
-    jobs = jobs_from(options)
-    results = evaluate_codecs(jobs, sequences, frames_folder(options.output), command=command_line("eval"),
-                              processes=options.processes, progress=progress_of(options))
-    finish(options, results)
+    sequences, intra_period = sequences_from(options)
+    codecs, folder = codecs_from(options, intra_period), frames_folder(options.output)
+    results = evaluate_codecs(codecs, sequences, folder, command=command_line("eval"), processes=options.processes,
+                              progress=frame_progress(options))
+    write_and_print(options, results)
     if options.intra_only:
         from dcvc.report.figures import draw_rate_distortion
 
-        picture = draw_rate_distortion(results, Path(options.output).with_suffix(".png"))
+        picture = draw_rate_distortion(results["points"], Path(options.output).with_suffix(".png"))
         if not options.json:
             print(picture)
     return 0

@@ -1,33 +1,35 @@
-"""Index a data set of videos: how many frames, which files cannot be used and why."""
+"""Index a data set of videos: how many frames it has, and which files cannot be used and why."""
 
 import argparse
 import json
 
+from dcvc.commands.arguments import add_flag
+from dcvc.commands.options import add_sources
+from dcvc.commands.output import progress_bar
 from dcvc.data.verify import summarise, verify
 from dcvc.data.video_list import VIDEO_EXTENSIONS
 from dcvc.data.video_table import build_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("video_dir", nargs="+", help="folders, video files or .txt lists of paths")
-    parser.add_argument("--index", help="where to keep the index (default: the user's cache folder); "
-                        "a name ending in .dcvcindex can be given as --train_video_dir")
-    parser.add_argument("--extensions", nargs="+", default=VIDEO_EXTENSIONS, help="which files are videos")
-    parser.add_argument("--verify", action="store_true", help="decode every frame; "
-                        "files found whole are read faster from then on")
-    parser.add_argument("--jobs", type=int, help="files at a time (default: one per core)")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_sources(parser)
+    parser.add_argument("--index", metavar="FILE",
+                        help="where to keep the index (default: the user's cache folder); a name "
+                             "ending in .dcvcindex can be given as --train_video_dir")
+    parser.add_argument("--extensions", nargs="+", default=VIDEO_EXTENSIONS, metavar="EXT",
+                        help="endings of the files that are videos")
+    add_flag(parser, "verify", False,
+             "decode every frame; files without damage are read faster from then on")
+    parser.add_argument("--jobs", type=int,
+                        help="files to open at the same time (default: one per core)")
+    add_flag(parser, "json", False, "print the summary as JSON")
+    add_flag(parser, "quiet", False, "no progress bar")
 
 
 def run(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    def progress(items, total):
-        return tqdm(items, total=total, unit="file", disable=options.quiet)
-
-    table = build_table(options.video_dir, extensions=options.extensions, index=options.index, jobs=options.jobs,
-                        progress=progress)
+    progress = progress_bar(options, "file")
+    table = build_table(options.video_dir, extensions=options.extensions, index=options.index,
+                        jobs=options.jobs, progress=progress)
     summary = summarise(table)
     if options.verify:
         summary["damaged"] = verify(table, progress)

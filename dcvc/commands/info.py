@@ -1,26 +1,30 @@
-"""Show what a file holds: header and frame table of a dcvc stream, or configuration and progress of a checkpoint."""
+"""Show what a file holds: header and frames of a dcvc stream, or what a checkpoint was made of."""
 
 import argparse
 import dataclasses
 import json
 import os
 
-from dcvc.codec.bitstream import MAGIC
-from dcvc.commands.arguments import add_device
-from dcvc.commands.codec_options import add_model, codec_from, open_stream
+from dcvc.codec.bitstream import MAGIC, StreamHeader
+from dcvc.commands.arguments import add_device, add_flag
+from dcvc.commands.options import add_model, codec_from, open_stream
 from dcvc.errors import MissingError, ReadError
+from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.inter.registry import codec_name
 from dcvc.intra.registry import i_frame_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="a stream (.dcvc), a checkpoint file or a run folder")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--write_config", metavar="JSON", help="write the configuration that a VQGAN's file tells")
+    parser.add_argument("file", metavar="FILE",
+                        help="a stream (.dcvc), a checkpoint file or a run folder")
+    add_flag(parser, "json", False, "print JSON")
     add_model(parser, required=False)
     add_device(parser)
+    parser.add_argument("--write_config", metavar="JSON",
+                        help="write the configuration that can be told from a VQGAN's file")
     parser.add_argument("--rvq_levels", type=int, metavar="D",
-                        help="depth of a VQGAN's residual codebook where its file does not tell it (1: not residual)")
+                        help="depth of a VQGAN's residual codebook, where its file does not tell "
+                             "it (1: not residual)")
 
 
 def run(options: argparse.Namespace) -> int | None:
@@ -61,20 +65,19 @@ def _vqgan(options: argparse.Namespace) -> int:
 
 def _stream(options: argparse.Namespace) -> int:
     with open_stream(options.file) as reader:
-        header = {key: value.hex() if isinstance(value, bytes) else value
-                  for key, value in dataclasses.asdict(reader.header).items()}
-        header["intra"], header["inter"] = i_frame_name(reader.header.intra), codec_name(reader.header.inter)
-        header["fps"], header["tables_crc"] = str(header["fps"]), f"{header['tables_crc']:08x}"
+        header, pixels = _header(reader.header), reader.header.width * reader.header.height
         frames, records = [], ((record, {}) for record in reader)
         if options.model:
             codec = codec_from(options)
-            records = ((frame.record, frame.bits) for frame in codec.decode_records(reader, measure=True))
+            records = ((frame.record, frame.bits)
+                       for frame in codec.decode_records(reader, measure=True))
         for record, bits in records:
-            frames.append({"frame": record.number, "type": record.name, "payload_bits": 8 * len(record.payload),
+            frames.append({"frame": record.number, "type": record.name,
+                           "payload_bits": 8 * len(record.payload),
                            "container_bits": 8 * record.overhead, "crc": record.reconstruction_crc,
                            **({"terms": bits} if options.model else {})})
-    pixels = reader.header.width * reader.header.height
-    groups = {name: _sums([frame for frame in frames if frame["type"] == name], pixels) for name in ("I", "P")}
+    groups = {name: _sums([frame for frame in frames if frame["type"] == name], pixels)
+              for name in ("I", "P")}
     if options.json:
         print(json.dumps({"header": header, "terms": groups, "frames": frames}))
     else:
@@ -82,35 +85,44 @@ def _stream(options: argparse.Namespace) -> int:
     return 0
 
 
+def _header(header: StreamHeader) -> dict:
+    """Its fields as they are shown: codecs by name, hashes as hexadecimal digits."""
+    fields = {key: value.hex() if isinstance(value, bytes) else value
+              for key, value in dataclasses.asdict(header).items()}
+    return {**fields, "intra": i_frame_name(header.intra), "inter": codec_name(header.inter),
+            "fps": str(header.fps), "tables_crc": f"{header.tables_crc:08x}"}
+
+
 def _sums(frames: list[dict], pixels: int) -> dict:
-    """Totals of the frames of one type; `bits` by term where the model was given."""
-    payload, container = (sum(frame[name] for frame in frames) for name in ("payload_bits", "container_bits"))
-    bits: dict[str, float] = {}
+    """Sums over the frames of one type; `bits` by term where the model was given."""
+    payload, container = (sum(frame[name] for frame in frames)
+                          for name in ("payload_bits", "container_bits"))
+    bits = FrameSums()
     for frame in frames:
-        for term, value in frame.get("terms", {}).items():
-            bits[term] = bits.get(term, 0.0) + value
+        bits.add(frame.get("terms", {}))
     return {"frames": len(frames), "payload_bits": payload, "container_bits": container,
-            "bpp": (payload + container) / (len(frames) * pixels) if frames else 0.0, "bits": bits}
+            "bpp": (payload + container) / (len(frames) * pixels) if frames else 0.0,
+            "bits": bits.total}
 
 
 def _print_stream(header: dict, frames: list[dict], groups: dict) -> None:
     print("\n".join(f"{key:<20}{value}" for key, value in header.items()))
     terms = list(dict.fromkeys(term for frame in frames for term in frame.get("terms", {})))
-    print("\nbits of each frame\n" + f"{'frame':>6} type {'payload':>10} {'container':>10} {'crc':>8}"
-          + "".join(f" {term:>10}" for term in terms))
+    heads = f"{'frame':>6} type {'payload':>10} {'container':>10} {'crc':>8}"
+    print("\nbits of each frame\n" + heads + "".join(f" {term:>10}" for term in terms))
     for frame in frames:
         crc = "" if frame["crc"] is None else f"{frame['crc']:08x}"
         parts = "".join(f" {frame['terms'].get(term, 0):>10.0f}" for term in terms)
-        print(f"{frame['frame']:>6} {frame['type']:>4} {frame['payload_bits']:>10} {frame['container_bits']:>10} "
-              f"{crc:>8}{parts}")
+        print(f"{frame['frame']:>6} {frame['type']:>4} {frame['payload_bits']:>10} "
+              f"{frame['container_bits']:>10} {crc:>8}{parts}")
     print()
     for name, group in groups.items():
         split = "".join(f", {term} {value:.0f}" for term, value in group["bits"].items())
-        print(f"{name}: {group['frames']} frames, {group['payload_bits']} bits of payload, {group['container_bits']} "
-              f"of the container, {group['bpp']:.4f} bpp{split}")
+        print(f"{name}: {group['frames']} frames, {group['payload_bits']} bits of payload, "
+              f"{group['container_bits']} of the container, {group['bpp']:.4f} bpp{split}")
     if not terms:
-        print("(give --model to see how a P-frame's payload divides into its latents: they are coded as one whole, so "
-              "that only decoding it tells)")
+        print("(give --model to see how many bits of a P-frame each term takes: a frame's terms "
+              "are coded together, and can only be told apart by decoding it)")
 
 
 def _checkpoint(options: argparse.Namespace) -> int:
@@ -119,7 +131,8 @@ def _checkpoint(options: argparse.Namespace) -> int:
 
     checkpoint = load_p_frame_checkpoint(options.file)
     content = {"path": str(checkpoint.path), "inter": to_dict(checkpoint.model.config),
-               "intra": to_dict(checkpoint.intra) if checkpoint.intra else None, "progress": checkpoint.progress,
+               "intra": to_dict(checkpoint.intra) if checkpoint.intra else None,
+               "progress": checkpoint.progress,
                "parameters": sum(p.numel() for p in checkpoint.model.parameters())}
     if options.json:
         print(json.dumps(content, default=str))

@@ -1,54 +1,155 @@
-"""Options that eval and compare share: which sequences, how many frames, LPIPS, where the results go, progress."""
+"""Options that several commands share, each spelled once: codecs, sequences, sources of videos.
+
+`add_…` declares options, `…_from` reads what they say. torch and the codecs are imported in the
+functions that need them, so that the other commands, and --help, start at once.
+"""
 
 import argparse
-import shlex
-import sys
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
-from dcvc.commands.arguments import add_flag
-from dcvc.errors import InputError, MissingError
+from dcvc.codec.bitstream import StreamReader
+from dcvc.commands.arguments import add_options, read_options
+from dcvc.config import flag_of
+from dcvc.errors import InputError, MissingError, ReadError
+from dcvc.intra.config import IntraConfig
+
+INTRA_FLAGS = tuple(flag_of(field) for field in dataclasses.fields(IntraConfig))
+INTRA_PERIOD = 10       # frames, as the field's tables have it
+SOURCES = "folders of videos, video files, .txt lists of paths, or an index"
 
 
-def add_sequences(parser: argparse.ArgumentParser, default_output: str) -> None:
-    parser.add_argument("videos", help="a video, a .yuv file, or a folder of videos or of folders of pictures")
-    parser.add_argument("--preset", help="a test set by its folder layout: hevc-b … hevc-e, uvg, mcl-jcv, "
-                                         "vimeo90k-test, davis (sets frames and intra period)")
+def add_sources(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("video_dir", nargs="+", metavar="DIR", help=SOURCES)
+
+
+def add_training_sources(parser: argparse._ActionsContainer, required: bool = True) -> None:
+    parser.add_argument("--train_video_dir", "--videos", dest="train_video_dir", nargs="+",
+                        required=required, default=[], help=f"videos to train on: {SOURCES}")
+
+
+def add_intra(group: argparse._ActionsContainer, default_type: str | None = "compressai") -> None:
+    """The options of an I-frame codec, as IntraConfig declares them. default_type None: no codec
+    unless --i_frame_type is given."""
+    from dcvc.intra.registry import i_frame_names
+
+    add_options(group, IntraConfig, type={"choices": i_frame_names(), "default": default_type})
+
+
+def intra_from(options: argparse.Namespace) -> IntraConfig | None:
+    """None where no kind of I-frame codec is given and none is the default."""
+    return IntraConfig(**read_options(IntraConfig, options)) if options.i_frame_type else None
+
+
+def add_p_frame(group: argparse._ActionsContainer) -> None:
+    """--codec and --model_size, for a P-frame codec that starts from random weights."""
+    from dcvc.inter.registry import DEFAULT_CODEC, codec_entry, codec_names
+
+    entries = [codec_entry(name) for name in codec_names()]
+    sizes = list(dict.fromkeys(name for entry in entries for name in entry.sizes))
+    old_sizes = [name for entry in entries for name in entry.old_sizes]
+    group.add_argument("--codec", choices=codec_names(), default=DEFAULT_CODEC,
+                       help="which P-frame codec, where it starts from random weights")
+    # Old spellings are taken, but not advertised.
+    group.add_argument("--model_size", choices=(*sizes, *old_sizes),
+                       metavar="{" + ",".join(sizes) + "}",
+                       help="size of its networks (default: the published one)")
+
+
+def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """--model, and the I-frame codec for checkpoints that name none."""
+    parser.add_argument("--model", required=required, help="a run folder or a checkpoint file")
+    purpose = "for checkpoints that name none, or to take another one"
+    add_intra(parser.add_argument_group(f"I-frame codec ({purpose})"), default_type=None)
+
+
+def codec_from(options: argparse.Namespace):
+    """The VideoCodec that --model and the I-frame options name, on --device."""
+    from dcvc.checkpoint import load_codec
+    from dcvc.device import choose_device
+
+    return load_codec(options.model, choose_device(options.device), intra_from(options))
+
+
+@contextlib.contextmanager
+def open_stream(path: str) -> Iterator[StreamReader]:
+    """The reader of the stream that a command is given. Raises MissingError, ReadError,
+    BitstreamError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+        except FileNotFoundError:
+            raise MissingError(f"{path}: no such stream") from None
+        except OSError as error:
+            raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
+        yield StreamReader(file, path)
+
+
+def add_intra_period(parser: argparse._ActionsContainer, default: str = "10") -> None:
+    parser.add_argument("--intra_period", "--gop_size", dest="intra_period", type=int, metavar="N",
+                        help=f"an I-frame every N frames (default: {default}); --gop_size is the old name")
+
+
+def intra_period_from(options: argparse.Namespace, default: int = INTRA_PERIOD) -> int:
+    period = default if options.intra_period is None else options.intra_period
+    if period < 1:
+        raise InputError(f"--intra_period (or --gop_size): found {period}, needed at least 1")
+    return period
+
+
+def add_lpips(parser: argparse._ActionsContainer, purpose: str) -> None:
+    parser.add_argument("--lpips_weights", nargs="+", default=[], metavar="FILE",
+                        help=f"{purpose}: one file of the whole network, or one of the classifier "
+                             "(AlexNet or VGG16) and one of the heads")
+
+
+def lpips_from(options: argparse.Namespace) -> tuple[str, ...]:
+    """The files, which exist."""
+    if len(options.lpips_weights) > 2:
+        raise InputError(f"--lpips_weights: found {len(options.lpips_weights)} files, needed one "
+                         "or two")
+    for file in options.lpips_weights:
+        if not Path(file).is_file():
+            raise MissingError(f"--lpips_weights {file}: no such file")
+    return tuple(options.lpips_weights)
+
+
+def add_sequences(parser: argparse.ArgumentParser) -> None:
+    """Which sequences are measured, how many frames of them, and how often an I-frame comes."""
+    parser.add_argument("videos", metavar="VIDEOS",
+                        help="a video, a .yuv file, a folder of videos, or a folder of picture folders")
+    parser.add_argument("--preset", help="a test set by the names of its folders: hevc-b … "
+                                         "hevc-e, uvg, mcl-jcv, vimeo90k-test, davis; it sets the "
+                                         "frames and the intra period")
     parser.add_argument("--max_frames", type=int, help="only the first N frames of each sequence")
-    parser.add_argument("--gop_size", type=int, help="an I-frame every N frames (default: the preset's, else 10)")
+    add_intra_period(parser, "the preset's, or 10")
     raw = parser.add_argument_group("what .yuv files do not say themselves (4:2:0, little-endian)")
     raw.add_argument("--raw_size", metavar="WIDTHxHEIGHT", help="size of files whose name has none")
-    raw.add_argument("--raw_depth", type=int, choices=(8, 10), help="bits per sample (default: by the name, else 8)")
-    raw.add_argument("--raw_fps", type=float, help="frames per second (default: by the name, else 25)")
+    raw.add_argument("--raw_depth", type=int, choices=(8, 10),
+                     help="bits per sample (default: by the name, or 8)")
+    raw.add_argument("--raw_fps", type=float,
+                     help="frames per second (default: by the name, or 25)")
     raw.add_argument("--raw_matrix", choices=("bt601", "bt709", "bt2020"),
-                     help="default: bt709 from 720 rows up, else bt601")
-    raw.add_argument("--raw_full_range", action="store_true", help="samples of the full range, not 16…235")
-    parser.add_argument("--lpips_weights", nargs="+", default=[], metavar="FILE",
-                        help="measure LPIPS too: one file of the whole network, or AlexNet's (VGG16's) and the heads'")
-    parser.add_argument("-o", "--output", default=default_output, help=f"results file (default {default_output})")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    add_flag(parser, "quiet", False, "no progress on stderr")
+                     help="colour matrix (default: bt709 from 720 rows on, bt601 below)")
+    raw.add_argument("--raw_full_range", action=argparse.BooleanOptionalAction, default=False,
+                     help="samples use the full range, not 16…235")
 
 
 def sequences_from(options: argparse.Namespace):
+    """The sequences, and the distance of I-frames in them."""
     from dcvc.data.eval_sequences import open_sequences
     from dcvc.data.presets import PRESETS
     from dcvc.data.raw_files import RawFormat
 
     if options.raw_fps is not None and not options.raw_fps > 0:
         raise InputError(f"--raw_fps: found {options.raw_fps}, needed above 0")
-    if len(options.lpips_weights) > 2:
-        raise InputError(f"--lpips_weights: found {len(options.lpips_weights)} files, needed one or two")
-    for file in options.lpips_weights:
-        if not Path(file).is_file():
-            raise MissingError(f"--lpips_weights {file}: no such file")
     raw = RawFormat(size=_size(options.raw_size), depth=options.raw_depth, fps=options.raw_fps,
                     matrix=options.raw_matrix, full_range=options.raw_full_range)
-    found = open_sequences(options.videos, options.preset, options.max_frames, raw)
-    if options.gop_size is None:
-        options.gop_size = PRESETS[options.preset].intra_period if options.preset else 10
-    if options.gop_size < 1:
-        raise InputError(f"--gop_size: found {options.gop_size}, needed at least 1")
-    return found
+    sequences = open_sequences(options.videos, options.preset, options.max_frames, raw)
+    default = PRESETS[options.preset].intra_period if options.preset else INTRA_PERIOD
+    return sequences, intra_period_from(options, default)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -58,44 +159,3 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise InputError(f"--raw_size: found {text!r}, needed WIDTHxHEIGHT")
     return int(width), int(height)
-
-
-def frames_folder(output: str) -> Path:
-    """Where the decoded frames for the report lie, beside the results file."""
-    path = Path(output)
-    return path.with_name(path.stem + "_frames")
-
-
-def command_line(name: str) -> str:
-    return shlex.join(["dcvc", name, *sys.argv[2:]] if len(sys.argv) > 1 and sys.argv[1] == name
-                      else [Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-class Progress:
-    """Called with (frames done, of how many, with what): a bar with an end time on stderr."""
-
-    def __init__(self) -> None:
-        self.bar = None
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        from tqdm import tqdm
-
-        if self.bar is None:
-            self.bar = tqdm(total=total, unit="frame", file=sys.stderr)
-        self.bar.set_description(what, refresh=False)
-        self.bar.update(done - self.bar.n)
-        if done >= total:
-            self.bar.close()
-
-
-def progress_of(options: argparse.Namespace) -> Progress | None:
-    return None if options.quiet else Progress()
-
-
-def finish(options: argparse.Namespace, results: dict) -> None:
-    import json
-
-    from dcvc.report.results import results_rows, write_results
-
-    write_results(options.output, results)
-    print(json.dumps(results) if options.json else f"{results_rows(results)}\n{options.output}")

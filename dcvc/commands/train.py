@@ -1,4 +1,4 @@
-"""Train the P-frame codec: a whole recipe (--recipe), or one stage a call by the community's train_dcvc.py flags."""
+"""Train the P-frame codec: all stages of a recipe (--recipe), or one stage (train_dcvc.py's flags)."""
 
 import argparse
 import os
@@ -6,86 +6,92 @@ from dataclasses import replace
 from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag, add_options, read_options
+from dcvc.commands.options import INTRA_FLAGS, add_intra, add_p_frame, intra_from
 from dcvc.config import from_dict
 from dcvc.data.config import DataConfig, SamplingOptions
 from dcvc.errors import InputError
-from dcvc.inter.registry import DEFAULT_CODEC, all_recipes, codec_entry, codec_names
-from dcvc.intra.config import IntraConfig
-from dcvc.intra.registry import i_frame_names
+from dcvc.inter.registry import all_recipes, codec_entry, codec_names
 from dcvc.schedule import Recipe, Stage
 from dcvc.training.config import TrainConfig
 from dcvc.training.recipe_file import change_recipe, key_values, load_recipe
 
-OPTIMISATION = ("seed", "mixed_precision", "gradient_accumulation_steps", "grad_clip_max_norm", "use_ema", "ema_decay",
-                "compile", "activation_checkpointing", "checkpoint_minutes", "keep_checkpoints", "max_skips",
-                "max_rollbacks", "rollback_factor", "log_every", "wandb")
-VALIDATION = ("eval_freq", "eval_max_frames", "eval_max_sequences", "eval_intra_period", "skip_eval", "use_scheduler",
-              "scheduler_factor", "scheduler_patience", "scheduler_min_lr")
-INTRA_FLAGS = ("i_frame_type", "i_frame_model_name", "i_frame_quality", "i_frame_pretrained", "i_frame_checkpoint",
-               "vqgan_config", "vqgan_checkpoint")
+OPTIMISATION = ("seed", "mixed_precision", "gradient_accumulation_steps", "grad_clip_max_norm",
+                "use_ema", "ema_decay", "compile", "activation_checkpointing", "checkpoint_minutes",
+                "keep_checkpoints", "max_skips", "max_rollbacks", "rollback_factor", "log_every", "wandb")
+VALIDATION = ("eval_freq", "eval_max_frames", "eval_max_sequences", "eval_intra_period", "skip_eval",
+              "use_scheduler", "scheduler_factor", "scheduler_patience", "scheduler_min_lr")
+DATA = ("use_video_dataset", "train_video_dir", "val_video_dir", "vimeo_dir", "septuplet_list",
+        "bvi_aom_dir", "hevc_b_dir", "crop_size", "batch_size", "num_workers")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    _recipe_arguments(parser.add_argument_group("recipe: every stage in one command, continued by the same command"))
+    _recipe_arguments(parser.add_argument_group(
+        "recipe: all stages by one command; the same command continues it after a stop"))
     _data_arguments(parser.add_argument_group("data"))
-    add_options(parser.add_argument_group("I-frame codec"), IntraConfig, type={"choices": i_frame_names()})
+    add_intra(parser.add_argument_group("I-frame codec"))
     _stage_arguments(parser.add_argument_group("stage"))
     _run_arguments(parser.add_argument_group("run"))
     add_options(parser.add_argument_group("validation and learning rate"), TrainConfig, VALIDATION)
 
 
 def _recipe_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--recipe", metavar="NAME", help=f"{', '.join(all_recipes())}, or a .json or .toml file")
+    group.add_argument("--recipe", help=f"{', '.join(all_recipes())}, or a .json or .toml file")
     group.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-                       help="change the recipe: max_steps=500, stage4.learning_rate=5e-5, batch_size=8 …")
-    group.add_argument("--lambdas", nargs="*", type=float, default=None, metavar="L",
-                       help="one codec for each; the later ones start from the first")
-    add_flag(group, "dry_run", False, "print the recipe's table with estimated times, train nothing")
-    add_flag(group, "accept_changes", False, "go on in a run that was begun with other settings")
+                       help="change the recipe: max_steps=500, stage4.learning_rate=5e-5, "
+                            "batch_size=8 …")
+    group.add_argument("--lambdas", nargs="*", type=float, metavar="L",
+                       help="train one codec for each lambda; all but the first start from the "
+                            "first one's weights")
+    add_flag(group, "dry_run", False,
+             "print the recipe's stages with estimated times, and train nothing")
+    add_flag(group, "accept_changes", False, "continue a run that was begun with other settings")
 
 
 def _data_arguments(group: argparse._ArgumentGroup) -> None:
-    names = ("use_video_dataset", "train_video_dir", "val_video_dir", "vimeo_dir", "septuplet_list", "bvi_aom_dir",
-             "hevc_b_dir", "crop_size", "batch_size", "num_workers")
-    add_options(group, DataConfig, names, num_workers={"default": min(4, os.cpu_count() or 1)})
+    add_options(group, DataConfig, DATA, num_workers={"default": min(4, os.cpu_count() or 1)})
     group.add_argument("--sampling", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-                       help="how GOPs are drawn from videos: crops_per_read=4, on_bad_video=skip, stride=2, "
-                            "rescale=[256,512] … (docs/data.md)")
+                       help="how GOPs are drawn from videos: crops_per_read=4, on_bad_video=skip, "
+                            "stride=2, rescale=[256,512] … (docs/data.md)")
 
 
 def _stage_arguments(group: argparse._ArgumentGroup) -> None:
     numbers = sorted({number for name in codec_names() for number in codec_entry(name).stages})
-    sizes = {name: None for codec in map(codec_entry, codec_names()) for name in (*codec.sizes, *codec.old_sizes)}
     lambdas = codec_entry().lambdas
-    group.add_argument("--codec", choices=codec_names(), default=DEFAULT_CODEC,
-                       help="which P-frame codec, where it starts from random weights")
-    group.add_argument("--model_size", choices=tuple(sizes), default=None,
-                       help="its size (default: the published one)")
-    group.add_argument("--stage", type=int, choices=numbers, default=4)
-    group.add_argument("--gop_size", type=int, default=None, help="frames per sample (default: the stage's own)")
+    numbered = ", ".join(f"{number} is {value:g}" for number, value in enumerate(lambdas))
+    add_p_frame(group)
+    group.add_argument("--stage", type=int, choices=numbers, default=4,
+                       help="number of the stage to train")
+    group.add_argument("--gop_size", type=int,
+                       help="frames of a training sample (default: the stage's own)")
     add_options(group, Stage, ("learning_rate", "epochs", "max_steps"))
     add_options(group, TrainConfig, ("lambda_value",), lambda_value={"default": None})
-    group.add_argument("--quality_index", type=int, choices=range(len(lambdas)), default=len(lambdas) - 1,
-                       help="lambda " + ", ".join(f"{i}: {value:g}" for i, value in enumerate(lambdas)))
-    add_flag(group, "force_learning_rate", False, "with --resume: --learning_rate instead of the checkpoint's")
-    add_flag(group, "stage4_gop_opt", False, "stages 4, 5: one update on the whole GOP, gradients through references")
+    group.add_argument("--quality_index", type=int, choices=range(len(lambdas)),
+                       default=len(lambdas) - 1, help=f"lambda by its number: {numbered}")
+    add_flag(group, "force_learning_rate", False,
+             "with --resume: --learning_rate counts, not the checkpoint's")
+    add_flag(group, "stage4_gop_opt", False,
+             "stages that train everything (4, 5): one update for a whole GOP, with gradients "
+             "through its references")
 
 
 def _run_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--checkpoint_dir", default="checkpoints", help="the run folder")
-    group.add_argument("--resume", nargs="?", const="auto", default=None, metavar="LATEST",
-                       help="continue this stage from its latest.pt (or the one given)")
-    group.add_argument("--load_pretrained", metavar="FILE", help="start from these weights: a run, ours, Microsoft's "
-                                                                 "DCVC-2021 or OpenDCVCs")
+    group.add_argument("--resume", nargs="?", const="auto", metavar="FILE",
+                       help="continue this stage from its latest.pt, or from the file given")
+    group.add_argument("--load_pretrained", metavar="FILE",
+                       help="start from these weights: a run folder, or a file of this project, "
+                            "of Microsoft's DCVC-2021 or of OpenDCVCs")
     add_options(group, TrainConfig, OPTIMISATION)
     add_device(group)
     add_flag(group, "quiet", False, "no progress line")
 
 
-def _train_config(options: argparse.Namespace, preset: dict, lambdas: tuple[float, ...]) -> TrainConfig:
+def _train_config(options: argparse.Namespace, preset: dict,
+                  lambdas: tuple[float, ...]) -> TrainConfig:
     """TrainConfig from the flags; where none was given, from `preset`."""
     values = read_options(TrainConfig, options, preset)
-    if "lambda_value" not in options.given and ("quality_index" in options.given or "lambda_value" not in preset):
+    if "lambda_value" not in options.given and ("quality_index" in options.given
+                                                or "lambda_value" not in preset):
         values["lambda_value"] = lambdas[options.quality_index]
     return TrainConfig(**values)
 
@@ -93,11 +99,8 @@ def _train_config(options: argparse.Namespace, preset: dict, lambdas: tuple[floa
 def _data_config(options: argparse.Namespace, preset: dict) -> DataConfig:
     sampling = {**preset.get("sampling", {}), **key_values("--sampling", options.sampling)}
     values = read_options(DataConfig, options, preset)
-    return from_dict(DataConfig, {**values, "sampling": from_dict(SamplingOptions, sampling, "--sampling")})
-
-
-def _intra_config(options: argparse.Namespace) -> IntraConfig:
-    return IntraConfig(**read_options(IntraConfig, options))
+    return from_dict(DataConfig, {**values,
+                                  "sampling": from_dict(SamplingOptions, sampling, "--sampling")})
 
 
 def job_from(options: argparse.Namespace):
@@ -109,7 +112,8 @@ def job_from(options: argparse.Namespace):
             raise InputError(f"--{name}: found without --recipe, needed with it")
     entry = codec_entry(options.codec)
     if options.stage not in entry.stages:
-        raise InputError(f"--stage: found {options.stage}, {entry.name} has {', '.join(map(str, entry.stages))}")
+        raise InputError(f"--stage: found {options.stage}, {entry.name} has "
+                         f"{', '.join(map(str, entry.stages))}")
     known = entry.stages[options.stage]
     whole = [number for number, item in entry.stages.items() if item.trains == "all"]
     if options.stage4_gop_opt and options.stage not in whole:
@@ -117,10 +121,12 @@ def job_from(options: argparse.Namespace):
                          f"{' or '.join(map(str, whole))}")
     gop_size = known.gop_size if options.gop_size is None else options.gop_size
     return Job(
-        stage=replace(known, gop_size=gop_size, learning_rate=options.learning_rate, epochs=options.epochs,
+        stage=replace(known, gop_size=gop_size, learning_rate=options.learning_rate,
+                      epochs=options.epochs,
                       max_steps=options.max_steps, cascaded=options.stage4_gop_opt),
-        data=_data_config(options, {}), intra=_intra_config(options),
-        train=_train_config(options, {}, entry.lambdas), checkpoint_dir=Path(options.checkpoint_dir),
+        data=_data_config(options, {}), intra=intra_from(options),
+        train=_train_config(options, {}, entry.lambdas),
+        checkpoint_dir=Path(options.checkpoint_dir),
         inter=entry.size(options.model_size or entry.default_size), resume=options.resume,
         load_pretrained=options.load_pretrained, force_learning_rate=options.force_learning_rate,
         device=options.device, quiet=options.quiet, accept_changes=options.accept_changes)
@@ -130,14 +136,16 @@ def _changed_recipe(options: argparse.Namespace) -> Recipe:
     """The recipe named, changed by --set and by the flags of a stage, which reach every stage."""
     for name in ("codec", "stage", "gop_size", "resume", "force_learning_rate"):
         if name in options.given:
-            raise InputError(f"--{name}: found with --recipe, which has stages of its own and continues by itself; "
-                             "leave it out (--set changes a stage)")
+            raise InputError(f"--{name}: found with --recipe, which has stages of its own and "
+                             "continues by itself; leave it out (--set changes a stage)")
     recipe = change_recipe(load_recipe(options.recipe), options.set)
-    flags = [f"{name}={getattr(options, name)}" for name in ("learning_rate", "epochs", "max_steps", "model_size")
+    flags = [f"{name}={getattr(options, name)}"
+             for name in ("learning_rate", "epochs", "max_steps", "model_size")
              if name in options.given]
     recipe = change_recipe(recipe, flags)
     if options.stage4_gop_opt:
-        recipe = replace(recipe, stages=tuple(replace(item, cascaded=item.trains == "all") for item in recipe.stages))
+        recipe = replace(recipe, stages=tuple(replace(item, cascaded=item.trains == "all")
+                                              for item in recipe.stages))
     return recipe
 
 
@@ -147,14 +155,17 @@ def recipe_job_from(options: argparse.Namespace):
 
     recipe = _changed_recipe(options)
     if options.lambdas is not None and options.given & {"lambda_value", "quality_index"}:
-        raise InputError("--lambdas: found with --lambda_value or --quality_index, needed one of them")
+        raise InputError("--lambdas: found with --lambda_value or --quality_index, needed one of "
+                         "them")
     if options.train_video_dir and not options.given & {"use_video_dataset", "vimeo_dir"}:
         options.use_video_dataset = True
     own = recipe.vqgan is not None and not options.given & set(INTRA_FLAGS)
     return RecipeJob(
-        recipe=recipe, data=_data_config(options, recipe.data), intra=None if own else _intra_config(options),
+        recipe=recipe, data=_data_config(options, recipe.data),
+        intra=None if own else intra_from(options),
         train=_train_config(options, recipe.train, codec_entry(recipe.codec).lambdas),
-        run=Path(options.checkpoint_dir), lambdas=None if options.lambdas is None else tuple(options.lambdas),
+        run=Path(options.checkpoint_dir),
+        lambdas=None if options.lambdas is None else tuple(options.lambdas),
         load_pretrained=options.load_pretrained, device=options.device, quiet=options.quiet,
         accept_changes=options.accept_changes)
 
@@ -195,5 +206,6 @@ def _run_stage(options: argparse.Namespace) -> int:
     best = "no validation" if outcome.best is None else f"best validation loss {outcome.best:.4f}"
     skipped = f", {outcome.skipped} left out as not finite" if outcome.skipped else ""
     if os.environ.get("RANK", "0") == "0":
-        print(f"{job.stage.label}: {outcome.steps} steps done{skipped}, {best}, in {outcome.folder}")
+        print(f"{job.stage.label}: {outcome.steps} steps done{skipped}, {best}, in "
+              f"{outcome.folder}")
     return 0

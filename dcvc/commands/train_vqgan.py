@@ -1,6 +1,6 @@
 """Train a VQGAN on frames of videos; its files serve --vqgan_config and --vqgan_checkpoint.
 
-With --resume, what is not given anew stays as the run was begun.
+With --resume, every setting that is not given again stays as it was when the run began.
 """
 
 import argparse
@@ -8,49 +8,64 @@ import dataclasses
 import json
 from pathlib import Path
 
-from dcvc.commands.arguments import add_device, add_flag
+from dcvc.commands.arguments import add_device, add_flag, add_options, read_options
+from dcvc.commands.options import add_lpips, add_training_sources, lpips_from
+from dcvc.intra.vqgan.config import read_config
+from dcvc.training.vqgan.config import VQGAN_PRESETS, VQGANTrainingConfig
+
+# What stands on the command line, of the fields of VQGANTrainingConfig.
+HELP = {
+    "steps": "updates of the weights", "batch_size": "crops of a step",
+    "crop_size": "side of a crop in pixels",
+    "learning_rate": "at the beginning; it falls along a cosine",
+    "perceptual": "a distance beside the squared error",
+    "perceptual_weight": "weight of that distance", "mse_weight": "weight of the squared error",
+    "ema_decay": "share of the old codebook in the new one, each step",
+    "quantize_from": "step at which the codebook comes in; a plain autoencoder before",
+    "gan_weight": "weight of the adversary; 0: none",
+    "gan_start": "step at which the adversary comes in",
+    "num_workers": "processes that decode videos",
+    "save_every": "steps between two writings of latest.pt",
+    "log_every": "steps between logged numbers", "seed": "of the first weights and the samples",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--train_video_dir", "--videos", nargs="+", required=True, metavar="D", dest="train_video_dir",
-                        help="folders of training videos")
-    parser.add_argument("--checkpoint_dir", required=True, help="where vqgan.json, vqgan.pt and the log go")
-    parser.add_argument("--preset", choices=("demo", "small", "base"), help="size of the model (small)")
-    parser.add_argument("--vqgan_config", metavar="C", help="train a model of this configuration instead of a preset's")
-    parser.add_argument("--perceptual", choices=("none", "ms_ssim", "lpips"))
-    parser.add_argument("--lpips_weights", nargs="+", metavar="FILE", help="for --perceptual lpips: one file of the "
-                        "whole network, or the classifier's and the heads'")
-    for name in ("steps", "batch_size", "crop_size", "quantize_from", "gan_start", "num_workers", "save_every",
-                 "log_every"):
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--seed", type=int)
-    for name in ("learning_rate", "ema_decay", "perceptual_weight", "gan_weight", "mse_weight"):
-        parser.add_argument(f"--{name}", type=float)
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint folder's latest.pt")
+    add_training_sources(parser)
+    parser.add_argument("--checkpoint_dir", required=True,
+                        help="where vqgan.json, vqgan.pt and the log go")
+    parser.add_argument("--preset", choices=tuple(VQGAN_PRESETS),
+                        help="size of the model (default: small)")
+    parser.add_argument("--vqgan_config",
+                        help="train a model of this configuration instead of a preset's")
+    add_lpips(parser, "for --perceptual lpips")
+    # None: the preset's value, or the one that the run began with.
+    add_options(parser, VQGANTrainingConfig, tuple(HELP),
+                **{name: {"default": None, "help": text} for name, text in HELP.items()})
+    add_flag(parser, "resume", False, "continue from the latest.pt in --checkpoint_dir")
     add_flag(parser, "quiet", False, "no progress line")
-    add_flag(parser, "json", False, "the last numbers as JSON")
+    add_flag(parser, "json", False, "print the last numbers as JSON")
     add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from dcvc.intra.vqgan.config import read_config
-    from dcvc.training.vqgan.config import VQGAN_PRESETS, VQGANTrainingConfig
-    from dcvc.training.vqgan.trainer import stored_config, train_vqgan
+    from dcvc.training.vqgan.trainer import stored_config, train_vqgan  # heavy: only when it runs
 
+    folder = Path(options.checkpoint_dir)
     start = VQGAN_PRESETS[options.preset or "small"]
     if options.resume and options.preset is None:
-        start = stored_config(Path(options.checkpoint_dir))
-    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(VQGANTrainingConfig)
-             if getattr(options, field.name, None) is not None}
-    if options.lpips_weights:
-        asked["lpips_weights"] = tuple(options.lpips_weights)
+        start = stored_config(folder)
+    given = {name: value for name, value in read_options(VQGANTrainingConfig, options).items()
+             if value is not None}
+    # An empty list means that the option was not given.
+    given["lpips_weights"] = lpips_from(options) or start.lpips_weights
     if options.vqgan_config:
-        asked["model"] = read_config(options.vqgan_config)
-    config = dataclasses.replace(start, **asked)
-    trained = train_vqgan(config, options.train_video_dir, Path(options.checkpoint_dir), device=options.device,
-                          resume=options.resume, quiet=options.quiet)
+        given["model"] = read_config(options.vqgan_config)
+    trained = train_vqgan(dataclasses.replace(start, **given), options.train_video_dir, folder,
+                          device=options.device, resume=options.resume, quiet=options.quiet)
     if options.json:
-        print(json.dumps(trained.numbers | {"config": str(trained.config), "checkpoint": str(trained.checkpoint)}))
+        print(json.dumps(trained.numbers | {"config": str(trained.config),
+                                            "checkpoint": str(trained.checkpoint)}))
     else:
         print(" ".join(f"{name} {value:.4g}" for name, value in trained.numbers.items()))
         print(f"--vqgan_config {trained.config} --vqgan_checkpoint {trained.checkpoint}")

@@ -1,124 +1,155 @@
-"""`dcvc eval --intra_only`: every frame an I-frame by itself; a VQGAN with each of its rate models, side by side."""
+"""`dcvc eval --intra_only`: every frame an I-frame by itself.
 
-import time
-from typing import TYPE_CHECKING
+A codec has variants: several ways of writing the same picture. Most have one. A VQGAN has one for
+each rate model that its checkpoint holds; then the networks run once a frame, and each rate model
+writes the same codes:
+
+    frame -> codes --+-- uniform -> payload      one picture, several payloads: a point of its own
+          (networks) +-- static  -> payload      for each in the results
+                     +-- prior   -> payload
+"""
+
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import BitstreamError, InputError
-from dcvc.interfaces import to_levels
-from dcvc.intra import VQGANIFrameModel
+from dcvc.evaluation.frame_counter import FrameDone
+from dcvc.evaluation.measured_codec import MeasuredCodec
+from dcvc.evaluation.stopwatch import Stopwatch
+from dcvc.interfaces import FrameCodec, from_levels, to_levels
 
-if TYPE_CHECKING:
-    from dcvc.evaluation.job import EvalJob, Step
+
+@runtime_checkable
+class CodesWithRateModels(Protocol):
+    """A codec whose rate models can be compared: it offers the steps from a frame to its payload."""
+
+    rate_models: dict
+
+    def codes_of(self, x: Tensor) -> Tensor: ...
+
+    def bits_of(self, codes, rate_name: str): ...
+
+    def payload_of(self, codes: Tensor, height: int, width: int, rate_name: str) -> bytes: ...
+
+    def codes_from(self, payload: bytes) -> tuple[Tensor, tuple[int, int]]: ...
+
+    def frames_of(self, codes: Tensor, height: int, width: int) -> Tensor: ...
 
 
-class Whole:
+class Clocks:
+    """Seconds of encoder and decoder: what all variants share, and what each takes besides."""
+
+    def __init__(self, variants: tuple[str, ...]) -> None:
+        self.shared = {way: Stopwatch() for way in ("encode", "decode")}
+        self.own = {(way, name): Stopwatch() for way in ("encode", "decode") for name in variants}
+
+    def seconds(self, way: str, variant: str) -> float:
+        return self.shared[way].seconds + self.own[way, variant].seconds
+
+
+class WholeCodec:
     """Any FrameCodec: one variant without a name."""
 
     variants = ("",)
 
-    def __init__(self, codec: nn.Module) -> None:
-        self.codec = codec
+    def __init__(self, codec: FrameCodec) -> None:
+        self.codec, self.clocks = codec, Clocks(self.variants)
 
     def estimate(self, x: Tensor) -> tuple[dict[str, float], Tensor]:
-        output = self.codec(x)
+        """{variant: bits} and the reconstruction."""
+        output = self.clocks.shared["encode"].call(self.codec.forward, x)
         return {"": float(sum(output.bits.values()))}, output.x_hat
 
-    def compress(self, x: Tensor) -> tuple[dict[str, tuple[bytes, float]], Tensor]:
-        """{variant: (payload, seconds)} and the reconstruction."""
-        began = time.perf_counter()
-        payload, x_hat = self.codec.compress(x)
-        return {"": (payload, time.perf_counter() - began)}, x_hat
+    def compress(self, x: Tensor) -> tuple[dict[str, bytes], Tensor]:
+        """{variant: payload} and the reconstruction."""
+        payload, x_hat = self.clocks.shared["encode"].call(self.codec.compress, x)
+        return {"": payload}, x_hat
 
-    def decompress(self, payloads: dict[str, bytes]) -> tuple[dict[str, float], Tensor]:
-        """{variant: seconds} and the reconstruction, which all variants share."""
-        began = time.perf_counter()
-        x_hat = self.codec.decompress(payloads[""])
-        return {"": time.perf_counter() - began}, x_hat
+    def decompress(self, payloads: dict[str, bytes]) -> Tensor:
+        """The reconstruction, which all variants share."""
+        return self.clocks.shared["decode"].call(self.codec.decompress, payloads[""])
 
 
 class RateModels:
-    """A VQGAN with several rate models: the networks run once a frame, the codes are written once by each model."""
+    """A codec with several rate models, one variant each; as WholeCodec."""
 
-    def __init__(self, codec: VQGANIFrameModel, variants: tuple[str, ...]) -> None:
-        self.codec, self.variants = codec, variants
+    def __init__(self, codec: CodesWithRateModels, variants: tuple[str, ...]) -> None:
+        self.codec, self.variants, self.clocks = codec, variants, Clocks(variants)
 
     def estimate(self, x: Tensor) -> tuple[dict[str, float], Tensor]:
-        codes = self.codec.codes_of(x)
-        return ({name: float(self.codec.bits_of(codes.cpu().numpy(), name).sum()) for name in self.variants},
-                self.codec.frames_of(codes, *x.shape[-2:]))
-
-    def compress(self, x: Tensor) -> tuple[dict[str, tuple[bytes, float]], Tensor]:
-        began = time.perf_counter()
-        codes = self.codec.codes_of(x)
-        x_hat = self.codec.frames_of(codes, *x.shape[-2:])
-        networks, written = time.perf_counter() - began, {}
+        codes, x_hat = self._networks(x)
+        levels, bits = codes.cpu().numpy(), {}
         for name in self.variants:
-            began = time.perf_counter()
-            payload = self.codec.payload_of(codes, *x.shape[-2:], name)
-            written[name] = (payload, networks + time.perf_counter() - began)
-        return written, x_hat
+            watch = self.clocks.own["encode", name]
+            bits[name] = float(watch.call(self.codec.bits_of, levels, name).sum())
+        return bits, x_hat
 
-    def decompress(self, payloads: dict[str, bytes]) -> tuple[dict[str, float], Tensor]:
-        seconds, codes, size = {}, None, None
+    def compress(self, x: Tensor) -> tuple[dict[str, bytes], Tensor]:
+        codes, x_hat = self._networks(x)
+        payloads = {}
+        for name in self.variants:
+            watch = self.clocks.own["encode", name]
+            payloads[name] = watch.call(self.codec.payload_of, codes, *x.shape[-2:], name)
+        return payloads, x_hat
+
+    def decompress(self, payloads: dict[str, bytes]) -> Tensor:
+        codes = size = None
         for name, payload in payloads.items():
-            began = time.perf_counter()
-            found, size = self.codec.codes_from(payload)
-            seconds[name] = time.perf_counter() - began
-            if codes is not None and not torch.equal(found, codes):
-                raise BitstreamError(f"rate model {name}: the decoder's codes differ from the other models'")
-            codes = found
-        began = time.perf_counter()
-        x_hat = self.codec.frames_of(codes, *size)
-        network = time.perf_counter() - began
-        return {name: value + network for name, value in seconds.items()}, x_hat
+            before = codes
+            codes, size = self.clocks.own["decode", name].call(self.codec.codes_from, payload)
+            if before is not None and not torch.equal(codes, before):
+                raise BitstreamError(f"rate model {name}: the decoder's codes differ from the "
+                                     "other models'")
+        return self.clocks.shared["decode"].call(self.codec.frames_of, codes, *size)
+
+    def _networks(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes and reconstruction."""
+        codes = self.clocks.shared["encode"].call(self.codec.codes_of, x)
+        return codes, self.clocks.shared["encode"].call(self.codec.frames_of, codes, *x.shape[-2:])
 
 
-def _opened(codec: nn.Module, job: "EvalJob") -> Whole | RateModels:
-    if not isinstance(codec, VQGANIFrameModel):
-        return Whole(codec)
-    names = job.rate_models or tuple(codec.rate_models)
+def _with_variants(codec: FrameCodec, measured: MeasuredCodec) -> WholeCodec | RateModels:
+    if not isinstance(codec, CodesWithRateModels):
+        return WholeCodec(codec)
+    names = measured.rate_models or tuple(codec.rate_models)
     missing = next((name for name in names if name not in codec.rate_models), None)
     if missing:
-        raise InputError(f"--i_frame: {job.intra.vqgan_checkpoint} holds no rate model '{missing}', found "
-                         f"{', '.join(codec.rate_models)}; make one with dcvc train-prior")
+        raise InputError(f"--i_frame: {measured.intra.vqgan_checkpoint} holds no rate model "
+                         f"'{missing}', found {', '.join(codec.rate_models)}; make one with dcvc "
+                         "train-prior")
     return RateModels(codec, names)
 
 
 @torch.no_grad()
-def evaluate_intra(codec: nn.Module, sequence: EvalSequence, job: "EvalJob", step: "Step") -> dict[str, dict]:
+def measure_intra(codec: FrameCodec, sequence: EvalSequence, measured: MeasuredCodec,
+                  frame_done: FrameDone) -> dict[str, dict]:
     """{variant: entry}; bits are the payloads' bytes, or the estimate."""
-    opened = _opened(codec, job)
-    recorders = {name: job.recorder(sequence, name) for name in opened.variants}
-    totals = {name: {"bits": 0.0, "encode": 0.0, "decode": 0.0} for name in opened.variants}
+    coder = _with_variants(codec, measured)
+    recorders = {name: measured.recorder(sequence, name) for name in coder.variants}
+    decodes = measured.decode and not measured.estimate
     device = next(codec.parameters()).device
     for number, frame in enumerate(sequence.stream()):
-        x, measured = frame[None].to(device).float() / 255, None
-        if job.estimate:
-            began = time.perf_counter()
-            bits, x_hat = opened.estimate(x)
-            spent, taken = dict.fromkeys(bits, time.perf_counter() - began), {}
+        x = from_levels(frame[None].to(device))
+        if measured.estimate:
+            bits, x_hat = coder.estimate(x)
         else:
-            written, x_hat = opened.compress(x)
-            bits = {name: 8.0 * len(payload) for name, (payload, _) in written.items()}
-            spent = {name: seconds for name, (_, seconds) in written.items()}
-            taken = {}
-            if job.decode:
-                taken, decoded = opened.decompress({name: payload for name, (payload, _) in written.items()})
-                if not torch.equal(decoded, x_hat):
-                    raise BitstreamError(f"{job.label} {job.setting} on {sequence.name}, frame {number}: the decoder's "
-                                         "frame differs from the encoder's")
-        shown = to_levels(x_hat[0]).cpu()
+            payloads, x_hat = coder.compress(x)
+            bits = {name: 8.0 * len(payload) for name, payload in payloads.items()}
+            if decodes and not torch.equal(coder.decompress(payloads), x_hat):
+                raise BitstreamError(f"{measured.name} on {sequence.name}, frame {number}: the "
+                                     "decoder's frame differs from the encoder's")
+        picture, quality = to_levels(x_hat[0]).cpu(), None
         for name, recorder in recorders.items():
-            measured = recorder.add("I", bits[name], frame, shown, {"i": bits[name]}, measured)
-            totals[name]["bits"] += bits[name]
-            totals[name]["encode"] += spent[name]
-            totals[name]["decode"] += taken.get(name, 0.0)
-        step()
-    decoded = job.decode and not job.estimate
-    return {name: recorders[name].result(
-        total["bits"], encode_seconds=total["encode"], decode_seconds=total["decode"] if decoded else None,
-        **({} if job.estimate else {"file_bytes": round(total["bits"] / 8)})) for name, total in totals.items()}
+            # The variants show the same picture: it is measured once.
+            quality = recorder.add("I", bits[name], frame, picture, {"i": bits[name]}, quality)
+        frame_done()
+    entries = {}
+    for name, recorder in recorders.items():
+        size = {} if measured.estimate else {"file_bytes": round(recorder.bits / 8)}
+        entries[name] = recorder.result(
+            encode_seconds=coder.clocks.seconds("encode", name),
+            decode_seconds=coder.clocks.seconds("decode", name) if decodes else None, **size)
+    return entries

@@ -1,12 +1,19 @@
-"""LPIPS with weights that the user gives: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a
-Perceptual Metric", CVPR 2018, version 0.1. No weights come with this kit, and none are downloaded.
+"""LPIPS with weights that the user gives: Zhang et al., "The Unreasonable Effectiveness of Deep
+Features as a Perceptual Metric", CVPR 2018, version 0.1. No weights come with this kit, and none
+are downloaded.
 
-    x, x_hat in [-1, 1] -> (v - shift) / scale -> convolutions of AlexNet or VGG16, taken after five of their ReLUs
-    -> each position's channels divided by their norm -> squared difference, weighted by the head -> mean -> sum of five
+    x, x_hat in [-1, 1]
+      -> (v - shift) / scale                        the mean and spread of the photographs the networks know
+      -> convolutions of AlexNet or VGG16           taken after five of their ReLUs ("taps")
+      -> each position's channels / their norm      unit vectors, channels C at h x w positions
+      -> (difference)^2, weighted by the head       one number a position
+      -> mean over positions, sum over the taps     the distance (eq. 1); 0 for equal frames
 """
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -25,8 +32,9 @@ EPSILON = 1e-10
 
 @dataclass(frozen=True)
 class Backbone:
-    """The convolutional part of a classifier. layers: (index among `features.*`, inputs, outputs, kernel, stride,
-    padding) of a convolution with its ReLU, "pool", or "tap" where features are compared."""
+    """The convolutional part of a classifier. layers: (index among `features.*`, inputs, outputs,
+    kernel, stride, padding) of a convolution with its ReLU, "pool", or "tap" where features are
+    compared."""
 
     pool: int                   # side of the max pooling; its stride is 2
     least: int                  # smallest side of a frame, pixels
@@ -51,8 +59,8 @@ def _vgg16() -> tuple:
 
 
 BACKBONES = {
-    "alex": Backbone(3, 31, ((0, 3, 64, 11, 4, 2), "tap", "pool", (3, 64, 192, 5, 1, 2), "tap", "pool",
-                             (6, 192, 384, 3, 1, 1), "tap", (8, 384, 256, 3, 1, 1), "tap",
+    "alex": Backbone(3, 31, ((0, 3, 64, 11, 4, 2), "tap", "pool", (3, 64, 192, 5, 1, 2), "tap",
+                             "pool", (6, 192, 384, 3, 1, 1), "tap", (8, 384, 256, 3, 1, 1), "tap",
                              (10, 256, 256, 3, 1, 1), "tap")),
     "vgg": Backbone(2, 16, _vgg16()),
 }
@@ -64,30 +72,33 @@ class LPIPS(nn.Module):
     def __init__(self, net: str = "alex") -> None:
         super().__init__()
         self.net, self.backbone = net, BACKBONES[net]
-        self.features = nn.ModuleDict({str(index): nn.Conv2d(inputs, outputs, kernel, stride, padding) for
-                                       index, inputs, outputs, kernel, stride, padding in self.backbone.convolutions})
-        taps = [before[2] for before, layer in zip(self.backbone.layers, self.backbone.layers[1:], strict=False)
-                if layer == "tap"]
-        self.heads = nn.ParameterList(nn.Parameter(torch.zeros(1, channels, 1, 1)) for channels in taps)
+        self.features = nn.ModuleDict({str(index): nn.Conv2d(*shape)
+                                       for index, *shape in self.backbone.convolutions})
+        layers = self.backbone.layers
+        taps = [before[2] for before, layer in pairwise(layers) if layer == "tap"]
+        self.heads = nn.ParameterList(nn.Parameter(torch.zeros(1, channels, 1, 1))
+                                      for channels in taps)
         self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE).reshape(1, 3, 1, 1), persistent=False)
 
     def compared(self, x: Tensor) -> list[Tensor]:
         """`(B, 3, H, W)` in [0, 1] -> the five maps `(B, C, h, w)` of unit length over C."""
-        x, found = (2 * x - 1 - self.shift) / self.scale, []
+        x, maps = (2 * x - 1 - self.shift) / self.scale, []
         for layer in self.backbone.layers:
             if layer == "tap":
-                # Clamped below EPSILON^2: the root's slope at 0 is infinite, and training needs a gradient there.
-                found.append(x / (x.square().sum(1, keepdim=True).clamp_min(EPSILON**2).sqrt() + EPSILON))
+                # Clamped below EPSILON^2: the root's slope at 0 is infinite, and training needs a
+                # gradient there.
+                norm = x.square().sum(1, keepdim=True).clamp_min(EPSILON**2).sqrt()
+                maps.append(x / (norm + EPSILON))
             elif layer == "pool":
                 x = F.max_pool2d(x, self.backbone.pool, 2)
             else:
                 x = F.relu(self.features[str(layer[0])](x))
-        return found
+        return maps
 
     def distances(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        """Distances `(B,)` of two batches `(B, 3, H, W)` in [0, 1], differentiable. Raises InputError for too small
-        frames."""
+        """Distances `(B,)` of two batches `(B, 3, H, W)` in [0, 1], differentiable. Raises
+        InputError for too small frames."""
         self.check_size(*x.shape[-2:])
         maps = self.compared(torch.cat((x_hat, x)))
         return sum((head * (both[:len(x)] - both[len(x):]).square()).sum(1).mean((1, 2))
@@ -95,14 +106,22 @@ class LPIPS(nn.Module):
 
     @torch.no_grad()
     def forward(self, x_hat: Tensor, x: Tensor) -> float:
-        """Distance of two frames `(3, H, W)` in [0, 1]; 0 for equal ones. Raises InputError for too small frames."""
+        """Distance of two frames `(3, H, W)` in [0, 1]; 0 for equal ones. Raises InputError for too
+        small frames."""
         x_hat, x = (frame[None].to(self.shift.device, torch.float32) for frame in (x_hat, x))
         return float(self.distances(x_hat, x))
 
     def check_size(self, height: int, width: int) -> None:
         if min(height, width) < self.backbone.least:
-            raise InputError(f"LPIPS ({self.net}): found frames of {width}x{height}, needed at least "
-                             f"{self.backbone.least}x{self.backbone.least}; leave out --lpips_weights")
+            raise InputError(f"LPIPS ({self.net}): found frames of {width}x{height}, needed at "
+                             f"least {self.backbone.least}x{self.backbone.least}; leave out "
+                             "--lpips_weights")
+
+
+@lru_cache(maxsize=1)      # all sequences and codecs of a run are measured with the same weights
+def shared_lpips(files: tuple[str, ...], device: str = "cpu") -> LPIPS | None:
+    """As `load_lpips`, loaded once; None without files."""
+    return load_lpips(files, device) if files else None
 
 
 def load_lpips(files: tuple[str, ...], device: torch.device | str = "cpu") -> LPIPS:

@@ -1,8 +1,18 @@
-"""Distortion of decoded frames: PSNR in RGB and in YUV 4:2:0, MS-SSIM, and running means in constant memory."""
+"""Distortion of decoded frames: PSNR in RGB and in YUV 4:2:0, MS-SSIM, and their means over frames.
+
+    MSE      mean of (x_hat - x)^2 over all pixels and the three channels together
+    PSNR     10 log10(peak^2 / MSE) in dB; peak is 1 for frames in [0, 1], 255 for 8-bit planes
+    YUV      (6 PSNR_Y + PSNR_U + PSNR_V) / 8 on 8-bit limited-range 4:2:0 planes (Ohm et al., "Comparison of
+             the coding efficiency of video coding standards", IEEE TCSVT 22, 2012)
+    MS-SSIM  product over five scales, each half as large as the one before, of contrast and structure to
+             the power of a weight, and of luminance on the last scale (Wang, Simoncelli, Bovik, "Multi-scale
+             structural similarity for image quality assessment", Asilomar 2003)
+
+For example, frames that differ by 1/255 everywhere have an MSE of 1/65025 and a PSNR of 48.13 dB.
+"""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from pytorch_msssim import ms_ssim as library_ms_ssim
@@ -10,11 +20,12 @@ from pytorch_msssim.ssim import _fspecial_gauss_1d, _ssim
 from torch import Tensor
 
 from dcvc.errors import InputError
+from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.video.rgb_to_yuv import rgb_to_yuv420
 
 PSNR_OF_EQUAL_FRAMES = 100.0  # dB, in place of infinity, so that a mean stays a number
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli, Bovik, Asilomar 2003, table 1
-MS_SSIM_WINDOW = 11
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)   # from the finest scale to the coarsest
+MS_SSIM_WINDOW = 11           # side of the Gaussian window, pixels
 
 
 def frame_mse(x_hat: Tensor, x: Tensor) -> float:
@@ -27,7 +38,9 @@ def psnr_from_mse(mse: float, peak: float = 1.0) -> float:
     """dB; PSNR_OF_EQUAL_FRAMES at most, which is also what equal frames get."""
     if not math.isfinite(mse) or mse < 0:
         raise InputError(f"mse: found {mse}, needed a finite number, 0 or more")
-    return min(PSNR_OF_EQUAL_FRAMES, 10 * math.log10(peak * peak / mse)) if mse > 0 else PSNR_OF_EQUAL_FRAMES
+    if mse == 0:
+        return PSNR_OF_EQUAL_FRAMES
+    return min(PSNR_OF_EQUAL_FRAMES, 10 * math.log10(peak * peak / mse))
 
 
 def psnr(x_hat: Tensor, x: Tensor) -> float:
@@ -36,20 +49,22 @@ def psnr(x_hat: Tensor, x: Tensor) -> float:
 
 
 def yuv_mse(x_hat: Tensor, x: Tensor, matrix: str = "bt709") -> tuple[float, float, float]:
-    """Mean squared errors of the 8-bit limited-range 4:2:0 planes Y, U, V of RGB frames `(..., 3, H, W)` in [0, 1]."""
+    """Mean squared errors of the 8-bit limited-range 4:2:0 planes Y, U, V of two RGB frames
+    `(..., 3, H, W)` in [0, 1]."""
     _check_pair(x_hat, x)
-    pairs = zip(*(rgb_to_yuv420(frame, matrix, siting="center") for frame in (x_hat, x)), strict=True)
+    pairs = zip(*(rgb_to_yuv420(frame, matrix, siting="center") for frame in (x_hat, x)),
+                strict=True)
     return tuple(frame_mse(a, b) for a, b in pairs)
 
 
 def yuv_psnr(mse: tuple[float, float, float]) -> float:
-    """(6·PSNR_Y + PSNR_U + PSNR_V) / 8, the 6:1:1 weighting of JVET's and later neural codecs' tables, peak 255."""
+    """(6 PSNR_Y + PSNR_U + PSNR_V) / 8 in dB of three mean squared errors on the 8-bit scale."""
     y, u, v = (psnr_from_mse(value, 255.0) for value in mse)
     return (6 * y + u + v) / 8
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
-    """How many of the five scales a frame is large enough for; 0 below 11 pixels. Five from 161 pixels on."""
+    """How many of the five scales fit a frame: 0 below 11 pixels, five from 161 pixels on."""
     scales, side = 0, min(height, width)
     while scales < len(MS_SSIM_WEIGHTS) and side > (MS_SSIM_WINDOW - 1) * 2**scales:
         scales += 1
@@ -59,9 +74,9 @@ def ms_ssim_scales(height: int, width: int) -> int:
 def ms_ssim(x_hat: Tensor, x: Tensor) -> float:
     """MS-SSIM of frames `(3, H, W)` or `(1, 3, H, W)` in [0, 1], mean over R, G and B.
 
-    From 161 pixels on each side this is pytorch-msssim's value. Smaller frames have no room for all five scales: the
-    coarsest are left out and the weights of the others divided by their sum; such values compare only among frames
-    of the same size. Raises InputError below 11 pixels.
+    From 161 pixels on each side this is pytorch-msssim's value. Smaller frames have no room for all
+    five scales: the coarsest are left out and the weights of the others divided by their sum; such
+    values compare only among frames of the same size. Raises InputError below 11 pixels.
     """
     _check_pair(x_hat, x)
     frames = [frame.float().reshape(-1, *frame.shape[-3:]) for frame in (x_hat, x)]
@@ -76,7 +91,7 @@ def ms_ssim(x_hat: Tensor, x: Tensor) -> float:
 
 
 def _short_ms_ssim(x_hat: Tensor, x: Tensor, weights: tuple[float, ...]) -> float:
-    """The library's own steps for fewer scales: its public function refuses sides up to 160 for any weights."""
+    """The library's own steps for fewer scales; its public function refuses sides up to 160."""
     window = _fspecial_gauss_1d(MS_SSIM_WINDOW, 1.5).repeat(3, 1, 1, 1).to(x)
     product = torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
     for scale, weight in enumerate(weights):
@@ -85,20 +100,23 @@ def _short_ms_ssim(x_hat: Tensor, x: Tensor, weights: tuple[float, ...]) -> floa
         product = product * torch.relu(similarity if last else contrast) ** weight
         if not last:
             padding = [side % 2 for side in x.shape[-2:]]
-            x_hat, x = (torch.nn.functional.avg_pool2d(frame, 2, padding=padding) for frame in (x_hat, x))
+            x_hat, x = (torch.nn.functional.avg_pool2d(frame, 2, padding=padding)
+                        for frame in (x_hat, x))
     return float(product.mean())
 
 
 def _check_pair(x_hat: Tensor, x: Tensor) -> None:
     if x_hat.shape != x.shape:
-        raise InputError(f"frames to compare: found shapes {tuple(x_hat.shape)} and {tuple(x.shape)}, needed the same")
+        raise InputError(f"frames to compare: found shapes {tuple(x_hat.shape)} and "
+                         f"{tuple(x.shape)}, needed the same")
 
 
 def measure_frame(x_hat: Tensor, x: Tensor, matrix: str = "bt709",
-                  lpips: Callable[[Tensor, Tensor], float] | None = None) -> dict[str, float | list[float]]:
-    """One decoded frame against the original, both `(3, H, W)` in [0, 1], both rounded to 8 bits first as they are
-    when written: "mse" (RGB), "mse_yuv" (three, 8-bit scale), "ms_ssim" (left out below 11 pixels a side), and "lpips"
-    where that metric is given."""
+                  lpips: Callable[[Tensor, Tensor], float] | None = None) -> dict[str,
+                                                                                  float | list[float]]:
+    """One decoded frame against the original, both `(3, H, W)` in [0, 1], both rounded to 8 bits
+    first as they are when written: "mse" (RGB), "mse_yuv" (three, 8-bit scale), "ms_ssim" (left out
+    below 11 pixels a side), and "lpips" where that metric is given."""
     x_hat, x = ((frame.clamp(0, 1) * 255).round() / 255 for frame in (x_hat, x))
     measured = {"mse": frame_mse(x_hat, x), "mse_yuv": list(yuv_mse(x_hat, x, matrix))}
     if ms_ssim_scales(*x.shape[-2:]):
@@ -108,32 +126,28 @@ def measure_frame(x_hat: Tensor, x: Tensor, matrix: str = "bt709",
     return measured
 
 
-@dataclass
-class RunningMetrics:
+class RunningMetrics(FrameSums):
     """Means over frames, added one by one; memory does not grow.
 
-    PSNR has two means, which differ by up to some dB where frames differ: the mean of the frames' PSNR (what papers
-    of the field report) and the PSNR of the mean squared error of all frames."""
-
-    frames: int = 0
-    _sums: dict[str, float] = field(default_factory=dict)
+    PSNR has two means, which differ by up to some dB where frames differ: the mean of the frames'
+    PSNR (what papers of the field report) and the PSNR of the mean squared error of all frames. Of
+    two frames with 30 and 40 dB the first is 35 dB, the second 32.6 dB.
+    """
 
     def add(self, measured: dict[str, float | list[float]]) -> None:
         """`measured`: the dictionary of `measure_frame`."""
         mse_yuv = tuple(measured["mse_yuv"])
-        values = {"psnr": psnr_from_mse(measured["mse"]), "mse": measured["mse"], "psnr_yuv": yuv_psnr(mse_yuv),
-                  **dict(zip(("mse_y", "mse_u", "mse_v"), mse_yuv, strict=True)),
-                  **{name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}}
-        self.frames += 1
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+        planes = dict(zip(("mse_y", "mse_u", "mse_v"), mse_yuv, strict=True))
+        optional = {name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}
+        super().add({"psnr": psnr_from_mse(measured["mse"]), "mse": measured["mse"],
+                     "psnr_yuv": yuv_psnr(mse_yuv), **planes, **optional})
 
     def means(self) -> dict[str, float]:
-        """psnr, psnr_yuv (6:1:1), ms_ssim and lpips where measured: means of the frames; psnr_of_mean_mse,
-        psnr_yuv_of_mean_mse. dB, dB, [0, 1], 0 and more."""
+        """psnr, psnr_yuv, ms_ssim and lpips where measured: means of the frames; psnr_of_mean_mse
+        and psnr_yuv_of_mean_mse. dB, but for ms_ssim (0 to 1) and lpips (0 and more)."""
         if not self.frames:
             raise InputError("metrics: found no frames, needed at least one")
-        mean = {name: value / self.frames for name, value in self._sums.items()}
+        mean = super().means()
         return {
             "psnr": mean["psnr"],
             "psnr_of_mean_mse": psnr_from_mse(mean["mse"]),

@@ -13,7 +13,8 @@ from dcvc.data.eval_sequences import open_sequences
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError
 from dcvc.evaluation import anchors as module
-from dcvc.evaluation.anchors import ANCHORS, compare, encode, measure, missing_reason
+from dcvc.evaluation.anchors import ANCHORS, AnchorSetting, compare, encode, measure, missing_reason
+from dcvc.evaluation.stopwatch import Stopwatch
 from dcvc.report.results import read_results
 
 SIZE = (96, 64)
@@ -31,9 +32,9 @@ def test_bits_are_the_packets_of_the_encoded_stream(sequences, name, tmp_path):
     anchor = ANCHORS[name]
     if missing_reason(anchor):
         pytest.skip(missing_reason(anchor))
-    quality = anchor.qualities[2]
-    result = measure(anchor, sequences[0], quality, 4, None, tmp_path / "shown.png")
-    packets = list(encode(anchor, sequences[0], anchor.options(quality, 4), {}))
+    setting = AnchorSetting(anchor, anchor.qualities[2], intra_period=4)
+    result = measure(setting, sequences[0], tmp_path / "shown.png")
+    packets = list(encode(setting, sequences[0], Stopwatch()))
     # The same packets in a file, counted by FFmpeg's demuxer.
     path = tmp_path / "stream.mkv"
     with av.open(str(path), "w") as container:
@@ -55,7 +56,7 @@ def test_bits_are_the_packets_of_the_encoded_stream(sequences, name, tmp_path):
 
 
 def test_finer_settings_cost_more_and_look_better(sequences, tmp_path):
-    table = compare(sequences, {"x264": (20, 34)}, tmp_path, gop=4)
+    table = compare(sequences, {"x264": (20, 34)}, tmp_path, intra_period=4)
     fine, coarse = (point["mean"] for point in table["points"])
     assert fine["bpp"] > 1.5 * coarse["bpp"]
     for metric in ("psnr", "psnr_of_mean_mse", "psnr_yuv", "ms_ssim"):
@@ -70,7 +71,7 @@ def test_odd_sizes_are_padded_for_the_encoder_only(tmp_path):
         (tmp_path / "odd").mkdir(exist_ok=True)
         Image.effect_noise((51, 33), 20 + number).convert("RGB").save(tmp_path / "odd" / f"{number}.png")
     sequence, = open_sequences(tmp_path / "odd")
-    result = measure(ANCHORS["x264"], sequence, 20, 4, None, None)
+    result = measure(AnchorSetting(ANCHORS["x264"], 20, intra_period=4), sequence, None)
     assert (result["width"], result["height"]) == (51, 33)
     assert result["bpp"] == result["bits"] / (51 * 33 * 2)
     assert result["psnr"] > 28
@@ -80,17 +81,17 @@ def test_results_are_kept_by_content_and_settings(sequences, tmp_path, monkeypat
     calls = []
     original = module.measure
     monkeypatch.setattr(module, "measure", lambda *a: calls.append(a) or original(*a))
-    first = compare(sequences[:1], {"x264": (30,)}, tmp_path / "a", gop=4, cache=tmp_path / "cache")
+    first = compare(sequences[:1], {"x264": (30,)}, tmp_path / "a", intra_period=4, cache=tmp_path / "cache")
     renamed = [replace(sequences[0], name="renamed")]
-    second = compare(renamed, {"x264": (30,)}, tmp_path / "b", gop=4, cache=tmp_path / "cache")
+    second = compare(renamed, {"x264": (30,)}, tmp_path / "b", intra_period=4, cache=tmp_path / "cache")
     assert len(calls) == 1
     assert second["points"][0]["mean"] == first["points"][0]["mean"]
     assert second["points"][0]["sequences"][0]["name"] == "renamed"
-    compare(sequences[:1], {"x264": (30,)}, tmp_path / "a", gop=3, cache=tmp_path / "cache")
+    compare(sequences[:1], {"x264": (30,)}, tmp_path / "a", intra_period=3, cache=tmp_path / "cache")
     assert len(calls) == 2
     for entry in (tmp_path / "cache").glob("*.json"):
         entry.write_text("{")
-    compare(sequences[:1], {"x264": (30,)}, tmp_path / "a", gop=4, cache=tmp_path / "cache")
+    compare(sequences[:1], {"x264": (30,)}, tmp_path / "a", intra_period=4, cache=tmp_path / "cache")
     assert len(calls) == 3
 
 

@@ -1,0 +1,65 @@
+"""Options that several commands share are the same options everywhere."""
+
+import importlib
+
+import pytest
+
+from dcvc.cli import COMMANDS
+from dcvc.commands.arguments import ArgumentParser
+from dcvc.commands.options import INTRA_FLAGS, add_model, intra_from, intra_period_from
+from dcvc.errors import InputError
+from dcvc.intra.config import IntraConfig
+
+
+def parser_of(command: str) -> ArgumentParser:
+    parser = ArgumentParser(prog=f"dcvc {command}")
+    importlib.import_module(f"dcvc.commands.{COMMANDS[command][0]}").add_arguments(parser)
+    return parser
+
+
+def options_of(command: str) -> dict:
+    """Option string -> action."""
+    return parser_of(command)._option_string_actions
+
+
+@pytest.mark.parametrize("command", ["train", "encode", "decode", "info"])
+def test_the_options_of_the_i_frame_codec_are_those_of_its_configuration(command):
+    options = options_of(command)
+    texts = {flag: options[f"--{flag}"].help for flag in INTRA_FLAGS}
+    assert texts == {flag: options_of("train")[f"--{flag}"].help for flag in INTRA_FLAGS}
+    assert all(texts.values())
+
+
+def test_an_i_frame_codec_is_read_where_its_type_is_given():
+    parser = ArgumentParser()
+    add_model(parser)
+    common = ["--model", "RUN", "--i_frame_quality", "2"]
+    assert intra_from(parser.parse_args(common)) is None
+    chosen = intra_from(parser.parse_args([*common, "--i_frame_type", "compressai"]))
+    assert chosen == IntraConfig(quality=2)
+
+
+@pytest.mark.parametrize(("command", "words"), [
+    ("encode", ["in.mp4", "out.dcvc", "--model", "RUN"]), ("eval", ["VIDEOS"]), ("compare", ["VIDEOS"])])
+def test_the_distance_of_i_frames_has_one_name_and_an_old_one(command, words):
+    parser = parser_of(command)
+    for flag in ("--intra_period", "--intra-period", "--gop_size"):
+        options = parser.parse_args([*words, flag, "6"])
+        assert intra_period_from(options) == options.intra_period == 6
+    assert intra_period_from(parser.parse_args(words)) == 10
+    assert intra_period_from(parser.parse_args(words), default=12) == 12
+    with pytest.raises(InputError, match=r"--intra_period \(or --gop_size\): found 0, needed at least 1"):
+        intra_period_from(parser.parse_args([*words, "--gop_size", "0"]))
+    assert "--gop_size is the old name" in " ".join(parser.format_help().split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_says_what_it_does(command):
+    for name, action in options_of(command).items():
+        assert action.help, f"dcvc {command} {name}"
+
+
+def test_old_spellings_of_a_size_are_taken_but_not_advertised():
+    parser = parser_of("train")
+    assert parser.parse_args(["--model_size", "dcvc2021"]).model_size == "dcvc2021"
+    assert "--model_size {full,small,tiny}" in parser.format_help()
