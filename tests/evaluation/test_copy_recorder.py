@@ -8,7 +8,7 @@ from dcvc.evaluation.copy_recorder import CopyRecorder
 from dcvc.evaluation.metrics import psnr
 from dcvc.evaluation.sequence_recorder import SequenceRecorder
 
-SEQUENCE = EvalSequence(name="s", path="s", kind="pictures", width=40, height=24, fps=25.0, frames=5, colour="rgb")
+SEQUENCE = EvalSequence(name="s", path="s", width=40, height=24, fps=25.0, frames=5, colour="rgb")
 
 
 def frames(count, seed):
