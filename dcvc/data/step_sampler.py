@@ -30,6 +30,7 @@ again: the order stays, only time is lost.
 """
 
 from collections.abc import Iterator
+from copy import copy
 from functools import lru_cache
 
 import torch
@@ -116,13 +117,15 @@ class StepSampler(Sampler[list[SampleKey]]):
 class KeyedDataset(Dataset):
     """A training set read by (epoch, index), so that workers may run ahead into the next epoch.
 
-    keep_bytes: see TrainingSet.sample."""
+    keep_bytes: see TrainingSet."""
 
     def __init__(self, dataset: TrainingSet, keep_bytes: bool = False) -> None:
-        self.dataset, self.keep_bytes = dataset, keep_bytes
+        # A copy, whose parts are the same: whoever else reads the data set gets what it got before.
+        self.dataset = copy(dataset)
+        self.dataset.keep_bytes = keep_bytes
 
     def __getitem__(self, key: SampleKey) -> Tensor:
-        return self.dataset.sample(*key, keep_bytes=self.keep_bytes)
+        return self.dataset.sample(*key)
 
 
 def step_loader(dataset: TrainingSet, sampler: StepSampler, num_workers: int, pin_memory: bool,

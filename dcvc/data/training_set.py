@@ -36,6 +36,8 @@ class TrainingSet(Dataset):
 
     # Samples made of one decoded GOP: the step sampler keeps them within one worker.
     crops_per_read = 1
+    # Samples stay uint8 where there is no transform: a quarter of what has to travel to the device.
+    keep_bytes = False
 
     def __init__(self, gop_size: int, transform: Callable | None, crop_size: int | None,
                  random_shuffle: bool, seed: int | None) -> None:
@@ -67,14 +69,13 @@ class TrainingSet(Dataset):
         """The frames of this epoch's sample `index`: uint8 `(T, 3, H, W)`."""
         raise NotImplementedError
 
-    def sample(self, epoch: int, index: int, keep_bytes: bool = False) -> Tensor:
-        """The sample of this epoch and index: float32 `(T, 3, H, W)`. keep_bytes: uint8 where there
-        is no transform, a quarter of what has to travel to the device."""
+    def sample(self, epoch: int, index: int) -> Tensor:
+        """The sample of this epoch and index: float32 `(T, 3, H, W)`."""
         frames = self.gop(epoch, index)
         # What a transform gives need not be levels any more, so it cannot travel as bytes.
         if self.transform is not None:
             return torch.stack([apply_transform(frame, self.transform) for frame in frames])
-        return frames if keep_bytes else from_levels(frames)
+        return frames if self.keep_bytes else from_levels(frames)
 
     def prepare_workers(self) -> None:
         """Called before worker processes start: to make once what each of them would have to make.
