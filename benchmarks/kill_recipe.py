@@ -22,7 +22,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch.utils.tensorboard  # noqa: F401 (imported once, before the forks)
 
-from dcvc import summary  # noqa: F401
 from dcvc.cli import main as dcvc
 from dcvc.commands import train as _train  # noqa: F401
 from dcvc.config import flatten
@@ -30,6 +29,7 @@ from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import TrainingError
 from dcvc.files import write_text
 from dcvc.intra.compressai import import_zoo
+from dcvc.report import recipe_page  # noqa: F401
 from dcvc.training.recipe_run import run_recipe  # noqa: F401
 from dcvc.weights import read_checkpoint, weights_hash
 

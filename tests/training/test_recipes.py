@@ -62,7 +62,7 @@ def test_settings_reach_the_stages_they_name():
 @pytest.mark.parametrize(("setting", "message"), [
     ("epoch=3", "unknown key 'epoch'; did you mean 'epochs'"),
     ("stage6.epochs=1", "unknown stage 'stage6'"),
-    ("stage4.batch_size=1", "unknown key 'batch_size' of a stage"),
+    ("stage4.seed=1", "unknown key 'seed' of a stage"),
     ("epochs=many", "epochs: found 'many'"),
     ("model_size=tinny", "did you mean 'tiny'"),
     ("batch_size=0", "--batch_size: found 0"),

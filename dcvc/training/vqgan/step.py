@@ -76,18 +76,18 @@ class VQGANStep:
         loss = self._loss(x, x_hat, mse, commitment, fights)
         gradient_norm = self._update(loss)
         self.state.step += 1
-        numbers = {"loss": loss.item(), "grad_norm": gradient_norm, "lr": rate}
         if not math.isfinite(gradient_norm):
             # The forward pass has moved the codebooks already, perhaps onto latents that are NaN.
             self.codebook.restore(codebooks_before)
-            return numbers
-        numbers["psnr"] = -10 * math.log10(max(mse.item(), 1e-10))
+            return {"loss": loss.item(), "grad_norm": gradient_norm}
+        numbers = {"loss": loss.item(), "psnr": -10 * math.log10(max(mse.item(), 1e-10)), "lr": rate}
         # After the codec's own update, on the same frames: they take turns.
         if fights:
             numbers["adversary"] = self._train_adversary(x, x_hat.detach(), rate)
         self.code_use.add(codes)
         numbers["perplexity"] = self.code_use.perplexity()
         numbers["codes_used"] = self.code_use.used()
+        numbers["grad_norm"] = gradient_norm
         return numbers
 
     def _code(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
