@@ -154,7 +154,7 @@ def read_options(config: type, options: argparse.Namespace,
 def add_device(parser: argparse._ActionsContainer) -> None:
     """--device; dcvc.device.choose_device turns its word into a device."""
     parser.add_argument("--device", choices=DEVICES, default="auto",
-                        help="where to compute (default: auto: CUDA, else MPS, else the CPU)")
+                        help="where to compute; auto: CUDA, else MPS, else the CPU")
 
 
 def run_reporting_errors(work: Callable[[], int | None]) -> int:

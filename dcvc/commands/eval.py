@@ -19,7 +19,7 @@ Intra = tuple[IntraConfig, tuple[str, ...] | None]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sequences(parser)
     add_lpips(parser, "measure LPIPS too")
-    parser.add_argument("--model", nargs="+", default=[],
+    parser.add_argument("--model", nargs="+", default=[], metavar="RUN",
                         help="run folders or checkpoint files, one point of the curve each")
     parser.add_argument("--name", default="dcvc", help="the curve's name")
     parser.add_argument("--i_frame", nargs="+", default=[], metavar="TYPE:…",
@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, IntraConfig, ("pretrained",), pretrained={
         "help": "CompressAI's published weights, for --i_frame codecs without a checkpoint"})
     add_flag(parser, "intra_only", False,
-             "measure every --i_frame codec on every frame, no P-frames; the curves are "
-                                          "drawn beside the results file too (.png)")
+             "measure every --i_frame codec on every frame, no P-frames; the curves are drawn too, "
+             "beside the results file (.png)")
     add_flag(parser, "estimate", False,
              "take the bits from likelihoods and write no streams: faster, but marked as an estimate")
     add_flag(parser, "decode", True,
@@ -44,18 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def parse_i_frame(text: str, pretrained: bool) -> list[Intra]:
     """One value of --i_frame -> its codecs, one for each quality. Raises InputError."""
     kind, *parts = text.split(":")
+    # The second part is the qualities or the weights; the third may be left out.
     qualities = parts[1].split(",") if len(parts) in (2, 3) else []
     third = parts[2] if len(parts) == 3 else None
     if kind == "compressai" and qualities and all(quality.isdigit() for quality in qualities):
-        checkpoint = third
-        if checkpoint and len(qualities) > 1:
+        if third and len(qualities) > 1:
             raise InputError(f"--i_frame: found {len(qualities)} qualities with one checkpoint in "
                              f"{text!r}, needed one")
-        published = pretrained and checkpoint is None
+        published = pretrained and third is None
         return [(IntraConfig(type=kind, model_name=parts[0], quality=int(quality),
-                             pretrained=published, checkpoint=checkpoint), None)
+                             pretrained=published, checkpoint=third), None)
                 for quality in qualities]
-    if kind == "vqgan" and len(parts) in (2, 3):
+    if kind == "vqgan" and qualities:
         rates = tuple(third.split(",")) if third is not None else None
         if rates and not set(rates) <= set(RATES):
             raise InputError(f"--i_frame: found rate models {third!r}, needed some of "
@@ -126,8 +126,8 @@ def run(options: argparse.Namespace) -> int | None:
         raise InputError(f"--processes: found {options.processes}, needed at least 1")
     sequences, intra_period = sequences_from(options)
     codecs, folder = codecs_from(options, intra_period), frames_folder(options.output)
-    results = evaluate_codecs(codecs, sequences, folder, command=command_line("eval"), processes=options.processes,
-                              progress=frame_progress(options))
+    results = evaluate_codecs(codecs, sequences, folder, command=command_line("eval"),
+                              processes=options.processes, progress=frame_progress(options))
     write_and_print(options, results)
     if options.intra_only:
         from dcvc.report.figures import draw_rate_distortion

@@ -60,7 +60,8 @@ def add_p_frame(group: argparse._ActionsContainer) -> None:
 
 def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """--model, and the I-frame codec for checkpoints that name none."""
-    parser.add_argument("--model", required=required, help="a run folder or a checkpoint file")
+    parser.add_argument("--model", required=required, metavar="RUN",
+                        help="a run folder or a checkpoint file")
     purpose = "for checkpoints that name none, or to take another one"
     add_intra(parser.add_argument_group(f"I-frame codec ({purpose})"), default_type=None)
 

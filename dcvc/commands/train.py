@@ -1,4 +1,4 @@
-"""Train the P-frame codec: all stages of a recipe (--recipe), or one stage (train_dcvc.py's flags)."""
+"""Train the P-frame codec: all stages of a recipe (--recipe), or one stage."""
 
 import argparse
 import os
@@ -90,8 +90,8 @@ def _train_config(options: argparse.Namespace, preset: dict,
                   lambdas: tuple[float, ...]) -> TrainConfig:
     """TrainConfig from the flags; where none was given, from `preset`."""
     values = read_options(TrainConfig, options, preset)
-    if "lambda_value" not in options.given and ("quality_index" in options.given
-                                                or "lambda_value" not in preset):
+    by_index = "quality_index" in options.given or "lambda_value" not in preset
+    if by_index and "lambda_value" not in options.given:
         values["lambda_value"] = lambdas[options.quality_index]
     return TrainConfig(**values)
 
@@ -99,8 +99,8 @@ def _train_config(options: argparse.Namespace, preset: dict,
 def _data_config(options: argparse.Namespace, preset: dict) -> DataConfig:
     sampling = {**preset.get("sampling", {}), **key_values("--sampling", options.sampling)}
     values = read_options(DataConfig, options, preset)
-    return from_dict(DataConfig, {**values,
-                                  "sampling": from_dict(SamplingOptions, sampling, "--sampling")})
+    values["sampling"] = from_dict(SamplingOptions, sampling, "--sampling")
+    return from_dict(DataConfig, values)
 
 
 def job_from(options: argparse.Namespace):
@@ -122,11 +122,10 @@ def job_from(options: argparse.Namespace):
     gop_size = known.gop_size if options.gop_size is None else options.gop_size
     return Job(
         stage=replace(known, gop_size=gop_size, learning_rate=options.learning_rate,
-                      epochs=options.epochs,
-                      max_steps=options.max_steps, cascaded=options.stage4_gop_opt),
+                      epochs=options.epochs, max_steps=options.max_steps,
+                      cascaded=options.stage4_gop_opt),
         data=_data_config(options, {}), intra=intra_from(options),
-        train=_train_config(options, {}, entry.lambdas),
-        checkpoint_dir=Path(options.checkpoint_dir),
+        train=_train_config(options, {}, entry.lambdas), checkpoint_dir=Path(options.checkpoint_dir),
         inter=entry.size(options.model_size or entry.default_size), resume=options.resume,
         load_pretrained=options.load_pretrained, force_learning_rate=options.force_learning_rate,
         device=options.device, quiet=options.quiet, accept_changes=options.accept_changes)
@@ -155,8 +154,7 @@ def recipe_job_from(options: argparse.Namespace):
 
     recipe = _changed_recipe(options)
     if options.lambdas is not None and options.given & {"lambda_value", "quality_index"}:
-        raise InputError("--lambdas: found with --lambda_value or --quality_index, needed one of "
-                         "them")
+        raise InputError("--lambdas: found with --lambda_value or --quality_index, needed one of them")
     if options.train_video_dir and not options.given & {"use_video_dataset", "vimeo_dir"}:
         options.use_video_dataset = True
     own = recipe.vqgan is not None and not options.given & set(INTRA_FLAGS)
@@ -206,6 +204,6 @@ def _run_stage(options: argparse.Namespace) -> int:
     best = "no validation" if outcome.best is None else f"best validation loss {outcome.best:.4f}"
     skipped = f", {outcome.skipped} left out as not finite" if outcome.skipped else ""
     if os.environ.get("RANK", "0") == "0":
-        print(f"{job.stage.label}: {outcome.steps} steps done{skipped}, {best}, in "
-              f"{outcome.folder}")
+        done = f"{outcome.steps} steps done{skipped}"
+        print(f"{job.stage.label}: {done}, {best}, in {outcome.folder}")
     return 0

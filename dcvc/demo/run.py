@@ -1,6 +1,6 @@
 """The whole job once, small enough for a laptop:
 
-    videos -> VQGAN (I-frames) -> DCVC (P-frames), stage by stage -> what came of it: numbers, pictures, a report
+    videos -> VQGAN (I-frames) -> DCVC (P-frames), stage by stage -> numbers, pictures, a report
 
 Videos are the user's own, or synthetic clips. What is trained, and how long: the recipe "demo".
 """

@@ -2,11 +2,12 @@
 
     MSE      mean of (x_hat - x)^2 over all pixels and the three channels together
     PSNR     10 log10(peak^2 / MSE) in dB; peak is 1 for frames in [0, 1], 255 for 8-bit planes
-    YUV      (6 PSNR_Y + PSNR_U + PSNR_V) / 8 on 8-bit limited-range 4:2:0 planes (Ohm et al., "Comparison of
-             the coding efficiency of video coding standards", IEEE TCSVT 22, 2012)
-    MS-SSIM  product over five scales, each half as large as the one before, of contrast and structure to
-             the power of a weight, and of luminance on the last scale (Wang, Simoncelli, Bovik, "Multi-scale
-             structural similarity for image quality assessment", Asilomar 2003)
+    YUV      (6 PSNR_Y + PSNR_U + PSNR_V) / 8 on 8-bit limited-range 4:2:0 planes (Ohm et al.,
+             "Comparison of the coding efficiency of video coding standards", IEEE TCSVT 22, 2012)
+    MS-SSIM  product over five scales, each half as large as the one before, of contrast and
+             structure to the power of a weight, and of luminance on the last scale (Wang,
+             Simoncelli, Bovik, "Multi-scale structural similarity for image quality
+             assessment", Asilomar 2003)
 
 For example, frames that differ by 1/255 everywhere have an MSE of 1/65025 and a PSNR of 48.13 dB.
 """

@@ -104,9 +104,9 @@ def _points(measured: MeasuredCodec, outcomes: list[Outcome],
         settings = {"model": model, "weights": weights, "gop_size": measured.intra_period}
         if variant:
             settings["rate_model"] = variant
-        yield make_point(f"{measured.label} {variant}".strip(),
-                         "neural" if measured.model else "intra",
-                         measured.setting, rates, settings, rows)
+        kind = "neural" if measured.model else "intra"
+        yield make_point(f"{measured.label} {variant}".strip(), kind, measured.setting, rates,
+                         settings, rows)
 
 
 def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], processes: int,
@@ -120,8 +120,8 @@ def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], proce
 
     processes = min(processes, len(tasks))
     if processes < 2:
-        return {(c, s): _measure(codecs[c], sequences[s], counter.one_of(name((c, s)))) for c,
-                s in tasks}
+        return {(c, s): _measure(codecs[c], sequences[s], counter.one_of(name((c, s))))
+                for c, s in tasks}
     threads, outcomes = max(1, (os.cpu_count() or 1) // processes), {}
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         waiting = {pool.submit(_measure_apart, codecs[c], sequences[s], threads): (c, s) for c,

@@ -7,9 +7,11 @@
             |    o    /
             +----------------- log rate
 
-    BD rate      mean horizontal distance over these qualities, D = log10(rate of test) - log10(rate of
-                 anchor), as a share: 10^D - 1. D = -0.0458 is -10 %: a tenth fewer bits for the same quality.
-    BD quality   mean vertical distance over the log rates that both curves reach, in the metric's unit (dB)
+    BD rate      mean horizontal distance over these qualities, D = log10(rate of test) -
+                 log10(rate of anchor), as a share: 10^D - 1. D = -0.0458 is -10 %: a tenth
+                 fewer bits for the same quality.
+    BD quality   mean vertical distance over the log rates that both curves reach, in dB
+                 or whatever the metric's unit is
 
 A curve between its points is an Akima interpolation, which does not swing as cubic polynomials do.
 Both numbers need curves that rise, have points enough, and cover the same qualities: under what

@@ -1,10 +1,12 @@
 """Results files -> the page's data -> the page.
 
-    results files --report_data--> one table of JSON values --write_page--> page.html with, in it,
-                                   curves, BD deltas, pictures              page.css, page.js, the table
+    results files --report_data--> one table of JSON values: --write_page--> one HTML file:
+                                   curves, BD deltas,                        page.html, page.css,
+                                   pictures                                  page.js, the table
 
-The page computes nothing but what it draws: numbers come from here, so that the terminal shows the same. Everything
-is inside the one file; it needs no network, and a name from a results file cannot become a part of the page's code.
+The page computes nothing but what it draws: numbers come from here, so that the terminal shows the
+same ones. Everything is inside the one file: it needs no network, and a name from a results file
+cannot become a part of the page's code.
 """
 
 import html
