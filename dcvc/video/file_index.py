@@ -141,8 +141,10 @@ def index_file(path: str | os.PathLike) -> FileIndex:
 
 
 def _numbered(packets: _Packets, decoded: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Times of the frames and keyframes, and what is suspicious. decoded: how many frames decoding
-    gave."""
+    """Times of the frames and keyframes, and what is suspicious.
+
+    decoded: how many frames decoding gave.
+    """
     if packets.times_problem:
         notes = [f"{packets.times_problem} (slow random access)"]
         pts, keys = np.arange(decoded, dtype=np.int64), np.zeros(1, np.int64)
@@ -160,8 +162,10 @@ def _numbered(packets: _Packets, decoded: int) -> tuple[np.ndarray, np.ndarray, 
 
 
 def sample_depth(pix_fmt: str) -> int:
-    """Bits of the samples that frames of this pixel format are taken in. Raises InputError where
-    there are none."""
+    """Bits of the samples that frames of this pixel format are taken in.
+
+    Raises InputError beyond 16 bits.
+    """
     bits = max(component.bits for component in av.VideoFormat(pix_fmt).components)
     depth = next((depth for depth in DECODED_DEPTHS if bits <= depth), None)
     if depth is None:

@@ -67,7 +67,7 @@ class _Request:
 class _LastRead(NamedTuple):
     """The last read that began by seeking."""
 
-    # Of its keyframe, None before any read.
+    # The time of the keyframe it began at, None before any read.
     key_time: int | None = None
     # The time of its last frame.
     last_wanted: int = -1
@@ -104,10 +104,10 @@ class VideoReader:
         self._verified = VerifiedPackets(skip_unreferenced or self.index.verified,
                                          verified_until if verified_until is not None else {})
         self._container = self._stream = None
-        # The last read's, where a later one may go on with it.
+        # The last read's run, where a later one may go on with it.
         self._run: DecoderRun | None = None
         self._last_read = _LastRead()
-        # What going on would have saved a read, a running mean.
+        # How many packets going on would have saved a read: a running mean.
         self._packets_saved = 0.0
         # Only HEVC's decoder leaves blocks undecoded without a word. H.264's conceals and flags
         # what is missing, VP9's and AV1's refuse it.
@@ -381,8 +381,8 @@ class VideoReader:
     def _put(self, request: _Request, place: int, frame: av.VideoFrame) -> None:
         # A damaged header may change size and format in the middle of a file.
         height, width = request.stacks[0].coded_size
-        found, pix_fmt = (frame.height, frame.width), frame.format.name
-        if found != (height, width) or pix_fmt != self.index.pix_fmt:
+        size, pix_fmt = (frame.height, frame.width), frame.format.name
+        if size != (height, width) or pix_fmt != self.index.pix_fmt:
             why = (f"it is {frame.width}x{frame.height} {pix_fmt}, "
                    f"needed {width}x{height} {self.index.pix_fmt}")
             raise self._damaged(request.start + place, why)
