@@ -1,6 +1,9 @@
-"""Building blocks of the codecs: GDN, residual blocks, sub-pixel upsampling, warping, padding."""
+"""Building blocks shared by the codecs: GDN, residual blocks, sub-pixel upsampling, warping, padding, and the blocks,
+colours and quality vectors of the light codecs."""
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -137,3 +140,175 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 def crop(x: Tensor, height: int, width: int) -> Tensor:
     """The top left height x width of (..., H, W)."""
     return x[..., :height, :width]
+
+
+# What follows serves the light codecs (dcvc/inter/light, dcvc/intra/light): the published entry names are kept, so
+# that published weights load without a table of names.
+
+
+def _wsilu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(4 * x)
+
+
+def _clipped(x: Tensor) -> Tensor:
+    """The same shape of curve by addition, product and clip alone: no exponential, whose last bits differ between
+    libraries. Both have slope 1/2 at zero, and meet x far above and 0 far below."""
+    return x * (x + 0.5).clamp(0, 1)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"wsilu": _wsilu, "clip": _clipped}
+
+
+class BlockStyle(NamedTuple):
+    """How the blocks of one network look inside. half: inner width is half the outer one. shortcut: the block behind
+    a change of resolution adds its own input once more."""
+
+    activation: str
+    half: bool
+    shortcut: bool = False
+
+
+class Activation(nn.Module):
+    """The activation by name, then the sum of each `fold` neighbouring channels: (B, C, H, W) -> (B, C/fold, H, W)."""
+
+    def __init__(self, kind: str, fold: int = 1) -> None:
+        super().__init__()
+        self.kind, self.fold = kind, fold
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = ACTIVATIONS[self.kind](x)
+        return x if self.fold == 1 else x.unflatten(1, (-1, self.fold)).sum(2)
+
+
+class DepthConvBlock(nn.Module):
+    """The only block of the light codecs (DCVC-RT, Jia et al., CVPR 2025; half width as in DCVC-UF, 2026):
+
+        x = adaptor(x)                              1x1, only where the widths differ, or `adaptor` asks for it
+        h = x + dc(x)                               1x1, activation, depthwise kernel x kernel, 1x1
+        o = h + ffn(h)                              1x1 to four times the inner width, activation, fold 4, 1x1
+
+    (B, inputs, H, W) -> (B, outputs, H, W). Only the depthwise convolution looks beyond its own position.
+    """
+
+    def __init__(self, inputs: int, outputs: int, style: BlockStyle, kernel: int = 3, adaptor: bool = False,
+                 shortcut: bool = False) -> None:
+        super().__init__()
+        inner = outputs // 2 if style.half else outputs
+        self.adaptor = nn.Conv2d(inputs, outputs, 1) if adaptor or inputs != outputs else None
+        self.dc = nn.Sequential(
+            nn.Conv2d(outputs, inner, 1), Activation(style.activation),
+            nn.Conv2d(inner, inner, kernel, padding=kernel // 2, groups=inner), nn.Conv2d(inner, outputs, 1))
+        self.ffn = nn.Sequential(
+            nn.Conv2d(outputs, 4 * inner, 1), Activation(style.activation, fold=4), nn.Conv2d(inner, outputs, 1))
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.adaptor is None else self.adaptor(x)
+        out = x + self.dc(x)
+        out = out + self.ffn(out)
+        return out + x if self.shortcut else out
+
+
+class Chain(nn.Module):
+    """Layers one after the other, whose entries are called `conv.0`, `conv.1`, ..."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def blocks(inputs: int, outputs: int, count: int, style: BlockStyle, kernel: int = 3) -> list[nn.Module]:
+    """`count` blocks, the first of which changes the width."""
+    return [DepthConvBlock(outputs if i else inputs, outputs, style, kernel) for i in range(count)]
+
+
+class Downsample(nn.Module):
+    """Half the height and width: each 2x2 square to one position by a 1x1 convolution, then a block."""
+
+    def __init__(self, inputs: int, outputs: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(4 * inputs, outputs, 1)
+        self.conv = DepthConvBlock(outputs, outputs, style, shortcut=style.shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.down(F.pixel_unshuffle(x, 2)))
+
+
+def upsampling(inputs: int, outputs: int) -> Chain:
+    """Twice the height and width by a 1x1 convolution and a pixel shuffle."""
+    return Chain(nn.Conv2d(inputs, 4 * outputs, 1, bias=False), nn.PixelShuffle(2))
+
+
+class Upsample(nn.Module):
+    """`upsampling`, then a block."""
+
+    def __init__(self, inputs: int, outputs: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.up = upsampling(inputs, outputs)
+        self.conv = DepthConvBlock(outputs, outputs, style, shortcut=style.shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.up(x))
+
+
+def rgb_to_ycbcr(x: Tensor) -> Tensor:
+    """RGB (B, 3, H, W) in [0, 1] -> Y, Cb, Cr by BT.709, full range, each less one half: in [-1/2, 1/2]."""
+    red, green, blue = x.unbind(1)
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return torch.stack((luma - 0.5, (blue - luma) * (0.5 / 0.9278), (red - luma) * (0.5 / 0.7874)), dim=1)
+
+
+def ycbcr_to_rgb(x: Tensor) -> Tensor:
+    """The inverse of `rgb_to_ycbcr`, nothing clipped."""
+    luma, blue_less, red_less = x.unbind(1)
+    luma = luma + 0.5
+    red, blue = luma + 1.5748 * red_less, luma + 1.8556 * blue_less
+    return torch.stack((red, (luma - 0.2126 * red - 0.0722 * blue) / 0.7152, blue), dim=1)
+
+
+class QualityRange(NamedTuple):
+    """Qualities 0 (worst) ... highest of one model; `default` where nobody chooses. Streams keep 256ths of a step."""
+
+    highest: int = 63
+    default: int = 32
+
+    def per_sample(self, quality: float | Tensor | None, batch: int, device: torch.device) -> Tensor:
+        """One quality for all, one a sample, or None -> float32 (batch,)."""
+        quality = self.default if quality is None else quality
+        return torch.as_tensor(quality, dtype=torch.float32, device=device).expand(batch)
+
+    def row_of(self, quality: Tensor, rows: int) -> Tensor:
+        """Where qualities lie in a table of so many rows that are spread evenly: 0 ... rows - 1, with fractions."""
+        return quality * ((rows - 1) / self.highest)
+
+    def vector(self, table: Tensor, quality: Tensor) -> Tensor:
+        """table (rows, C), positive; quality (B,) -> (B, C, 1, 1).
+
+        Between two rows the logarithm runs linearly: low^(1 - f) high^f. On a row it is that row to the last bit.
+        """
+        place = self.row_of(quality, len(table))
+        row = place.floor().clamp(0, len(table) - 1).long()
+        low, high = table[row], table[(row + 1).clamp_max(len(table) - 1)]
+        return (low * (high / low).abs() ** (place - row)[:, None])[:, :, None, None]
+
+
+def convolution_macs(model: nn.Module, run: Callable[[], Any]) -> dict[str, int]:
+    """Multiplications of each convolution that `run` makes `model` compute, by the name of its entry."""
+    counts: dict[str, int] = {}
+
+    def counting(name: str) -> Callable:
+        def hook(layer: nn.Conv2d, _: Any, out: Tensor) -> None:
+            counts[name] = counts.get(name, 0) + layer.weight[0].numel() * out.numel()
+        return hook
+
+    hooks = [layer.register_forward_hook(counting(name)) for name, layer in model.named_modules()
+             if isinstance(layer, nn.Conv2d)]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counts
