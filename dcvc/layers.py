@@ -225,6 +225,12 @@ def blocks(inputs: int, outputs: int, count: int, style: BlockStyle, kernel: int
     return [DepthConvBlock(outputs if i else inputs, outputs, style, kernel) for i in range(count)]
 
 
+def patch_blocks(outputs: int, count: int, style: BlockStyle, kernel: int = 3) -> list[nn.Module]:
+    """As `blocks`, from patches of 8x8 pixels; the first block always has a 1x1 convolution of its own for them."""
+    first = DepthConvBlock(192, outputs, style, kernel, adaptor=True)
+    return [first, *blocks(outputs, outputs, count - 1, style, kernel)]
+
+
 class Downsample(nn.Module):
     """Half the height and width: each 2x2 square to one position by a 1x1 convolution, then a block."""
 
@@ -293,6 +299,74 @@ class QualityRange(NamedTuple):
         row = place.floor().clamp(0, len(table) - 1).long()
         low, high = table[row], table[(row + 1).clamp_max(len(table) - 1)]
         return (low * (high / low).abs() ** (place - row)[:, None])[:, :, None, None]
+
+
+    def steps(self, rows: int) -> Tensor:
+        """The step of y at each row, in units of the pixel range, float32 (rows,): 4/255 at the highest quality and
+        27.7 times that at the lowest. By the high-rate law it goes with lambda^(-1/2), and the published lambdas of
+        P-frames span 1 ... 768."""
+        place = torch.linspace(0, 1, rows) if rows > 1 else torch.full((1,), 0.5)
+        return 4 / 255 * 768 ** (0.5 * (1 - place))
+
+
+def start_blocks(model: nn.Module) -> None:
+    """Random weights that keep the variance, biases zero, and every block passes its input through unchanged: the
+    last layers of both branches are zero, as is usual for residual networks."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=(1.6 / module.weight[0].numel()) ** 0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, DepthConvBlock):
+            nn.init.zeros_(module.dc[-1].weight)
+            nn.init.zeros_(module.ffn[-1].weight)
+
+
+class TransformBasis(NamedTuple):
+    """An orthonormal transform of 16x16 pixels in two steps, as a light codec starts with.
+
+    patches (C, 192): 8x8 DCT of each colour plane, the C coefficients of the largest expected variance.
+    pairs (n, C, 2, 2): 2x2 DCT of neighbouring patches' coefficients, again those of the largest variance.
+    deviations (n,): what a picture's values have after both, the range of pixels being 1.
+    """
+
+    patches: Tensor
+    pairs: Tensor
+    deviations: Tensor
+
+
+def transform_basis(channels: int, latent_channels: int, deviation: float, correlation: float) -> TransformBasis:
+    """deviation of the pixels, and correlation of neighbouring ones: variances are those of a first-order process.
+
+    Chroma is taken to have a sixteenth of luma's variance. The choice of patch coefficients does not depend on the
+    arguments, so that models of pictures and of differences speak of the same ones.
+    """
+    def dct(size: int) -> Tensor:
+        places = torch.arange(size, dtype=torch.float64)
+        basis = torch.cos(torch.pi / size * (places + 0.5) * places[:, None]) * (2 / size) ** 0.5
+        basis[0] /= 2**0.5
+        return basis
+
+    def variances(basis: Tensor, rho: float) -> Tensor:
+        places = torch.arange(basis.shape[-1])
+        return ((basis @ rho ** (places - places[:, None]).abs().double()) * basis).sum(-1)
+
+    planes = torch.tensor([1, 1 / 16, 1 / 16], dtype=torch.float64)
+    eight, two = dct(8), dct(2)
+    usual = variances(eight, 0.95)
+    order = torch.einsum("p,u,v->puv", planes, usual, usual).flatten().argsort(descending=True)[:channels]
+    basis = torch.einsum("pq,ui,vj->puvqij", torch.eye(3, dtype=torch.float64), eight, eight)
+    patches = basis.reshape(192, 192)[order]
+    # Basis functions over sixteen pixels: index (a, u) is function a of two patches times function u within a patch.
+    wide = variances(torch.einsum("ab,ui->aubi", two, eight).reshape(2, 8, 16), correlation)
+    expected = deviation**2 * torch.einsum("p,au,bv->puvab", planes, wide, wide).reshape(192, 4)[order].flatten()
+    chosen = expected.argsort(descending=True)[:latent_channels]
+    pairs = torch.zeros(len(chosen), len(order), 2, 2, dtype=torch.float64)
+    squares = torch.einsum("ai,bj->abij", two, two).reshape(4, 2, 2)
+    for place, index in enumerate(chosen.tolist()):
+        pairs[place, index // 4] = squares[index % 4]
+    return TransformBasis(patches.float(), pairs.float(), expected[chosen].sqrt().float())
 
 
 def convolution_macs(model: nn.Module, run: Callable[[], Any]) -> dict[str, int]:

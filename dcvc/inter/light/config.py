@@ -36,7 +36,7 @@ class LightConfig:
     topology: Literal["published", "transform"] = "transform"
     quality_rows: int = 8                                    # rows of the quality vectors, spread over 0 ... 63
     z_rows: int = 8                                          # distributions of z, likewise
-    largest_scale: float = 64.0                              # of the 128 scale classes
+    largest_scale: float = 256.0                             # of the 128 scale classes
     skip_scale: float = 0.15                                 # y of smaller scales is not coded
     pixel_skip: bool = False                                 # reserved: prediction from the last picture's pixels
 

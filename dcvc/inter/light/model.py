@@ -23,6 +23,7 @@ from dcvc.entropy.by_quality import FactorizedByQuality
 from dcvc.entropy.checkerboard import CheckerboardTables, DecoderLatents, EncoderLatents, Latents, StreamLatents
 from dcvc.errors import BitstreamError, InputError
 from dcvc.inter.light.config import NAME, STREAM_ID, LightConfig
+from dcvc.inter.light.initial import initialise
 from dcvc.interfaces import FrameOutput, Quality, RateRange, Until, check_quality
 from dcvc.layers import (
     BlockStyle,
@@ -34,6 +35,7 @@ from dcvc.layers import (
     crop,
     lower_bound,
     pad_to_multiple,
+    patch_blocks,
     rgb_to_ycbcr,
     upsampling,
     ycbcr_to_rgb,
@@ -140,7 +142,7 @@ class LightPFrameModel(nn.Module):
         if config.topology == "transform":
             self.q_prior, self.q_hyper = vectors(n), vectors(hyper)
         self.bit_estimator_z = FactorizedByQuality(config.z_rows, hyper)
-        self.feature_adaptor_i = Chain(*blocks(PATCH_CHANNELS, c, config.adaptor_i_depth, style, config.kernel))
+        self.feature_adaptor_i = Chain(*patch_blocks(c, config.adaptor_i_depth, style, config.kernel))
         self.feature_adaptor_m = Chain(*blocks(2 * c, c, config.adaptor_m_depth, style, config.adaptor_m_kernel))
         self.feature_extractor = Chain(*blocks(c, c, config.extractor_depth, style, config.extractor_kernel))
         self.encoder = _Encoder(config, style)
@@ -155,6 +157,8 @@ class LightPFrameModel(nn.Module):
         self.decoder = _Decoder(config, style)
         self.recon_head = _Head(config, style)
         self._tables: tuple[tuple, CheckerboardTables] | None = None
+        if config.topology == "transform":
+            initialise(self, QUALITY)
 
     def part_parameters(self, part: str) -> list[str]:
         if part not in self.parts:

@@ -21,6 +21,7 @@ from dcvc.entropy.checkerboard import CheckerboardTables, DecoderLatents, Encode
 from dcvc.errors import BitstreamError, InputError
 from dcvc.interfaces import FrozenCodec, IntraOutput, Quality, RateRange, check_frames, check_quality
 from dcvc.intra.light.config import NAME, STREAM_ID, LightIntraConfig
+from dcvc.intra.light.initial import initialise
 from dcvc.layers import (
     BlockStyle,
     Chain,
@@ -51,7 +52,7 @@ class _Encoder(nn.Module):
     def __init__(self, config: LightIntraConfig, style: BlockStyle) -> None:
         super().__init__()
         c = config.width
-        self.enc_1 = DepthConvBlock(PATCH_CHANNELS, c, style)
+        self.enc_1 = DepthConvBlock(PATCH_CHANNELS, c, style, adaptor=True)
         self.enc_2 = nn.Sequential(*blocks(c, c, config.encoder_depth - 1, style),
                                    nn.Conv2d(c, config.latent_channels, 3, stride=2, padding=1))
 
@@ -92,6 +93,8 @@ class LightIFrameModel(FrozenCodec):
         self.config, self.trainable = config or LightIntraConfig(), trainable
         self._make_networks(self.config)
         self._tables: tuple[tuple, CheckerboardTables] | None = None
+        if self.config.topology == "transform":
+            initialise(self, QUALITY)
         if not trainable:
             self.freeze()
 
