@@ -1,5 +1,5 @@
-"""Building blocks shared by the codecs: GDN, residual blocks, sub-pixel upsampling, warping, padding, and the blocks,
-colours and quality vectors of the light codecs."""
+"""Building blocks shared by the codecs: GDN, residual blocks, sub-pixel upsampling, warping, padding,
+and the blocks, the colours and the starting transform of the light codecs."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -142,8 +142,8 @@ def crop(x: Tensor, height: int, width: int) -> Tensor:
     return x[..., :height, :width]
 
 
-# What follows serves the light codecs (dcvc/inter/light, dcvc/intra/light): the published entry names are kept, so
-# that published weights load without a table of names.
+# What follows serves the light codecs (dcvc/inter/light, dcvc/intra/light): the published entry
+# names are kept, so that published weights load without a table of names.
 
 
 def _wsilu(x: Tensor) -> Tensor:
@@ -151,8 +151,8 @@ def _wsilu(x: Tensor) -> Tensor:
 
 
 def _clipped(x: Tensor) -> Tensor:
-    """The same shape of curve by addition, product and clip alone: no exponential, whose last bits differ between
-    libraries. Both have slope 1/2 at zero, and meet x far above and 0 far below."""
+    """The same shape of curve by addition, product and clip alone: no exponential, whose last bits
+    differ between libraries. Both have slope 1/2 at zero, and meet x far above and 0 far below."""
     return x * (x + 0.5).clamp(0, 1)
 
 
@@ -160,8 +160,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"wsilu": _wsilu, "clip": _
 
 
 class BlockStyle(NamedTuple):
-    """How the blocks of one network look inside. half: inner width is half the outer one. shortcut: the block behind
-    a change of resolution adds its own input once more."""
+    """How the blocks of one network look inside. half: inner width is half the outer one. shortcut:
+    the block behind a change of resolution adds its own input once more."""
 
     activation: str
     half: bool
@@ -169,7 +169,8 @@ class BlockStyle(NamedTuple):
 
 
 class Activation(nn.Module):
-    """The activation by name, then the sum of each `fold` neighbouring channels: (B, C, H, W) -> (B, C/fold, H, W)."""
+    """The activation by name, then the sum of each `fold` neighbouring channels: (B, C, H, W) ->
+    (B, C/fold, H, W)."""
 
     def __init__(self, kind: str, fold: int = 1) -> None:
         super().__init__()
@@ -181,25 +182,29 @@ class Activation(nn.Module):
 
 
 class DepthConvBlock(nn.Module):
-    """The only block of the light codecs (DCVC-RT, Jia et al., CVPR 2025; half width as in DCVC-UF, 2026):
+    """The only block of the light codecs (DCVC-RT, Jia et al., CVPR 2025; half width as in DCVC-UF,
+    2026):
 
-        x = adaptor(x)                              1x1, only where the widths differ, or `adaptor` asks for it
-        h = x + dc(x)                               1x1, activation, depthwise kernel x kernel, 1x1
-        o = h + ffn(h)                              1x1 to four times the inner width, activation, fold 4, 1x1
+        x = adaptor(x)       1x1, where the widths differ or `adaptor` asks for it
+        h = x + dc(x)        1x1, activation, depthwise kernel x kernel, 1x1
+        o = h + ffn(h)       1x1 to four times the inner width, activation, fold 4, 1x1
 
-    (B, inputs, H, W) -> (B, outputs, H, W). Only the depthwise convolution looks beyond its own position.
+    (B, inputs, H, W) -> (B, outputs, H, W). Only the depthwise convolution looks beyond its own
+    position.
     """
 
-    def __init__(self, inputs: int, outputs: int, style: BlockStyle, kernel: int = 3, adaptor: bool = False,
-                 shortcut: bool = False) -> None:
+    def __init__(self, inputs: int, outputs: int, style: BlockStyle, kernel: int = 3,
+                 adaptor: bool = False, shortcut: bool = False) -> None:
         super().__init__()
         inner = outputs // 2 if style.half else outputs
         self.adaptor = nn.Conv2d(inputs, outputs, 1) if adaptor or inputs != outputs else None
         self.dc = nn.Sequential(
             nn.Conv2d(outputs, inner, 1), Activation(style.activation),
-            nn.Conv2d(inner, inner, kernel, padding=kernel // 2, groups=inner), nn.Conv2d(inner, outputs, 1))
+            nn.Conv2d(inner, inner, kernel, padding=kernel // 2, groups=inner),
+            nn.Conv2d(inner, outputs, 1))
         self.ffn = nn.Sequential(
-            nn.Conv2d(outputs, 4 * inner, 1), Activation(style.activation, fold=4), nn.Conv2d(inner, outputs, 1))
+            nn.Conv2d(outputs, 4 * inner, 1), Activation(style.activation, fold=4),
+            nn.Conv2d(inner, outputs, 1))
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -220,19 +225,22 @@ class Chain(nn.Module):
         return self.conv(x)
 
 
-def blocks(inputs: int, outputs: int, count: int, style: BlockStyle, kernel: int = 3) -> list[nn.Module]:
+def blocks(inputs: int, outputs: int, count: int, style: BlockStyle,
+           kernel: int = 3) -> list[nn.Module]:
     """`count` blocks, the first of which changes the width."""
     return [DepthConvBlock(outputs if i else inputs, outputs, style, kernel) for i in range(count)]
 
 
 def patch_blocks(outputs: int, count: int, style: BlockStyle, kernel: int = 3) -> list[nn.Module]:
-    """As `blocks`, from patches of 8x8 pixels; the first block always has a 1x1 convolution of its own for them."""
+    """As `blocks`, from patches of 8x8 pixels; the first block always has a 1x1 convolution of its
+    own for them."""
     first = DepthConvBlock(192, outputs, style, kernel, adaptor=True)
     return [first, *blocks(outputs, outputs, count - 1, style, kernel)]
 
 
 class Downsample(nn.Module):
-    """Half the height and width: each 2x2 square to one position by a 1x1 convolution, then a block."""
+    """Half the height and width: each 2x2 square to one position by a 1x1 convolution, then a
+    block."""
 
     def __init__(self, inputs: int, outputs: int, style: BlockStyle) -> None:
         super().__init__()
@@ -261,10 +269,13 @@ class Upsample(nn.Module):
 
 
 def rgb_to_ycbcr(x: Tensor) -> Tensor:
-    """RGB (B, 3, H, W) in [0, 1] -> Y, Cb, Cr by BT.709, full range, each less one half: in [-1/2, 1/2]."""
+    """RGB (B, 3, H, W) in [0, 1] -> Y, Cb, Cr by BT.709, full range, each less one half: in [-1/2,
+    1/2]."""
     red, green, blue = x.unbind(1)
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return torch.stack((luma - 0.5, (blue - luma) * (0.5 / 0.9278), (red - luma) * (0.5 / 0.7874)), dim=1)
+    # The factors stretch B - Y and R - Y to a range of one.
+    blue_less, red_less = (blue - luma) * (0.5 / 0.9278), (red - luma) * (0.5 / 0.7874)
+    return torch.stack((luma - 0.5, blue_less, red_less), dim=1)
 
 
 def ycbcr_to_rgb(x: Tensor) -> Tensor:
@@ -275,43 +286,9 @@ def ycbcr_to_rgb(x: Tensor) -> Tensor:
     return torch.stack((red, (luma - 0.2126 * red - 0.0722 * blue) / 0.7152, blue), dim=1)
 
 
-class QualityRange(NamedTuple):
-    """Qualities 0 (worst) ... highest of one model; `default` where nobody chooses. Streams keep 256ths of a step."""
-
-    highest: int = 63
-    default: int = 32
-
-    def per_sample(self, quality: float | Tensor | None, batch: int, device: torch.device) -> Tensor:
-        """One quality for all, one a sample, or None -> float32 (batch,)."""
-        quality = self.default if quality is None else quality
-        return torch.as_tensor(quality, dtype=torch.float32, device=device).expand(batch)
-
-    def row_of(self, quality: Tensor, rows: int) -> Tensor:
-        """Where qualities lie in a table of so many rows that are spread evenly: 0 ... rows - 1, with fractions."""
-        return quality * ((rows - 1) / self.highest)
-
-    def vector(self, table: Tensor, quality: Tensor) -> Tensor:
-        """table (rows, C), positive; quality (B,) -> (B, C, 1, 1).
-
-        Between two rows the logarithm runs linearly: low^(1 - f) high^f. On a row it is that row to the last bit.
-        """
-        place = self.row_of(quality, len(table))
-        row = place.floor().clamp(0, len(table) - 1).long()
-        low, high = table[row], table[(row + 1).clamp_max(len(table) - 1)]
-        return (low * (high / low).abs() ** (place - row)[:, None])[:, :, None, None]
-
-
-    def steps(self, rows: int) -> Tensor:
-        """The step of y at each row, in units of the pixel range, float32 (rows,): 4/255 at the highest quality and
-        27.7 times that at the lowest. By the high-rate law it goes with lambda^(-1/2), and the published lambdas of
-        P-frames span 1 ... 768."""
-        place = torch.linspace(0, 1, rows) if rows > 1 else torch.full((1,), 0.5)
-        return 4 / 255 * 768 ** (0.5 * (1 - place))
-
-
 def start_blocks(model: nn.Module) -> None:
-    """Random weights that keep the variance, biases zero, and every block passes its input through unchanged: the
-    last layers of both branches are zero, as is usual for residual networks."""
+    """Random weights that keep the variance, biases zero, and every block passes its input through
+    unchanged: the last layers of both branches are zero, as is usual for residual networks."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=(1.6 / module.weight[0].numel()) ** 0.5)
@@ -326,9 +303,9 @@ def start_blocks(model: nn.Module) -> None:
 class TransformBasis(NamedTuple):
     """An orthonormal transform of 16x16 pixels in two steps, as a light codec starts with.
 
-    patches (C, 192): 8x8 DCT of each colour plane, the C coefficients of the largest expected variance.
-    pairs (n, C, 2, 2): 2x2 DCT of neighbouring patches' coefficients, again those of the largest variance.
-    deviations (n,): what a picture's values have after both, the range of pixels being 1.
+    patches (C, 192): 8x8 DCT of each plane, the C coefficients of the largest expected variance.
+    pairs (n, C, 2, 2): 2x2 DCT of neighbouring patches' coefficients, chosen in the same way.
+    deviations (n,): of a picture's values after both, the range of pixels being 1.
     """
 
     patches: Tensor
@@ -336,11 +313,13 @@ class TransformBasis(NamedTuple):
     deviations: Tensor
 
 
-def transform_basis(channels: int, latent_channels: int, deviation: float, correlation: float) -> TransformBasis:
-    """deviation of the pixels, and correlation of neighbouring ones: variances are those of a first-order process.
+def transform_basis(channels: int, latent_channels: int, deviation: float,
+                    correlation: float) -> TransformBasis:
+    """deviation of the pixels, and correlation of neighbouring ones: variances are those of a
+    first-order process.
 
-    Chroma is taken to have a sixteenth of luma's variance. The choice of patch coefficients does not depend on the
-    arguments, so that models of pictures and of differences speak of the same ones.
+    Chroma is taken to have a sixteenth of luma's variance. The choice of patch coefficients does
+    not depend on the arguments: models of pictures and of differences speak of the same ones.
     """
     def dct(size: int) -> Tensor:
         places = torch.arange(size, dtype=torch.float64)
@@ -355,13 +334,17 @@ def transform_basis(channels: int, latent_channels: int, deviation: float, corre
     planes = torch.tensor([1, 1 / 16, 1 / 16], dtype=torch.float64)
     eight, two = dct(8), dct(2)
     usual = variances(eight, 0.95)
-    order = torch.einsum("p,u,v->puv", planes, usual, usual).flatten().argsort(descending=True)[:channels]
+    order = torch.einsum("p,u,v->puv", planes, usual, usual).flatten()
+    # Stable: coefficients of equal variance keep their order on every machine.
+    order = order.argsort(descending=True, stable=True)[:channels]
     basis = torch.einsum("pq,ui,vj->puvqij", torch.eye(3, dtype=torch.float64), eight, eight)
     patches = basis.reshape(192, 192)[order]
-    # Basis functions over sixteen pixels: index (a, u) is function a of two patches times function u within a patch.
+    # Basis functions over sixteen pixels: index (a, u) is function a of two patches times function
+    # u within a patch.
     wide = variances(torch.einsum("ab,ui->aubi", two, eight).reshape(2, 8, 16), correlation)
-    expected = deviation**2 * torch.einsum("p,au,bv->puvab", planes, wide, wide).reshape(192, 4)[order].flatten()
-    chosen = expected.argsort(descending=True)[:latent_channels]
+    expected = deviation**2 * torch.einsum("p,au,bv->puvab", planes, wide, wide)
+    expected = expected.reshape(192, 4)[order].flatten()
+    chosen = expected.argsort(descending=True, stable=True)[:latent_channels]
     pairs = torch.zeros(len(chosen), len(order), 2, 2, dtype=torch.float64)
     squares = torch.einsum("ai,bj->abij", two, two).reshape(4, 2, 2)
     for place, index in enumerate(chosen.tolist()):
@@ -370,7 +353,8 @@ def transform_basis(channels: int, latent_channels: int, deviation: float, corre
 
 
 def convolution_macs(model: nn.Module, run: Callable[[], Any]) -> dict[str, int]:
-    """Multiplications of each convolution that `run` makes `model` compute, by the name of its entry."""
+    """Multiplications of each convolution that `run` makes `model` compute, by the name of its
+    entry."""
     counts: dict[str, int] = {}
 
     def counting(name: str) -> Callable:

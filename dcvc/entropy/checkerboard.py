@@ -1,25 +1,31 @@
 """Coding of y in two or four steps on a checkerboard.
 
-The latent is split into sets of places. The first set is predicted from the hyperprior, each later one also from the
-sets before it. Within a set nothing depends on anything else, so a whole picture takes two (four) network passes
-where an autoregressive model takes one a position (wavefront.py: 321 for 1080p).
+The latent is split into sets of places. The first set is predicted from the hyperprior, each later
+one also from the sets before it. Within a set nothing depends on anything else, so a whole picture
+takes two (four) network passes, where an autoregressive model takes one a position or a diagonal
+(wavefront.py).
 
-    two steps, first half of the channels      four steps, first quarter of the channels (the others take turns)
-        0 1 0 1                                    0 3 0 3       step of each place; at each place every
-        1 0 1 0                                    2 1 2 1       step codes one half (one quarter) of the
-        0 1 0 1                                    0 3 0 3       channels, so all steps are equally large
+    two steps:   0 1 0 1        four steps:   0 3 0 3
+                 1 0 1 0                      2 1 2 1
+                 0 1 0 1                      0 3 0 3
 
-What is coded is the integer r = round(y - mean), by a table for its scale. The mean shifts nothing but r, so tables
-have mean zero, and only the number of a table and which places are left out must be the same in the decoder:
+This is the step of each place for the first half (quarter) of the channels; the others take turns.
+So at each place every step codes one half (quarter) of the channels.
 
-    scale <= skip        not coded, r = 0: nearly sure to be zero, and half of the work
-    otherwise            class i of 128, the last with edges[i] <= scale; edges are spread evenly in the logarithm
+What is coded is the integer r = round(y - mean), by a table for its scale. The mean shifts nothing
+but r, so tables have mean zero, and only the number of a table and which places are left out must
+be the same in the decoder:
 
-Worked example: edges 0.11, 0.114, ... 16; scale 0.2 is class 15, and its table has the deviation of the middle of
-that class. In models whose scales are all known after the first pass, y of a picture is one call of the coder.
+    scale <= skip     not coded, r = 0: nearly sure to be zero, and much of the work
+    otherwise         class i of 128, the last with edges[i] <= scale; the edges are spread evenly
+                      in the logarithm
 
-Encoder and decoder run the same networks on the same numbers here, so scales agree to the last bit as long as torch
-computes alike on both sides (the same machine, library and number of threads; streams carry that number).
+Worked example: edges 0.11, 0.114, ... 16; scale 0.2 is of class 15, whose table has the deviation
+of the middle of that class. Where all scales are known after the first pass, y of a picture is one
+call of the coder.
+
+Scales come from networks. Where these are exact (exact.py) any machine finds the same classes.
+Otherwise both sides must compute alike: the same machine, library and number of threads.
 """
 
 import functools
@@ -31,7 +37,7 @@ import torch
 from torch import Tensor
 
 from dcvc.entropy.by_quality import RATE_MIN, FactorizedByQuality
-from dcvc.entropy.coder import FrequencyTable, SymbolDecoder, SymbolEncoder, TableSet
+from dcvc.entropy.coder import PRECISION, FrequencyTable, SymbolDecoder, SymbolEncoder, TableSet
 from dcvc.entropy.conditional import SCALE_MIN, likelihood
 from dcvc.entropy.tables import TAIL, tables_crc
 from dcvc.errors import InputError
@@ -39,35 +45,41 @@ from dcvc.layers import lower_bound, round_straight_through
 
 CLASSES = 128
 LOWEST = SCALE_MIN["gaussian"]
-# Which of the four places of a 2x2 square (a b over c d) a quarter of the channels takes at each step.
+# Which of the four places of a 2x2 square (a b over c d) a quarter of the channels takes at each
+# step.
 FOUR_STEPS = ("abcd", "dcba", "cdab", "badc")
 TWO_STEPS = (("ad", "bc"), ("bc", "ad"))
 
-# number of the step, y_hat so far (zero where not yet coded) -> scale, or None for the scale of before, and mean
+# number of the step, y_hat so far (zero where not yet coded) -> scale, or None for the scale of
+# before, and mean
 Predict = Callable[[int, Tensor], tuple[Tensor | None, Tensor]]
 
 
 @functools.lru_cache(maxsize=32)
-def step_masks(steps: int, channels: int, height: int, width: int, device: torch.device) -> tuple[Tensor, ...]:
-    """The places of each step, bool (C, H, W); every place belongs to one step."""
+def step_masks(steps: int, shape: tuple[int, int, int], device: torch.device) -> tuple[Tensor, ...]:
+    """The places of each step, bool `shape` = (C, H, W); every place belongs to one step."""
+    channels, height, width = shape
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    # Which of a, b, c, d each place is: 0, 1, 2, 3.
     cell = 2 * (rows % 2) + columns % 2
-    split = FOUR_STEPS if steps == 4 else TWO_STEPS
     masks = []
-    for letters in split:
-        parts = [functools.reduce(torch.logical_or, [cell == "abcd".index(letter) for letter in group])
-                 for group in letters]
+    for groups in FOUR_STEPS if steps == 4 else TWO_STEPS:
+        parts = [torch.isin(cell, torch.tensor(["abcd".index(letter) for letter in group]))
+                 for group in groups]
         masks.append(torch.stack(parts).repeat_interleave(channels // len(parts), dim=0).to(device))
     return tuple(masks)
 
 
-def gaussian_bits(residual: Tensor, scale: Tensor, floor: float = RATE_MIN) -> Tensor:
-    """Bits of each residual (y - mean) in an integer bin, same shape; 19.93 at most with the published floor.
+def gaussian_bits(residual: Tensor, scale: Tensor) -> Tensor:
+    """Bits of each residual (y - mean) in an integer bin, same shape; 19.93 at most, as published.
 
-    Raw scales may be any number: they are bounded at 0.11, trainable from below. Float32 under autocast."""
+    Raw scales may be any number: they are bounded at 0.11, trainable from below. Float32 under
+    autocast."""
     with torch.autocast(residual.device.type, enabled=False):
-        p = likelihood("gaussian", residual.float(), lower_bound(scale.float(), LOWEST)).clamp_min(1e-9)
-        return lower_bound(-torch.log2(lower_bound(p, floor)), 0.0)
+        scale = lower_bound(scale.float(), LOWEST)
+        # A plain clamp as published: a symbol that is out of all reach has no gradient.
+        p = likelihood("gaussian", residual.float(), scale).clamp_min(1e-9)
+        return lower_bound(-torch.log2(lower_bound(p, RATE_MIN)), 0.0)
 
 
 class ScaleClasses:
@@ -76,15 +88,32 @@ class ScaleClasses:
     def __init__(self, largest: float) -> None:
         low, high = math.log(LOWEST), math.log(largest)
         pace = (high - low) / (CLASSES - 1)
-        # Float32, as the scales are: the comparison is exact, on every machine.
-        self.edges = torch.tensor([math.exp(low + pace * i) for i in range(CLASSES)], dtype=torch.float32)
-        self.deviations = [math.exp(low + pace * (i + 0.5)) for i in range(CLASSES)]
-        self.tables = TableSet(_zero_mean_table(deviation) for deviation in self.deviations)
+        # Float32 as the scales are, so that the comparison is the same on every machine.
+        self.pace = pace
+        edges = [math.exp(low + pace * i) for i in range(CLASSES)]
+        self.edges = torch.tensor(edges, dtype=torch.float32)
+        deviations = [math.exp(low + pace * (i + 0.5)) for i in range(CLASSES)]
+        self.tables = TableSet(_zero_mean_table(deviation) for deviation in deviations)
+        self.deviations = torch.tensor(deviations, dtype=torch.float32)
+        self.reach = -torch.from_numpy(self.tables.first)
+        # What a symbol beyond its table costs: the escape, and 32 plain bits.
+        beyond = [self.tables.bits(np.array([reach + 1]), np.array([i]))
+                  for i, reach in enumerate(self.reach.tolist())]
+        self.beyond = torch.tensor(beyond, dtype=torch.float32)
 
     def index(self, scale: Tensor) -> Tensor:
         """Float32 scales of any shape -> int64 numbers of their classes."""
         edges = self.edges.to(scale.device)
         return (torch.bucketize(scale, edges, right=True) - 1).clamp_min_(0)
+
+    def bits(self, symbols: Tensor, scale: Tensor) -> Tensor:
+        """What each symbol costs by its table, without making use of it: same shape, float32."""
+        index = self.index(scale)
+        # Formulas instead of a table lookup: this runs for every symbol of an evaluation.
+        deviation, reach, beyond = (table.to(scale.device)[index]
+                                    for table in (self.deviations, self.reach, self.beyond))
+        inside = -torch.log2(likelihood("gaussian", symbols, deviation).clamp_min(2.0**-PRECISION))
+        return torch.where(symbols.abs() > reach, beyond, inside)
 
 
 @functools.cache
@@ -93,9 +122,11 @@ def scale_classes(largest: float) -> ScaleClasses:
 
 
 def _zero_mean_table(deviation: float) -> FrequencyTable:
-    """Symbol k has the mass of [k - 1/2, k + 1/2] under a Gaussian of mean zero; what is beyond goes to the escape."""
+    """Symbol k has the mass of [k - 1/2, k + 1/2] under a Gaussian of mean zero; what is beyond
+    goes to the escape."""
     # 5.1 deviations leave less than TAIL on either side.
     reach = 1 + math.ceil(5.1 * deviation)
+    # Upper tails at k + 1/2; the mass of a symbol is the difference of two.
     tails = [0.5 * math.erfc((k + 0.5) / (deviation * math.sqrt(2))) for k in range(reach + 1)]
     side = [tails[k - 1] - tails[k] for k in range(1, reach + 1)]
     masses = [*side[::-1], 1.0 - 2.0 * tails[0], *side, max(2.0 * tails[-1], TAIL * 2.0**-2)]
@@ -103,15 +134,22 @@ def _zero_mean_table(deviation: float) -> FrequencyTable:
 
 
 class Latents:
-    """What happens to the latents between analysis and synthesis. bits: total bits of each latent, 0-dim float32.
+    """What happens to the latents between analysis and synthesis.
 
-    In eval mode the rates are those of the rounded values; in training noise takes the place of rounding in the
-    rates, and rounding passes gradients straight through in what is decoded.
+    In eval mode the rates are those of the rounded values; in training noise takes the place of
+    rounding in the rates, and rounding passes gradients straight through in what is decoded.
+
+    bits: total bits of each latent, 0-dim float32. symbols, scales: of each latent coded so far,
+    without gradients. exact: whether scales must be the same on every machine.
     """
+
+    exact = False
 
     def __init__(self, noise: bool = False) -> None:
         self.noise = noise
         self.bits: dict[str, Tensor] = {}
+        self.symbols: dict[str, Tensor] = {}
+        self.scales: dict[str, Tensor] = {}
 
     def factorized(self, name: str, model: FactorizedByQuality, z: Tensor | None, row: Tensor,
                    shape: tuple[int, ...]) -> Tensor:
@@ -121,23 +159,27 @@ class Latents:
         self.bits[name] = model.bits(self.noisy(name, z) if self.noise else z_hat, row)
         return z_hat
 
-    def conditional(self, name: str, y: Tensor | None, scale: Tensor, mean: Tensor, predict: Predict,
-                    steps: int = 2, one_pass: bool = True) -> Tensor:
+    def conditional(self, name: str, y: Tensor | None, scale: Tensor, mean: Tensor,
+                    predict: Predict, steps: int = 2, one_pass: bool = True) -> Tensor:
         """y (B, C, h, w), or None in a decoder; scale and mean of the first step -> y_hat.
 
-        one_pass: the scales of the first step are those of all. Otherwise each step is a call of the coder."""
+        one_pass: the scales of the first step are those of all. Otherwise each step finds its own,
+        and is a call of the coder."""
         y = None if y is None else y.float()
         scale, mean = scale.float(), mean.float()
-        masks = step_masks(steps, *scale.shape[1:], scale.device)
+        masks = step_masks(steps, tuple(scale.shape[1:]), scale.device)
+        everywhere = torch.ones_like(masks[0])
         y_hat = residuals = symbols = scales = 0
-        known = self.read(name, scale, torch.ones_like(masks[0])) if one_pass else None
+        known = self.read(name, scale, everywhere) if one_pass else None
         for step, mask in enumerate(masks):
             if step:
                 new, mean = predict(step, y_hat)
                 scale, mean = scale if new is None else new.float(), mean.float()
             if not one_pass:
                 known = self.read(name, scale, mask)
+            # Zero beyond the step's own places, so that sums over the steps put them together.
             residual = None if y is None else (y - mean) * mask
+            # A decoder in one pass has popped all symbols already, and takes those of this step.
             symbol = self.quantise(residual, scale) if known is None else known * mask
             if not one_pass:
                 self.write(name, symbol, scale, mask)
@@ -145,7 +187,8 @@ class Latents:
             symbols, scales = symbols + symbol, scales + scale * mask
             residuals = residuals + (symbol if residual is None else residual)
         if one_pass:
-            self.write(name, symbols, scales, torch.ones_like(masks[0]))
+            self.write(name, symbols, scales, everywhere)
+        self.symbols[name], self.scales[name] = symbols.detach(), scales.detach()
         self.count(name, residuals, symbols, scales)
         return y_hat
 
@@ -153,7 +196,8 @@ class Latents:
         return round_straight_through(residual)
 
     def noisy(self, name: str, x: Tensor) -> Tensor:
-        """x with uniform noise in [-1/2, 1/2); the same for one state of the generator however x lies in memory."""
+        """x with uniform noise in [-1/2, 1/2); the same for one state of the generator however x
+        lies in memory."""
         return x + torch.rand_like(x, memory_format=torch.contiguous_format) - 0.5
 
     def count(self, name: str, residual: Tensor, symbols: Tensor, scale: Tensor) -> None:
@@ -161,28 +205,27 @@ class Latents:
         self.bits[name] = gaussian_bits(value, scale).sum()
 
     def read(self, name: str, scale: Tensor, mask: Tensor) -> Tensor | None:
-        """A decoder's symbols of the places of `mask` (C, H, W), zero elsewhere; others have none to read."""
+        """A decoder's symbols at the places of `mask` (C, H, W), zero elsewhere. Others read none."""
 
     def write(self, name: str, symbols: Tensor, scale: Tensor, mask: Tensor) -> None:
-        """What is done with the symbols of one call of the coder: nothing here, an encoder pushes them."""
+        """What is done with the symbols of one call of the coder: an encoder pushes them."""
 
 
 class StreamLatents(Latents):
-    """What is written to a stream, without writing it: places of small scales are left out.
+    """What is written to a stream, without writing it: places of small scales are left out, and
+    bits are those of the integer tables."""
 
-    symbols, scales: of each latent, for tests and statistics."""
+    exact = True
 
-    def __init__(self, skip: float) -> None:
+    def __init__(self, largest_scale: float, skip: float) -> None:
         super().__init__()
-        self.skip = skip
-        self.symbols: dict[str, Tensor] = {}
-        self.scales: dict[str, Tensor] = {}
+        self.classes, self.skip = scale_classes(largest_scale), skip
 
     def factorized(self, name: str, model: FactorizedByQuality, z: Tensor, row: Tensor,
                    shape: tuple[int, ...]) -> Tensor:
         require_finite(name, z)
         self.symbols[name] = torch.round(z.float())
-        self.bits[name] = model.bits(self.symbols[name], row)
+        self.bits[name] = model.written_bits(self.symbols[name], row)
         return self.symbols[name]
 
     def quantise(self, residual: Tensor, scale: Tensor) -> Tensor:
@@ -190,45 +233,62 @@ class StreamLatents(Latents):
 
     def count(self, name: str, residual: Tensor, symbols: Tensor, scale: Tensor) -> None:
         require_finite(name, residual)
-        self.symbols[name], self.scales[name] = symbols, scale
-        self.bits[name] = (gaussian_bits(symbols, scale, floor=2.0**-24) * (scale > self.skip)).sum()
+        self.bits[name] = (self.classes.bits(symbols, scale) * (scale > self.skip)).sum()
 
 
 def require_finite(name: str, x: Tensor) -> None:
     if not torch.isfinite(x).all():
-        raise InputError(f"latent {name}: found a value that is not finite; the model or its input is broken")
+        raise InputError(f"latent {name}: found a value that is not finite; the model or its input "
+                         "is broken")
 
 
 class CheckerboardTables:
-    """Integer tables of one model's weights, made once for any number of frames: z by row when a row is first used."""
+    """Integer tables of one model, made once for any number of frames: those of z when a row is
+    first used, and again when a weight changes. torch counts the changes of every tensor, and a
+    moved model has other tensors."""
 
-    def __init__(self, z: FactorizedByQuality, largest_scale: float, skip: float) -> None:
-        self.model, self.skip = z, skip
-        self.y = scale_classes(largest_scale)
-        self._rows: dict[int, TableSet] = {}
+    def __init__(self, model: FactorizedByQuality, largest_scale: float, skip: float) -> None:
+        self.model, self.largest_scale, self.skip = model, largest_scale, skip
+        self._rows: tuple[tuple, dict[int, TableSet]] | None = None
+
+    @property
+    def y(self) -> ScaleClasses:
+        return scale_classes(self.largest_scale)
 
     def z(self, row: int) -> TableSet:
-        if row not in self._rows:
-            self._rows[row] = self.model.tables(row)
-        return self._rows[row]
+        # Made when asked for: a model of 64 rows and 128 channels has 8,192 tables, which take seconds.
+        weights = self.model.parameters()
+        now = tuple((value.data_ptr(), value.device, value._version) for value in weights)
+        if self._rows is None or self._rows[0] != now:
+            self._rows = now, {}
+        rows = self._rows[1]
+        if row not in rows:
+            rows[row] = self.model.tables(row)
+        return rows[row]
 
-    @functools.cached_property
+    @property
     def crc(self) -> int:
         """CRC-32 over the tables of y and of all rows of z."""
         return tables_crc(self.y.tables, *(self.z(row) for row in range(self.model.rows)))
 
     def places(self, scale: Tensor, mask: Tensor) -> tuple[Tensor, np.ndarray]:
-        """Of one frame's scales (1, C, H, W): which places of the mask are coded, and their tables, in C order."""
+        """Scales (1, C, H, W) of one frame -> which places of the mask are coded, and the numbers
+        of their tables, in C order."""
+        # The coder runs on the CPU; comparisons of float32 numbers are the same on every device.
         scale = scale[0].cpu()
         coded = mask.cpu() & (scale > self.skip)
         return coded, self.y.index(scale[coded]).numpy()
+
+    def __getstate__(self) -> dict:
+        """A copy makes its own tables, which live outside of Python."""
+        return {**self.__dict__, "_rows": None}
 
 
 class EncoderLatents(StreamLatents):
     """StreamLatents of one frame whose symbols are written."""
 
     def __init__(self, tables: CheckerboardTables) -> None:
-        super().__init__(tables.skip)
+        super().__init__(tables.largest_scale, tables.skip)
         self.tables, self.encoder = tables, SymbolEncoder()
 
     def factorized(self, name: str, model: FactorizedByQuality, z: Tensor, row: Tensor,
@@ -239,14 +299,19 @@ class EncoderLatents(StreamLatents):
 
     def write(self, name: str, symbols: Tensor, scale: Tensor, mask: Tensor) -> None:
         require_finite(name, symbols)
+        # In one pass the mask is everywhere: places of all steps mix, in raster order.
         coded, index = self.tables.places(scale, mask)
         self.encoder.push(symbols[0].cpu()[coded].numpy(), self.tables.y.tables, index)
 
 
 class DecoderLatents(Latents):
-    """Latents of one frame read from a payload. cost, where given, receives the bits of the symbols by the tables."""
+    """Latents of one frame read from a payload. cost, where given, receives the bits of the symbols
+    by their tables."""
 
-    def __init__(self, tables: CheckerboardTables, payload: bytes, cost: dict[str, float] | None = None) -> None:
+    exact = True
+
+    def __init__(self, tables: CheckerboardTables, payload: bytes,
+                 cost: dict[str, float] | None = None) -> None:
         super().__init__()
         self.tables, self.decoder, self.cost = tables, SymbolDecoder(payload), cost
 

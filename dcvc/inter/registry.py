@@ -22,6 +22,7 @@ from dcvc.config import from_dict, nearest, to_dict
 from dcvc.errors import InputError
 from dcvc.inter.dcvc2021 import recipes as dcvc2021
 from dcvc.inter.dcvc2021.config import NAME, SIZES, STREAM_ID, DCVCConfig
+from dcvc.inter.light import config as light
 from dcvc.interfaces import PFrameCodec
 from dcvc.schedule import Recipe, Stage
 
@@ -94,6 +95,18 @@ def _dcvc2021_from_weights(weights: dict[str, Tensor], where: str) -> PFrameCode
     return dcvc_from_state_dict(weights, where) if is_dcvc(weights) else None
 
 
+def _build_light(config: light.LightConfig) -> PFrameCodec:
+    from dcvc.inter.light.model import LightPFrameModel
+
+    return LightPFrameModel(config)
+
+
+def _light_from_weights(weights: dict[str, Tensor], where: str) -> PFrameCodec | None:
+    from dcvc.inter.light.loading import is_light, light_from_state_dict
+
+    return light_from_state_dict(weights, where) if is_light(weights) else None
+
+
 _ENTRIES: dict[str, PFrameCodecEntry] = {}
 
 
@@ -129,6 +142,16 @@ register(PFrameCodecEntry(
     later_lambdas_from=4,
     from_weights=_dcvc2021_from_weights,
     work=dcvc2021.work,
+))
+
+register(PFrameCodecEntry(
+    name=light.NAME,
+    stream_id=light.STREAM_ID,
+    terms=light.TERMS,
+    config=light.LightConfig,
+    build=_build_light,
+    sizes=light.SIZES,
+    from_weights=_light_from_weights,
 ))
 
 # What files from before codecs had names mean, and commands that do not name one.

@@ -45,6 +45,15 @@ def _build_vqgan(config: IntraConfig, device: str | torch.device) -> FrameCodec:
     return VQGANIFrameModel(config.vqgan_config, config.vqgan_checkpoint, device)
 
 
+def _build_light(config: IntraConfig, device: str | torch.device) -> FrameCodec:
+    from dcvc.intra.light.loading import load_light_intra
+
+    if not config.checkpoint:
+        raise InputError("--i_frame_checkpoint: missing, needed with --i_frame_type light; "
+                         "give the file of weights")
+    return load_light_intra(config.checkpoint).to(device)
+
+
 # In the order in which commands list them.
 _ENTRIES: dict[str, IFrameCodecEntry] = {}
 
@@ -62,9 +71,9 @@ def register(entry: IFrameCodecEntry) -> None:
     _ENTRIES[entry.name] = entry
 
 
-register(IFrameCodecEntry(CompressAIIFrameModel.name, CompressAIIFrameModel.stream_id,
-                          _build_compressai))
-register(IFrameCodecEntry(VQGAN_NAME, VQGAN_STREAM_ID, _build_vqgan))
+register(IFrameCodecEntry("compressai", 1, _build_compressai))
+register(IFrameCodecEntry("vqgan", 2, _build_vqgan))
+register(IFrameCodecEntry("light", 3, _build_light))
 
 
 def i_frame_names() -> tuple[str, ...]:

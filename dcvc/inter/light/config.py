@@ -7,61 +7,77 @@ from dcvc.errors import InputError
 
 NAME = "light"
 STREAM_ID = 2
+TERMS = ("z", "y")
 QUALITIES = 64
 
 
 @dataclass(frozen=True)
 class LightConfig:
-    """Dimensions of one light P-frame codec. A checkpoint carries this. All kernels are those of depthwise
-    convolutions; all depths are numbers of blocks."""
+    """Dimensions of one light P-frame codec. A checkpoint carries this. All kernels are those of
+    depthwise convolutions; all depths are numbers of blocks.
 
-    width: int = 128                                         # C: memory, context and feature at 1/8
-    latent_channels: int = 128                               # y at 1/16, an even number
-    hyper_channels: int = 64                                 # z at 1/64
-    adaptor_i_depth: int = 2                                 # picture -> memory, first P-frame and refresh only
-    adaptor_m_depth: int = 2                                 # memory and last feature -> memory
-    extractor_depth: int = 3                                 # memory -> context
+    topology "published": qualities scale the encoder's trunk, the feature that is carried and the
+    temporal prior. "transform": they scale what is added to the prediction, and the entropy
+    parameters; such a model starts as a transform codec (initial.py).
+    exact_scales: scales come from z and from the symbols of the frame before alone, in exact
+    arithmetic, so that any machine decodes the symbols of any other. Needs "transform" and "clip".
+    """
+
+    width: int = 128                    # C: memory, context and feature at 1/8
+    latent_channels: int = 128          # y at 1/16, an even number
+    hyper_channels: int = 64            # z at 1/64
+    adaptor_i_depth: int = 2            # picture -> memory: first P-frame and refresh only
+    adaptor_m_depth: int = 2            # memory and last feature -> memory
+    extractor_depth: int = 3            # memory -> context
     encoder_depth: int = 2
     decoder_depth: int = 2
-    head_depth: int = 2                                      # feature -> picture
-    fusion_depth: int = 2                                    # hyperprior and temporal prior -> step, scale, mean
-    spatial_depth: int = 2                                   # first half of y -> means of the second half
-    adaptor_m_kernel: int = 5                                # these two look for motion
+    head_depth: int = 2                 # feature -> picture
+    fusion_depth: int = 2               # hyperprior and temporal prior -> step, (scale,) mean
+    spatial_depth: int = 2              # first half of y -> means of the second half
+    scale_depth: int = 2                # where scales are exact: the network that finds them
+    adaptor_m_kernel: int = 5           # these two look for motion
     extractor_kernel: int = 5
-    kernel: int = 3                                          # everywhere else
+    kernel: int = 3                     # everywhere else at 1/8
     activation: Literal["wsilu", "clip"] = "clip"
-    half: bool = True                                        # blocks of half inner width
-    # "published": qualities scale the encoder's trunk, the feature that is carried and the temporal prior.
-    # "transform": they scale what is added to the prediction, and the entropy parameters; starts as a transform codec.
+    half: bool = True                   # blocks of half inner width
     topology: Literal["published", "transform"] = "transform"
-    quality_rows: int = 8                                    # rows of the quality vectors, spread over 0 ... 63
-    z_rows: int = 8                                          # distributions of z, likewise
-    largest_scale: float = 256.0                             # of the 128 scale classes
-    skip_scale: float = 0.15                                 # y of smaller scales is not coded
-    pixel_skip: bool = False                                 # reserved: prediction from the last picture's pixels
+    exact_scales: bool = True
+    quality_rows: int = 8               # rows of the quality vectors, spread over 0 ... 63
+    z_rows: int = 8                     # distributions of z, likewise
+    largest_scale: float = 256.0        # of the 128 scale classes
+    skip_scale: float = 0.15            # y of smaller scales is not coded
+    pixel_skip: bool = False            # reserved: a prediction from the last picture's pixels
 
     def __post_init__(self) -> None:
+        def refuse(name: str, needed: str) -> None:
+            found = getattr(self, name)
+            raise InputError(f"LightConfig.{name}: found {found}, needed {needed}")
+
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                raise InputError(f"LightConfig.{field.name}: found {value}, needed at least 1")
+                refuse(field.name, "at least 1")
         if self.latent_channels % 2:
-            raise InputError(f"LightConfig.latent_channels: found {self.latent_channels}, needed an even number")
+            refuse("latent_channels", "an even number")
         for name in ("kernel", "adaptor_m_kernel", "extractor_kernel"):
             if getattr(self, name) % 2 == 0:
-                raise InputError(f"LightConfig.{name}: found {getattr(self, name)}, needed an odd number")
+                refuse(name, "an odd number")
+        if self.exact_scales and (self.topology, self.activation) != ("transform", "clip"):
+            refuse("exact_scales", "False, but for topology transform with activation clip")
         if self.pixel_skip:
-            raise InputError("LightConfig.pixel_skip: found True, which no model has yet")
+            refuse("pixel_skip", "False: no model has it yet")
 
 
-# "uf-ld" has the published dimensions of DCVC-UF's low-delay model (86 kMAC a pixel); the others are ours.
+# "uf-ld" has the published dimensions of DCVC-UF's low-delay model (86 kMAC a pixel). The others are
+# ours: 19 (m), 11 (s) and 46 (l).
 SIZES: dict[str, LightConfig] = {
     "m": LightConfig(),
-    "s": LightConfig(width=96, latent_channels=96, hyper_channels=32),
-    "l": LightConfig(width=192, hyper_channels=64, adaptor_i_depth=3, adaptor_m_depth=3, extractor_depth=4,
+    "s": LightConfig(width=96, latent_channels=96, hyper_channels=32, scale_depth=1),
+    "l": LightConfig(width=192, adaptor_i_depth=3, adaptor_m_depth=3, extractor_depth=4,
                      encoder_depth=3, decoder_depth=3, head_depth=3),
     "uf-ld": LightConfig(
-        width=256, hyper_channels=128, adaptor_i_depth=4, adaptor_m_depth=4, extractor_depth=5, encoder_depth=3,
-        decoder_depth=3, head_depth=3, fusion_depth=3, adaptor_m_kernel=3, extractor_kernel=3, activation="wsilu",
-        topology="published", quality_rows=QUALITIES, z_rows=QUALITIES, largest_scale=16.0),
+        width=256, hyper_channels=128, adaptor_i_depth=4, adaptor_m_depth=4, extractor_depth=5,
+        encoder_depth=3, decoder_depth=3, head_depth=3, fusion_depth=3, adaptor_m_kernel=3,
+        extractor_kernel=3, activation="wsilu", topology="published", exact_scales=False,
+        quality_rows=QUALITIES, z_rows=QUALITIES, largest_scale=16.0),
 }

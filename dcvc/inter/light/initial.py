@@ -4,14 +4,15 @@
     y = 2x2 DCT of (DCT of the frame - context), divided by the step of the quality
     feature = context + inverse transform of y_hat, x_hat = inverse DCT of the feature
 
-So an untrained model predicts by copying, codes the difference, and gets better from there. A trial on two CPU cores
-was as far after 0.27 billion pixels as one from random weights after 2.4 billion.
+So an untrained model predicts by copying, codes the difference, and gets better from there. A trial
+on two CPU cores was as far after 0.27 billion pixels as one from random weights after 2.4 billion.
 """
 
 import torch
 from torch import nn
 
-from dcvc.layers import QualityRange, start_blocks, transform_basis
+from dcvc.entropy.by_quality import QualityRange
+from dcvc.layers import start_blocks, transform_basis
 
 # Differences of neighbouring frames: a twentieth of the pixels' range, hardly correlated.
 DEVIATION, CORRELATION = 0.05, 0.7
@@ -24,7 +25,8 @@ def initialise(model: nn.Module, quality: QualityRange) -> None:
     """Set all weights of a LightPFrameModel of topology "transform"."""
     c, n = model.config.width, model.config.latent_channels
     basis = transform_basis(c, n, DEVIATION, CORRELATION)
-    # Narrower than 192 coefficients in one place, wider in the other: what is beyond the DCT starts at zero.
+    # Narrower than 192 coefficients in one place, wider in the other: what is beyond the DCT starts
+    # at zero.
     used, coded = len(basis.patches), len(basis.pairs)
     same = torch.eye(c)
     start_blocks(model)
@@ -34,7 +36,8 @@ def initialise(model: nn.Module, quality: QualityRange) -> None:
     _set(model.feature_adaptor_m.conv[0].adaptor, torch.cat((0 * same, same), dim=1))
     first = (*model.encoder.conv1, model.encoder.conv2)[0]
     _set(first.adaptor, torch.cat((embedding, -same), dim=1))
-    # A kernel of 3x3 at a stride of 2 with padding 1: its last two rows and columns lie on one square of 2x2.
+    # A kernel of 3x3 at a stride of 2 with padding 1: its last two rows and columns lie on one
+    # square of 2x2.
     model.encoder.down.weight.zero_()
     model.encoder.down.weight[:coded, :used, 1:, 1:] = basis.pairs
     up = torch.zeros(c, 2, 2, n)
@@ -47,15 +50,17 @@ def initialise(model: nn.Module, quality: QualityRange) -> None:
 
 
 def _start_entropy(model: nn.Module, quality: QualityRange, deviations: torch.Tensor) -> None:
-    """Known scales, means of zero, and a z that costs nearly nothing until it is good for something."""
+    """Known scales, means of zero, and a z that costs nearly nothing until it is good for
+    something."""
     n = model.config.latent_channels
-    last = model.y_prior_fusion.conv[-1]
+    scales = torch.zeros(n)
+    scales[:len(deviations)] = PRIOR_GAIN * deviations
+    last, start = model.y_prior_fusion.conv[-1], [torch.ones(n), scales, torch.zeros(n)]
+    if model.config.exact_scales:
+        model.scale_prior.conv[-1].weight.zero_()
+        model.scale_prior.conv[-1].bias.copy_(start.pop(1))
     last.weight.zero_()
-    step, scale, mean = last.bias.split(n)
-    step.fill_(1.0)
-    scale.zero_()
-    scale[:len(deviations)] = PRIOR_GAIN * deviations
-    mean.zero_()
+    last.bias.copy_(torch.cat(start))
     model.y_spatial_prior.conv[-1].weight.zero_()
     model.hyper_encoder.conv[-1].down.weight.zero_()
     model.bit_estimator_z.start_narrow()

@@ -1,14 +1,16 @@
 """Where training of a light I-frame codec begins: at a transform codec, not at noise.
 
-    y = 2x2 DCT of the 8x8 DCT of the picture, divided by the step of the quality; x_hat = the inverse of y_hat
+    y = 2x2 DCT of the 8x8 DCT of the picture, divided by the step of the quality; x_hat = the
+    inverse of y_hat
 
-A trial on two CPU cores was two decibels better at the same rate after seven minutes than one from random weights.
-"""
+A trial on two CPU cores was two decibels better at the same rate after seven minutes than one from
+random weights. """
 
 import torch
 from torch import nn
 
-from dcvc.layers import QualityRange, start_blocks, transform_basis
+from dcvc.entropy.by_quality import QualityRange
+from dcvc.layers import start_blocks, transform_basis
 
 # Natural pictures: a fifth of the pixels' range, strongly correlated.
 DEVIATION, CORRELATION = 0.2, 0.95
@@ -26,7 +28,8 @@ def initialise(model: nn.Module, quality: QualityRange) -> None:
     embedding[:used] = basis.patches
     model.dec.dec_2.adaptor.weight.copy_(embedding.t()[:, :, None, None])
     model.enc.enc_1.adaptor.weight.copy_(embedding[:, :, None, None])
-    # A kernel of 3x3 at a stride of 2 with padding 1: its last two rows and columns lie on one square of 2x2.
+    # A kernel of 3x3 at a stride of 2 with padding 1: its last two rows and columns lie on one
+    # square of 2x2.
     down = model.enc.enc_2[-1]
     down.weight.zero_()
     down.weight[:coded, :used, 1:, 1:] = basis.pairs
@@ -37,7 +40,8 @@ def initialise(model: nn.Module, quality: QualityRange) -> None:
 
 
 def _start_entropy(model: nn.Module, quality: QualityRange, deviations: torch.Tensor) -> None:
-    """Known scales, means of zero, and a z that costs nearly nothing until it is good for something."""
+    """Known scales, means of zero, and a z that costs nearly nothing until it is good for
+    something."""
     n = model.config.latent_channels
     last = model.y_prior_fusion.conv[-1]
     last.weight.zero_()
@@ -47,7 +51,8 @@ def _start_entropy(model: nn.Module, quality: QualityRange, deviations: torch.Te
     model.hyper_enc.conv[-1].down.weight.zero_()
     model.bit_estimator_z.start_narrow()
     steps = quality.steps(model.config.quality_rows)[:, None]
-    for table, values in ((model.q_scale_y_enc, 1 / steps), (model.q_scale_y_dec, steps), (model.q_prior, 1 / steps),
-                          # z follows at half the pace: it has less to say at a low quality, but not a 27th.
-                          (model.q_hyper, (steps.median() / steps).sqrt())):
+    tables = {model.q_scale_y_enc: 1 / steps, model.q_scale_y_dec: steps, model.q_prior: 1 / steps,
+              # z follows at half the pace: it has less to say at a low quality, but not a 27th.
+              model.q_hyper: (steps.median() / steps).sqrt()}
+    for table, values in tables.items():
         table.copy_(values.expand_as(table))

@@ -118,10 +118,10 @@ def test_coder_rules(golden, shared):
     model, numbers, salt = golden
     intra = intra_from_state_dict(uf_weights("intra", uf_shapes(shared, "intra"), salt), "rule")
     frames = pad_to_multiple(torch.from_numpy(numbers["x_odd"]), 16)
-    picture = intra.code(StreamLatents(0.15), frames[:1], quality(numbers, "d/f0"), tuple(frames.shape[-2:]))
+    picture = intra.code(StreamLatents(16.0, skip=0.15), frames[:1], quality(numbers, "d/f0"), tuple(frames.shape[-2:]))
     state = after_picture(picture.clamp(-0.5, 0.5))
     for t in FRAMES:
-        place, latents = f"d/f{t}", StreamLatents(0.15)
+        place, latents = f"d/f{t}", StreamLatents(16.0, skip=0.15)
         x_hat, state = model.code(latents, state, frames[t:t + 1], quality(numbers, place),
                                   refresh=bool(numbers[f"{place}/reset"]))
         x_hat = x_hat.clamp(-0.5, 0.5)

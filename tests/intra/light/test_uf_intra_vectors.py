@@ -99,7 +99,7 @@ def test_coder_rules(golden):
     """Odd size: padding to 16, skipped symbols, classes of scales, clamped picture."""
     model, numbers = golden
     x = pad_to_multiple(torch.from_numpy(numbers["x_odd"][:1]), 16)
-    latents = StreamLatents(skip=0.15)
+    latents = StreamLatents(16.0, skip=0.15)
     x_hat = model.code(latents, x, quality(numbers, "d"), tuple(x.shape[-2:])).clamp(-0.5, 0.5)
     assert relative(x_hat[0, :, :100, :150], numbers["d/f0/x_hat"]) < 1e-3
     assert same_share(latents.symbols["y"][0], numbers["d/f0/y_sym"]) >= 0.999

@@ -1,0 +1,52 @@
+"""Scales of y that every machine finds alike.
+
+The published model takes scales from the memory, which is made of floats of all frames before: two
+machines differ in its last bits, and then in a class here and there, and the rest of the frame is
+noise. Here they come from integers that the decoder already holds:
+
+    z_hat of this frame ------------------> hyper_decoder ─┐
+    y of the frame before: symbols, classes --> trace ─────┴> scale_prior -> scale / unit
+
+The trace tells where the last frame had something to say. Both networks run in exact arithmetic
+where symbols are coded (dcvc/entropy/exact.py), and as usual in training, where last bits do not
+matter. Means still come from the memory: encoder and decoder may differ there by a little noise,
+which the next I-frame or refresh ends.
+"""
+
+import torch
+from torch import Tensor
+
+from dcvc.entropy.checkerboard import ScaleClasses
+from dcvc.entropy.exact import ExactNetworks, to_factor
+from dcvc.entropy.wavefront import UNIT, to_grid
+
+# The trace holds |symbols| up to 15 in fourths, and logarithms of scales in sixteenths of a class.
+LARGEST_SYMBOL, SYMBOL_SHARE, CLASS_SHARE = 15, 1 / 4, 1 / 16
+
+
+def trace_of(symbols: Tensor, scales: Tensor, unit: Tensor, classes: ScaleClasses) -> Tensor:
+    """What a coded frame leaves to the next one's scales, float32 (B, 2n, h, w), multiples of 2^-16.
+
+    unit (B, n, 1, 1), float64: by how much y is larger than in the units of the prior networks,
+    at the frame's quality. It is taken out: the next frame may have another quality.
+    """
+    levels = torch.log(unit) / classes.pace
+    # Computed in float64 and rounded far more coarsely, a logarithm is the same everywhere.
+    place = classes.index(scales).double() - to_factor(levels)
+    size = symbols.abs().clamp_max(LARGEST_SYMBOL).double() * SYMBOL_SHARE
+    return torch.cat((size, to_factor(place * CLASS_SHARE)), dim=1).float()
+
+
+def exact_hyper(networks: ExactNetworks, z_hat: Tensor, steps: Tensor) -> Tensor:
+    """z_hat (B, z, h/4, w/4) integers, steps (B, z, 1, 1) float64 -> what "hyper" makes of
+    z_hat / steps, float64 integers in units of 2^-18."""
+    # Dividing would round in its own way; a reciprocal of few bits times an integer is exact.
+    return networks("hyper", to_grid(z_hat.double() * to_factor(1 / steps)))
+
+
+def exact_scales(networks: ExactNetworks, hyper: Tensor, trace: Tensor, unit: Tensor) -> Tensor:
+    """hyper as `exact_hyper` gives it, cropped to the trace's size; unit (B, n, 1, 1), float64
+    -> scales of y, float32 (B, n, h, w)."""
+    scale = networks("scale", torch.cat((hyper, to_grid(trace)), dim=1))
+    # 27 bits times a multiple of 2^-16 is exact. One rounding to float32 is the same everywhere.
+    return (scale * to_factor(unit) / UNIT).float()
