@@ -79,8 +79,8 @@ class QualityRange(NamedTuple):
     def steps(self, rows: int) -> Tensor:
         """The step of y where training begins, in units of the pixel range, float32 (rows,).
 
-        4/255 at the highest quality, 27.7 times that at the lowest: by the high-rate law a step goes
-        with lambda^(-1/2), and the published lambdas of P-frames span 1 ... 768.
+        4/255 at the highest quality, 27.7 times that at the lowest: by the high-rate law a step
+        goes with lambda^(-1/2), and the published lambdas of P-frames span 1 ... 768.
         """
         place = torch.linspace(0, 1, rows) if rows > 1 else torch.full((1,), 0.5)
         return 4 / 255 * 768 ** (0.5 * (1 - place))
@@ -141,8 +141,8 @@ class FactorizedByQuality(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
             parameters = self.h[row], self.b[row], self.a[row]
-            # A plain difference as published, not taken in the smaller tail: the rate is bounded, and
-            # so is what a difference of numbers near one loses.
+            # A plain difference as published, not one in the smaller tail: the rate is bounded,
+            # and so is what a difference of numbers near one loses.
             lower = torch.sigmoid(_cumulative_logits(z - 0.5, *parameters))
             return torch.sigmoid(_cumulative_logits(z + 0.5, *parameters)) - lower
 

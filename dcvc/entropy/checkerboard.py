@@ -205,7 +205,7 @@ class Latents:
         self.bits[name] = gaussian_bits(value, scale).sum()
 
     def read(self, name: str, scale: Tensor, mask: Tensor) -> Tensor | None:
-        """A decoder's symbols at the places of `mask` (C, H, W), zero elsewhere. Others read none."""
+        """A decoder's symbols at the places of `mask` (C, H, W), zero elsewhere."""
 
     def write(self, name: str, symbols: Tensor, scale: Tensor, mask: Tensor) -> None:
         """What is done with the symbols of one call of the coder: an encoder pushes them."""
@@ -256,7 +256,7 @@ class CheckerboardTables:
         return scale_classes(self.largest_scale)
 
     def z(self, row: int) -> TableSet:
-        # Made when asked for: a model of 64 rows and 128 channels has 8,192 tables, which take seconds.
+        # Made when asked for: 64 rows of 128 channels are 8,192 tables, which take seconds.
         weights = self.model.parameters()
         now = tuple((value.data_ptr(), value.device, value._version) for value in weights)
         if self._rows is None or self._rows[0] != now:

@@ -64,7 +64,7 @@ class _ExactConvolution(nn.Module):
             # Matrix products add in any order they like.
             out = self.weight.flatten(1) @ x.flatten(2)
             return _snap(out.view(len(x), -1, *x.shape[2:]) + self.bias)
-        # torch would run a depthwise convolution of float64 channel by channel: shift and add instead.
+        # torch runs depthwise convolutions of float64 channel by channel: shift and add instead.
         height, width = x.shape[2:]
         x = F.pad(x, [self.pad] * 4)
         out = self.bias.expand(len(x), -1, height, width).clone()
@@ -87,7 +87,7 @@ class _ExactActivation(nn.Module):
 
 
 def exact_copy(network: nn.Module) -> nn.Module:
-    """The network for integers in units of 2^-18, float64 (B, C, H, W), on the device of its weights.
+    """The network for float64 integers in units of 2^-18, on the device of its weights.
 
     Raises InputError for an activation that has no exact form."""
     network = copy.deepcopy(network).requires_grad_(False)

@@ -57,19 +57,22 @@ class LightConfig:
             value = getattr(self, field.name)
             if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 refuse(field.name, "at least 1")
+        # Each of the two steps takes one half of the channels at each place.
         if self.latent_channels % 2:
             refuse("latent_channels", "an even number")
+        # An even kernel would shift the picture by half a position.
         for name in ("kernel", "adaptor_m_kernel", "extractor_kernel"):
             if getattr(self, name) % 2 == 0:
                 refuse(name, "an odd number")
+        # Exact arithmetic has no exponential, and needs the quality outside of the networks.
         if self.exact_scales and (self.topology, self.activation) != ("transform", "clip"):
             refuse("exact_scales", "False, but for topology transform with activation clip")
         if self.pixel_skip:
             refuse("pixel_skip", "False: no model has it yet")
 
 
-# "uf-ld" has the published dimensions of DCVC-UF's low-delay model (86 kMAC a pixel). The others are
-# ours: 19 (m), 11 (s) and 46 (l).
+# "uf-ld" has the published dimensions of DCVC-UF's low-delay model: 86 kMAC a pixel. The others
+# are ours: 19 (m), 11 (s) and 46 (l). The first one is the default.
 SIZES: dict[str, LightConfig] = {
     "m": LightConfig(),
     "s": LightConfig(width=96, latent_channels=96, hyper_channels=32, scale_depth=1),

@@ -67,7 +67,7 @@ class LightState(NamedTuple):
     and a refresh there is no memory: None, and feature is the picture itself, (B, 192, h, w) in
     patches of 8x8, YCbCr less one half.
     size: height and width of the frames without padding.
-    trace: what the next frame's exact scales know of this one (scales.py), None where there is none.
+    trace: what the next frame's exact scales know of this one (scales.py), or None.
     """
 
     memory: Tensor | None
@@ -152,6 +152,8 @@ class LightPFrameModel(nn.Module):
         c, n, hyper = config.width, config.latent_channels, config.hyper_channels
         style, kernel = BlockStyle(config.activation, config.half), config.kernel
 
+        # Factors, one a channel, for each row of qualities. The published tables have a row for
+        # each of 64 qualities. Fewer rows see more samples each; between them is interpolated.
         def vectors(channels: int) -> nn.Parameter:
             return nn.Parameter(torch.ones(config.quality_rows, channels))
 
@@ -164,6 +166,7 @@ class LightPFrameModel(nn.Module):
             *blocks(2 * c, c, config.adaptor_m_depth, style, config.adaptor_m_kernel))
         self.feature_extractor = Chain(
             *blocks(c, c, config.extractor_depth, style, config.extractor_kernel))
+        # Encoder and hyper encoder run on one side only; all else runs on both.
         self.encoder = _Encoder(config, style)
         self.hyper_encoder = Chain(*blocks(n, hyper, 1, style), Downsample(hyper, hyper, style),
                                    Downsample(hyper, hyper, style))
@@ -232,8 +235,8 @@ class LightPFrameModel(nn.Module):
     @torch.no_grad()
     def compress(self, state: LightState, frame: Tensor, quality: Quality = None, *,
                  refresh: bool = False) -> tuple[bytes, FrameOutput, LightState]:
-        """-> payload, x_hat (1, 3, H, W) in [0, 1] as `decompress` gives it with the estimated bits,
-        next state. Raises InputError for a batch and for values that are not finite."""
+        """-> payload, x_hat (1, 3, H, W) in [0, 1] as `decompress` gives it with estimated bits, next
+        state. Raises InputError for a batch and for values that are not finite."""
         check_quality(self.name, self.rates, quality)
         if frame.shape[0] != 1:
             found = frame.shape[0]
@@ -251,8 +254,8 @@ class LightPFrameModel(nn.Module):
     @torch.no_grad()
     def decompress(self, state: LightState, payload: bytes,
                    bits: dict[str, float] | None = None) -> tuple[Tensor, LightState]:
-        """-> x_hat (1, 3, H, W) in [0, 1], next state; `bits`, where given, receives what each latent
-        cost. Raises BitstreamError where the payload does not fit."""
+        """-> x_hat (1, 3, H, W) in [0, 1], next state; `bits`, where given, receives what each
+        latent cost. Raises BitstreamError where the payload does not fit."""
         head = int.from_bytes(payload[:2], "little")
         parts, refresh = head & ~REFRESH_BIT, bool(head & REFRESH_BIT)
         if len(payload) < 2 or parts > QUALITY.highest * QUALITY_PARTS:
@@ -260,6 +263,7 @@ class LightPFrameModel(nn.Module):
                                  f"or not of {self.name}")
         latents, until = DecoderLatents(self.tables, payload[2:], bits), "reconstruction"
         output, state = self._run(latents, state, None, self._quality(parts), until, refresh)
+        # Symbols that nobody asked for mean another model or another size.
         latents.decoder.finish()
         return output.x_hat.clamp(0, 1), state
 
@@ -272,6 +276,7 @@ class LightPFrameModel(nn.Module):
         if until != "reconstruction":
             raise InputError(f"until: found {until}, needed reconstruction: {self.name} predicts no "
                              "picture")
+        # A state belongs to one clip: a frame of another size has another state.
         picture = None
         if frame is not None:
             height, width = state.size
@@ -308,6 +313,7 @@ class LightPFrameModel(nn.Module):
         return F.pixel_shuffle(patches, PATCH), after
 
     def _memory(self, state: LightState) -> Tensor:
+        # After a picture there is no feature yet: an adaptor of its own reads the pixels.
         if state.memory is None:
             return self.feature_adaptor_i(state.feature)
         return self.feature_adaptor_m(torch.cat((state.memory, state.feature), dim=1))
@@ -370,6 +376,7 @@ class LightPFrameModel(nn.Module):
 
     @torch.no_grad()
     def _trace(self, latents: Latents, quality: Tensor) -> Tensor | None:
+        # Nothing is learned through the trace: it holds rounded numbers, as in a decoder.
         if not self.config.exact_scales:
             return None
         unit = QUALITY.vector(self.q_prior.double(), quality.double())

@@ -25,7 +25,7 @@ LARGEST_SYMBOL, SYMBOL_SHARE, CLASS_SHARE = 15, 1 / 4, 1 / 16
 
 
 def trace_of(symbols: Tensor, scales: Tensor, unit: Tensor, classes: ScaleClasses) -> Tensor:
-    """What a coded frame leaves to the next one's scales, float32 (B, 2n, h, w), multiples of 2^-16.
+    """What a coded frame leaves to the next one's scales: float32 (B, 2n, h, w), of few bits.
 
     unit (B, n, 1, 1), float64: by how much y is larger than in the units of the prior networks,
     at the frame's quality. It is taken out: the next frame may have another quality.

@@ -269,8 +269,8 @@ class LightIFrameModel(FrozenCodec):
 
     def _in_two_steps(self, latents: Latents, y: Tensor | None, prior: Tensor,
                       quality: Tensor) -> Tensor:
-        """As `_in_four_steps`. Our own y grows with the quality, as 1 / step. The prior networks see
-        it without that."""
+        """As `_in_four_steps`. Our own y grows with the quality, as 1 / step. The prior networks
+        see it without that."""
         unit = QUALITY.vector(self.q_prior, quality)
         scale, mean = prior.split(self.config.latent_channels, dim=1)
         if latents.exact:

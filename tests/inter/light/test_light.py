@@ -2,20 +2,29 @@
 
 import copy
 import dataclasses
+import io
+from fractions import Fraction
 
 import pytest
 import torch
 from other_process import decode_elsewhere, moving_frames
 from uf_golden import uf_shapes, uf_weights
 
+from dcvc.checkpoint import load_p_frame_model
+from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.data import VideoReader
 from dcvc.entropy.wavefront import computing_threads
 from dcvc.errors import BitstreamError, InputError
 from dcvc.inter.light.config import SIZES, LightConfig
 from dcvc.inter.light.loading import is_light, light_from_state_dict
 from dcvc.inter.light.model import QUALITY, LightPFrameModel
-from dcvc.interfaces import PFrameCodec
+from dcvc.inter.registry import inter_entry
+from dcvc.interfaces import PFrameCodec, to_levels
+from dcvc.intra.light.config import LightIntraConfig
+from dcvc.intra.light.model import LightIFrameModel
 from dcvc.layers import convolution_macs
+from dcvc.weights import write_checkpoint
 
 SMALL = LightConfig(width=32, latent_channels=24, hyper_channels=16)
 
@@ -235,6 +244,26 @@ def test_bad_configurations():
     for changes in ({"width": 0}, {"latent_channels": 33}, {"kernel": 4}, {"pixel_skip": True}):
         with pytest.raises(InputError, match="LightConfig"):
             dataclasses.replace(SMALL, **changes)
+
+
+def test_streams_of_both_light_codecs(small):
+    clip = to_levels(moving_frames(4, 40, 56))
+    codec = VideoCodec(stirred(small), LightIFrameModel(LightIntraConfig(32, 48, 16)))
+    file = io.BytesIO()
+    header = codec.header((40, 56), Fraction(25), 4, 3)
+    written = [frame.x_hat for frame in codec.encode(clip, header, file, verify=True)]
+    file.seek(0)
+    assert all(map(torch.equal, codec.decode(StreamReader(file, "stream")), written))
+
+
+def test_checkpoints_and_published_files_are_loaded(small, tmp_path, shared):
+    write_checkpoint(tmp_path / "own.pt", {"inter": inter_entry(SMALL), "model": small.state_dict()})
+    loaded = load_p_frame_model(tmp_path / "own.pt")
+    assert loaded.config == SMALL
+    assert all(torch.equal(value, small.state_dict()[name]) for name, value in loaded.state_dict().items())
+    state = {f"module.{name}": torch.zeros(shape) for name, shape in uf_shapes(shared, "ld").items()}
+    torch.save({"state_dict": state}, tmp_path / "cvpr2026_video_ld.pth.tar")
+    assert load_p_frame_model(tmp_path / "cvpr2026_video_ld.pth.tar").config == SIZES["uf-ld"]
 
 
 def test_foreign_entries_are_named():
