@@ -6,9 +6,7 @@ import json
 from dcvc.commands.arguments import add_flag
 from dcvc.commands.options import add_sources
 from dcvc.commands.output import progress_bar
-from dcvc.data.verify import summarise, verify
 from dcvc.data.video_list import VIDEO_EXTENSIONS
-from dcvc.data.video_table import build_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from dcvc.data.verify import summarise, verify  # heavy: only when it runs
+    from dcvc.data.video_table import build_table
+
     progress = progress_bar(options, "file")
     table = build_table(options.video_dir, extensions=options.extensions, index=options.index,
                         jobs=options.jobs, progress=progress)

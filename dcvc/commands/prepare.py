@@ -5,18 +5,15 @@ import argparse
 
 from dcvc.commands.arguments import add_flag
 from dcvc.commands.output import progress_bar
-from dcvc.data.prepare import QUALITIES, prepare
-from dcvc.data.video_table import build_table
 from dcvc.errors import ReadError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video_dir", metavar="DIR",
-                        help="a folder of videos, a video file, a .txt list of paths or an "
-                                                         "index")
+                        help="a folder of videos, a video file, a .txt list of paths or an index")
     parser.add_argument("out", metavar="OUT",
                         help="a new folder for the segments and manifest.json")
-    parser.add_argument("--quality", choices=sorted(QUALITIES), default="visual",
+    parser.add_argument("--quality", choices=("lossless", "visual"), default="visual",
                         help="visual: no difference to be seen; lossless: no difference at all")
     parser.add_argument("--crf", type=int, help="x264's CRF (default: by --quality)")
     parser.add_argument("--segment", type=int, default=64, help="frames of a segment")
@@ -27,12 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from dcvc.data.prepare import prepare  # heavy: only when it runs
+    from dcvc.data.video_table import build_table
+
     table = build_table([options.video_dir])
     if table.excluded and not options.skip_bad:
         raise ReadError(f"{table.excluded[0][3]}; --skip_bad leaves such videos out")
     manifest = prepare(
         table, options.out, quality=options.quality, segment=options.segment,
-        keyframe=options.keyframe,
-        short_side=options.short_side, crf=options.crf, progress=progress_bar(options, "video"))
+        keyframe=options.keyframe, short_side=options.short_side, crf=options.crf,
+        progress=progress_bar(options, "video"))
     print(f"{len(manifest['segments'])} segments in {options.out}; train with --train_video_dir "
           f"{options.out}")

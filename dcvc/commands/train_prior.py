@@ -7,17 +7,10 @@ from pathlib import Path
 from dcvc.commands.arguments import add_device, add_flag, add_options, read_options
 from dcvc.commands.options import add_training_sources
 from dcvc.device import choose_device
-from dcvc.intra.vqgan.loading import locate_vqgan
-from dcvc.training.vqgan.prior_trainer import PriorTrainingConfig, train_prior
+from dcvc.training.vqgan.config import PriorTrainingConfig
 
-# What stands on the command line, of the fields of PriorTrainingConfig.
-HELP = {
-    "frames_per_video": "frames taken of each video, evenly spaced",
-    "steps": "updates of the weights",
-    "batch_size": "windows of a step", "window": "largest side of a window, in codes",
-    "learning_rate": "of the optimizer", "hidden": "channels of the network's hidden layers",
-    "channels": "channels that stand for a code", "seed": "of the first weights and the windows",
-}
+# What stands on the command line.
+NAMES = ("frames_per_video", "steps", "batch_size", "window", "learning_rate", "hidden", "channels", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,19 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the VQGAN's weights, or the folder of a train-vqgan run")
     parser.add_argument("--vqgan_config",
                         help="its configuration (default: from the run's folder or the file "
-                             "itself, "
-                                               "where they hold it)")
+                             "itself, where they hold it)")
     add_training_sources(parser)
     parser.add_argument("--output", help="the checkpoint to write; it must not exist yet "
                                          "(default: the VQGAN's name with _prior)")
-    add_options(parser, PriorTrainingConfig, tuple(HELP),
-                **{name: {"help": text} for name, text in HELP.items()})
+    add_options(parser, PriorTrainingConfig, NAMES)
     add_flag(parser, "quiet", False, "no progress line")
     add_flag(parser, "json", False, "print the result as JSON")
     add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    from dcvc.intra.vqgan.loading import locate_vqgan  # heavy: only when it runs
+    from dcvc.training.vqgan.prior_trainer import train_prior
+
     config, checkpoint = locate_vqgan(options.vqgan_checkpoint, options.vqgan_config)
     output = Path(options.output) if options.output else checkpoint.with_name(f"{checkpoint.stem}_prior.pt")
     settings = PriorTrainingConfig(**read_options(PriorTrainingConfig, options))

@@ -14,20 +14,9 @@ from dcvc.intra.vqgan.config import read_config
 from dcvc.training.vqgan.config import VQGAN_PRESETS, VQGANTrainingConfig
 
 # What stands on the command line, of the fields of VQGANTrainingConfig.
-HELP = {
-    "steps": "updates of the weights", "batch_size": "crops of a step",
-    "crop_size": "side of a crop in pixels",
-    "learning_rate": "at the beginning; it falls along a cosine",
-    "perceptual": "a distance beside the squared error",
-    "perceptual_weight": "weight of that distance", "mse_weight": "weight of the squared error",
-    "ema_decay": "share of the old codebook in the new one, each step",
-    "quantize_from": "step at which the codebook comes in; a plain autoencoder before",
-    "gan_weight": "weight of the adversary; 0: none",
-    "gan_start": "step at which the adversary comes in",
-    "num_workers": "processes that decode videos",
-    "save_every": "steps between two writings of latest.pt",
-    "log_every": "steps between logged numbers", "seed": "of the first weights and the samples",
-}
+NAMES = ("steps", "batch_size", "crop_size", "learning_rate", "perceptual", "perceptual_weight", "mse_weight",
+         "ema_decay", "quantize_from", "gan_weight", "gan_start", "num_workers", "save_every", "log_every", "seed",
+         "keep_checkpoints", "max_skips", "max_rollbacks", "rollback_factor")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="train a model of this configuration instead of a preset's")
     add_lpips(parser, "for --perceptual lpips")
     # None: the preset's value, or the one that the run began with.
-    add_options(parser, VQGANTrainingConfig, tuple(HELP),
-                **{name: {"default": None, "help": text} for name, text in HELP.items()})
+    add_options(parser, VQGANTrainingConfig, NAMES, **{name: {"default": None} for name in NAMES})
     add_flag(parser, "resume", False, "continue from the latest.pt in --checkpoint_dir")
     add_flag(parser, "quiet", False, "no progress line")
     add_flag(parser, "json", False, "print the last numbers as JSON")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcvc.entropy.coder import TableSet
-from dcvc.entropy.factorized import _Factorized
+from dcvc.entropy.factorized import FactorizedModel
 from dcvc.entropy.tables import TAIL, factorized_tables
 from dcvc.layers import lower_bound
 
@@ -96,7 +96,7 @@ def _cumulative_logits(z: Tensor, h: Tensor, b: Tensor, a: Tensor) -> Tensor:
     return z
 
 
-class _Row(_Factorized):
+class _Row(FactorizedModel):
     """The model at one quality, as integer tables are made from it."""
 
     def __init__(self, h: Tensor, b: Tensor, a: Tensor) -> None:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.entropy.wavefront import FRACTION_BITS, LIMIT, MANTISSA_BITS, RANGE_BITS, UNIT, to_grid
+from dcvc.entropy.fixed_point import FRACTION_BITS, LIMIT, MANTISSA_BITS, RANGE_BITS, UNIT, to_grid
 from dcvc.errors import InputError
 from dcvc.layers import Activation
 

@@ -28,7 +28,7 @@ from dcvc.layers import lower_bound
 LIKELIHOOD_MIN = 1e-9
 
 
-class _Factorized(nn.Module):
+class FactorizedModel(nn.Module):
     """Likelihoods of values rounded to integers (relative to the medians). z is (B, C, H, W)."""
 
     @property
@@ -70,7 +70,7 @@ class _CumulativeStep(nn.Module):
         return x if self.a is None else x + torch.tanh(x) * torch.tanh(self.a).to(x.dtype)
 
 
-class CumulativeModel(_Factorized):
+class CumulativeModel(FactorizedModel):
     """The 4-step cumulative model of the published DCVC checkpoints; its medians are 0."""
 
     def __init__(self, channels: int) -> None:
@@ -88,7 +88,7 @@ class CumulativeModel(_Factorized):
         return self.f4(self.f3(self.f2(self.f1(z))))
 
 
-class Bottleneck(_Factorized):
+class Bottleneck(FactorizedModel):
     """CompressAI's EntropyBottleneck: five steps, with matrices of widths 1, 3, 3, 3, 3, 1.
 
     Entries are those of CompressAI's checkpoints. `quantiles` is a buffer: it gives the medians and
@@ -133,6 +133,6 @@ class Bottleneck(_Factorized):
         return x.reshape(channels, batch, height, width).transpose(0, 1)
 
 
-def build_factorized(kind: str, channels: int) -> _Factorized:
+def build_factorized(kind: str, channels: int) -> FactorizedModel:
     """`cdf4` -> CumulativeModel, `bottleneck` -> Bottleneck."""
     return {"cdf4": CumulativeModel, "bottleneck": Bottleneck}[kind](channels)

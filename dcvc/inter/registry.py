@@ -12,19 +12,23 @@ needs to know of it: trainer, evaluation, streams and commands ask here.
     a foreign file      no name: each entry looks at the weights    p_frame_from_weights
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from dcvc.config import from_dict, nearest, to_dict
 from dcvc.errors import InputError
 from dcvc.inter.dcvc2021 import recipes as dcvc2021
 from dcvc.inter.dcvc2021.config import NAME, SIZES, STREAM_ID, DCVCConfig
 from dcvc.inter.light import config as light
-from dcvc.interfaces import PFrameCodec
 from dcvc.schedule import Recipe, Stage
+
+if TYPE_CHECKING:            # commands list codecs and recipes without loading torch
+    from torch import Tensor
+
+    from dcvc.interfaces import PFrameCodec
 
 # Numbers of codecs in streams are 1...255, the upper half for codecs from outside of this package.
 LARGEST_STREAM_ID = 255

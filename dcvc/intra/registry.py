@@ -4,19 +4,20 @@ One from outside this package is added with `register(IFrameCodecEntry(...))` be
 (docs/extending.md).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from dcvc.config import nearest
 from dcvc.errors import InputError
-from dcvc.interfaces import FrameCodec, FrozenCodec, bits_per_pixel
-from dcvc.intra.compressai import CompressAIIFrameModel, code_with_zoo_model
 from dcvc.intra.config import IntraConfig
-from dcvc.intra.vqgan.config import NAME as VQGAN_NAME
-from dcvc.intra.vqgan.config import STREAM_ID as VQGAN_STREAM_ID
+
+if TYPE_CHECKING:            # commands list the codecs without loading torch
+    import torch
+
+    from dcvc.interfaces import FrameCodec
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class IFrameCodecEntry:
 
 
 def _build_compressai(config: IntraConfig, device: str | torch.device) -> FrameCodec:
+    # The networks are heavy to import: only when they are asked for.
+    from dcvc.intra.compressai import CompressAIIFrameModel
+
     return CompressAIIFrameModel(config.model_name, config.quality, config.pretrained,
                                  config.checkpoint).to(device)
 
 
 def _build_vqgan(config: IntraConfig, device: str | torch.device) -> FrameCodec:
-    # Its entropy coder is heavy to import: only when it is asked for.
     from dcvc.intra.vqgan.codec import VQGANIFrameModel
 
     return VQGANIFrameModel(config.vqgan_config, config.vqgan_checkpoint, device)
@@ -100,25 +103,3 @@ def build_intra_codec(config: IntraConfig, device: str | torch.device = "cpu") -
     Raises InputError, MissingError, ReadError.
     """
     return i_frame_entry(config.type).build(config, device)
-
-
-@torch.no_grad()
-def compress_i_frame_with_padding(i_frame_model: nn.Module, frame_tensor: Tensor,
-                                  calculate_bpp: bool = True):
-    """Code an I-frame of any size with one of our codecs or with a bare model of CompressAI's zoo.
-
-    frame_tensor: float RGB `(B, 3, H, W)` in [0, 1]. It is padded to the codec's own multiple (64
-    for a zoo model) and cropped after. Returns `(result, bpp)`: `result["x_hat"]` is `(B, 3, H, W)`
-    in [0, 1], `result["likelihoods"]` the named likelihoods, `bpp` a float: estimated bits over the
-    B·H·W unpadded pixels. With `calculate_bpp=False` it returns `result` alone. Raises InputError
-    for a frame that is no RGB or not finite.
-    """
-    if isinstance(i_frame_model, FrozenCodec):
-        result = i_frame_model(frame_tensor)
-        bits = result.total_bits
-    else:
-        # A bare model tells likelihoods and no bits: a symbol of likelihood p costs -log2 p. In
-        # float64, as millions of small terms are added.
-        result = code_with_zoo_model(i_frame_model, frame_tensor)
-        bits = sum(-torch.log2(values.double()).sum() for values in result["likelihoods"].values())
-    return (result, float(bits_per_pixel(bits, frame_tensor))) if calculate_bpp else result

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
+from dcvc.device import computing_threads
 from dcvc.entropy.exact import ExactNetworks, exact_copy
-from dcvc.entropy.wavefront import UNIT, computing_threads, to_grid
+from dcvc.entropy.fixed_point import UNIT, to_grid
 from dcvc.errors import InputError
 from dcvc.layers import BlockStyle, Chain, DepthConvBlock, Upsample
 

@@ -1,12 +1,14 @@
 """What of a VQGAN is trained and how; presets of models, and of trainings that suit them."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from dcvc.config import check_limits, option
 from dcvc.errors import InputError
 from dcvc.intra.vqgan.config import VQGANConfig
 from dcvc.training.config import SafetyOptions
-from dcvc.training.vqgan.losses import Perceptual
+
+Perceptual = Literal["none", "ms_ssim", "lpips"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,27 @@ class VQGANTrainingConfig(SafetyOptions):
         if self.crop_size < factor or self.crop_size % factor:
             raise InputError(
                 f"--crop_size: found {self.crop_size}, needed a multiple of f = {factor}")
+
+
+@dataclass(frozen=True)
+class PriorTrainingConfig:
+    """How the statistics of a VQGAN's codes are learned, on windows cut out of maps of codes."""
+
+    frames_per_video: int = option(24, "frames taken of each video, evenly spaced", least=1)
+    mirrored: bool = option(True, "each frame mirrored, too")
+    steps: int = option(3000, "updates of the weights", least=1)
+    batch_size: int = option(16, "windows of a step", least=1)
+    window: int = option(24, "largest side of a window, in codes", least=1)
+    learning_rate: float = option(2e-3, "of the optimizer")
+    weight_decay: float = option(0.02, "of the optimizer")
+    # Of the frames instead, where there are few videos.
+    held_out: float = option(0.1, "share of the videos that judges which weights are kept")
+    hidden: int = option(192, "channels of the network's hidden layers")
+    channels: int = option(32, "channels that stand for a code")
+    seed: int = option(0, "of the first weights and the windows")
+
+    def __post_init__(self) -> None:
+        check_limits(self)
 
 
 PRESETS: dict[str, VQGANConfig] = {

@@ -1,6 +1,5 @@
 """What a VQGAN is trained by besides the pixels: structure, perception, an adversary."""
 
-from typing import Literal
 
 import torch.nn.functional as F
 from pytorch_msssim import ms_ssim, ssim
@@ -8,8 +7,8 @@ from torch import Tensor, nn
 
 from dcvc.errors import InputError
 from dcvc.evaluation.lpips import load_lpips
+from dcvc.training.vqgan.config import Perceptual
 
-Perceptual = Literal["none", "ms_ssim", "lpips"]
 # MS-SSIM halves the frame four times and then needs more than its window of 11 less one:
 # pytorch-msssim takes sides of more than 10 * 2^4 = 160.
 SMALLEST_MS_SSIM = 161

@@ -10,7 +10,6 @@ are the weights that cost least on frames that it did not learn from.
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,38 +24,12 @@ from dcvc.intra.vqgan.codec import VQGANIFrameModel
 from dcvc.intra.vqgan.config import VQGANConfig
 from dcvc.intra.vqgan.prior import CodePrior, PriorConfig
 from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
+from dcvc.training.vqgan.config import PriorTrainingConfig
 from dcvc.weights import read_file
 
 # From so many videos on, whole ones are held out: of fewer, too little would be left.
 MANY = 4
 WARM_UP_STEPS = 100
-
-
-@dataclass(frozen=True)
-class PriorTrainingConfig:
-    """frames_per_video: evenly spaced, each also mirrored; steps of `batch_size` windows, their
-    sides at most `window` codes.
-
-    held_out: share of the videos (of the frames, of fewer than MANY videos) that judges which
-    weights are kept.
-    """
-
-    frames_per_video: int = 24
-    mirrored: bool = True
-    steps: int = 3000
-    batch_size: int = 16
-    window: int = 24
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    held_out: float = 0.1
-    hidden: int = 192
-    channels: int = 32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("frames_per_video", "steps", "batch_size", "window"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name}: found {getattr(self, name)}, needed at least 1")
 
 
 def frames_of(videos: VideoValidationDataset, index: int, wanted: int) -> Iterator[Tensor]:

@@ -14,7 +14,7 @@ from dcvc.checkpoint import load_p_frame_model
 from dcvc.codec.bitstream import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.data import VideoReader
-from dcvc.entropy.wavefront import computing_threads
+from dcvc.device import computing_threads
 from dcvc.errors import BitstreamError, InputError
 from dcvc.inter.light.config import SIZES, LightConfig
 from dcvc.inter.light.loading import is_light, light_from_state_dict

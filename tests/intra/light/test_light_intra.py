@@ -6,7 +6,7 @@ from other_process import decode_elsewhere, moving_frames
 from uf_golden import uf_shapes, uf_weights
 
 from dcvc.data import VideoReader
-from dcvc.entropy.wavefront import computing_threads
+from dcvc.device import computing_threads
 from dcvc.errors import BitstreamError, InputError
 from dcvc.interfaces import FrameCodec
 from dcvc.intra.light.config import SIZES, LightIntraConfig

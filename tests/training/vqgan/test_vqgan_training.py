@@ -23,9 +23,9 @@ from dcvc.intra.vqgan.model import VQGAN
 from dcvc.training.config import SafetyOptions
 from dcvc.training.divergence import DivergenceGuard
 from dcvc.training.vqgan.codebook_trainer import CodebookTrainer
-from dcvc.training.vqgan.config import VQGANTrainingConfig
+from dcvc.training.vqgan.config import PriorTrainingConfig, VQGANTrainingConfig
 from dcvc.training.vqgan.losses import PerceptualLoss
-from dcvc.training.vqgan.prior_trainer import PriorTrainingConfig, draw_windows, split_maps, train_prior
+from dcvc.training.vqgan.prior_trainer import draw_windows, split_maps, train_prior
 from dcvc.training.vqgan.step import VQGANStep
 from dcvc.training.vqgan.trainer import stored_config, train_vqgan
 from dcvc.weights import read_file
