@@ -36,7 +36,7 @@ class FrameOutput:
 
     x_hat: reconstruction `(B, 3, H, W)`, RGB; in [0, 1] wherever it is shown, measured or used as a
     reference.
-    bits: named term ("i", "mv_y", "mv_z", "y", "z") -> total bits of the whole batch, 0-dim float32
+    bits: named term ("i" of an I-frame, else the codec's own) -> total bits of the batch, 0-dim float32
     tensor.
     prediction: motion-compensated reference `(B, 3, H, W)` of a P-frame, None for an I-frame and
     for codecs that predict no picture.

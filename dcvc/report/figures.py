@@ -33,12 +33,17 @@ def read_metrics(folder: Path, kind: str) -> list[dict]:
     return [row for row in rows if row["kind"] == kind]
 
 
+# Told apart by colour-blind eyes too (Paul Tol's bright scheme, without the green of the PSNR).
+TERM_COLOURS = ("#4477aa", "#66ccee", "#ee6677", "#ccbb44", "#aa3377", "#bbbbbb")
+
+
 def draw_curves(stage_folders: list[Path], path: Path) -> Path:
     """Training PSNR and bpp by term over all stages in turn; their borders are marked."""
     pyplot = _pyplot()
     figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(9, 5.5), sharex=True)
     done, ticks = 0, []
-    colours = {"mv_y": "#4477aa", "mv_z": "#66ccee", "y": "#ee6677", "z": "#ccbb44"}
+    # A term keeps the colour that it got in the first stage which counts it.
+    colours: dict[str, str] = {}
     for folder in stage_folders:
         rows = read_metrics(folder, "train")
         if not rows:
@@ -47,10 +52,10 @@ def draw_curves(stage_folders: list[Path], path: Path) -> Path:
         # A short stage's few values would be no line.
         dots = {"marker": "." if len(rows) < 20 else ""}
         top.plot(steps, [row["psnr"] for row in rows], color="#228833", **dots)
-        for term, colour in colours.items():
-            if f"bpp_{term}" in rows[0]:
-                bottom.plot(steps, [row[f"bpp_{term}"] for row in rows], color=colour, label=term,
-                            **dots)
+        for name in (name for name in rows[0] if name.startswith("bpp_")):
+            term = name.removeprefix("bpp_")
+            colour = colours.setdefault(term, TERM_COLOURS[len(colours) % len(TERM_COLOURS)])
+            bottom.plot(steps, [row[name] for row in rows], color=colour, label=term, **dots)
         ticks.append(((done + steps[-1]) / 2, folder.name.replace("_", "\n")))
         done = steps[-1]
         for axis in (top, bottom):

@@ -11,6 +11,7 @@ from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
 from dcvc.config import may_change_on_resume, to_dict
 from dcvc.data.config import DataConfig
+from dcvc.device import choose_device
 from dcvc.errors import InputError
 from dcvc.intra.config import IntraConfig
 from dcvc.schedule import Stage
@@ -89,12 +90,7 @@ def stage_samples(data: DataConfig, stage: Stage) -> DataConfig:
 def make_accelerator(job: Job) -> Accelerator:
     """Accelerate's device, precision and processes. Raises InputError for a device that torch does
     not see, or a precision that the device lacks."""
-    cpu = job.device == "cpu" or (job.device == "auto" and not _has_accelerator())
-    if job.device in ("cuda", "mps"):
-        backend = torch.cuda if job.device == "cuda" else torch.backends.mps
-        if not backend.is_available():
-            raise InputError(f"--device: found {job.device}, but this torch sees no such device; "
-                             "use --device cpu")
+    cpu = choose_device(job.device) == "cpu"
     # Accelerate would refuse it as well, with a traceback.
     if cpu and job.train.mixed_precision == "fp16":
         raise InputError("--mixed_precision: found fp16 on a CPU, needed no or bf16")
@@ -113,10 +109,6 @@ def make_accelerator(job: Job) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(
             find_unused_parameters=not job.stage.rate_terms, broadcast_buffers=False)],
     )
-
-
-def _has_accelerator() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def plain_settings(stage: Stage, data: DataConfig, intra: IntraConfig,
