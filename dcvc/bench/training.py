@@ -81,6 +81,7 @@ def bench_training(codec: str, size: str, batch: int = 2, crop: int = 128, gop: 
     """
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
     entry = codec_entry(codec)
+    entry.require_stages()
     config = entry.size(size)
     result: dict[str, Any] = {
         "codec": codec, "model": size, "batch": batch, "crop": crop, "gop": gop, "repeats": repeats,

@@ -111,6 +111,7 @@ def job_from(options: argparse.Namespace):
         if name in options.given:
             raise InputError(f"--{name}: found without --recipe, needed with it")
     entry = codec_entry(options.codec)
+    entry.require_stages()
     if options.stage not in entry.stages:
         raise InputError(f"--stage: found {options.stage}, {entry.name} has "
                          f"{', '.join(map(str, entry.stages))}")

@@ -80,6 +80,13 @@ class PFrameCodecEntry:
                              f"{nearest(name, self.sizes)}")
         return self.sizes[name]
 
+    def require_stages(self) -> None:
+        """Raises InputError for a codec that can be loaded and coded with, but not trained."""
+        if not self.stages:
+            trainable = [entry.name for entry in _ENTRIES.values() if entry.stages]
+            raise InputError(f"--codec: found {self.name}, which has no training stages yet; "
+                             f"needed one of {', '.join(trainable)}")
+
     @property
     def default_size(self) -> str:
         return next(iter(self.sizes))

@@ -58,6 +58,13 @@ def test_an_unknown_codec_or_size_names_the_nearest():
     assert registry.codec_name(77) == "number 77, which this program does not know"
 
 
+def test_a_codec_without_stages_cannot_be_trained():
+    register(GUESS)
+    with pytest.raises(InputError, match="found guess, which has no training stages yet; needed one of dcvc2021"):
+        GUESS.require_stages()
+    codec_entry("dcvc2021").require_stages()
+
+
 def test_a_checkpoint_keeps_a_configuration_with_its_codec():
     values = inter_entry(SIZES["tiny"])
     assert values["codec"] == "dcvc2021"
