@@ -203,26 +203,6 @@ def test_opendcvcs_layout_loads_and_saves(tiny, newer):
     assert torch.equal(loaded.reconstruct(*x)[0].x_hat, model.reconstruct(*x)[0].x_hat)
 
 
-def test_the_bottleneck_is_compressais(tiny):
-    from dcvc.intra.compressai import import_zoo
-    import_zoo()
-    from compressai.entropy_models import EntropyBottleneck
-
-    from dcvc.entropy.factorized import Bottleneck
-    own, theirs = Bottleneck(5), EntropyBottleneck(5)
-    with torch.no_grad():
-        for i in range(5):
-            getattr(own, f"_bias{i}").copy_(theirs.biases[i])
-            getattr(own, f"_matrix{i}").copy_(theirs.matrices[i] + 0.1 * torch.randn_like(theirs.matrices[i]))
-            theirs.matrices[i].copy_(getattr(own, f"_matrix{i}"))
-            if i < 4:
-                getattr(own, f"_factor{i}").normal_()
-                theirs.factors[i].copy_(getattr(own, f"_factor{i}"))
-    z = 4 * torch.randn(2, 5, 3, 4)
-    _, expected = theirs.eval()(z)
-    assert torch.allclose(own.likelihood(torch.round(z)).clamp_min(1e-9), expected, atol=1e-6)
-
-
 def test_foreign_entries_are_named(tiny):
     state = DCVC(tiny).state_dict()
     with pytest.raises(InputError, match="weights.pt: entry conv.weight is not part"):
