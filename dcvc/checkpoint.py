@@ -5,8 +5,13 @@ A checkpoint of ours is a dictionary:
     {"format", "model": weights, "inter", "intra", "settings", "progress", "training"}
 
 "inter" names the P-frame codec and holds its configuration, "intra" the I-frame codec's; "training"
-is in latest.pt alone. Files of other projects hold weights alone; which codec they belong to shows
-in the names of their entries.
+is in latest.pt alone. One that was trained together with its I-frame codec, or imported, holds that
+one too, and needs no second file:
+
+    {…, "intra_codec": {"codec": "light", dimensions}, "intra_model": weights}
+
+Files of other projects hold weights alone; which codec they belong to shows in the names of their
+entries.
 """
 
 from collections.abc import Callable
@@ -17,21 +22,35 @@ from typing import Any
 import torch
 
 from dcvc.codec.video_codec import VideoCodec
+from dcvc.config import to_dict
 from dcvc.errors import InputError
-from dcvc.inter.registry import build_p_frame, config_from_entry, p_frame_from_weights
-from dcvc.interfaces import PFrameCodec
+from dcvc.inter.registry import build_p_frame, config_from_entry, inter_entry, p_frame_from_weights
+from dcvc.interfaces import FrameCodec, PFrameCodec
 from dcvc.intra.config import IntraConfig, resolved_intra
+from dcvc.intra.registry import i_frame_entry
 from dcvc.run_folder import find_checkpoint
-from dcvc.weights import bare_weights, is_ours, load_weights, read_checkpoint
+from dcvc.weights import (
+    I_FRAME_CODEC,
+    I_FRAME_WEIGHTS,
+    bare_weights,
+    is_ours,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 
 @dataclass(frozen=True)
 class PFrameCheckpoint:
-    """A P-frame model with what its file says about it. `intra` is None for files of other
-    projects."""
+    """A P-frame model with what its file says about it.
+
+    intra: the I-frame codec's configuration, None for files of other projects. i_frame: that codec
+    itself, where the file holds its weights; `intra` then names the very file.
+    """
 
     model: PFrameCodec
     intra: IntraConfig | None
+    i_frame: FrameCodec | None
     progress: dict[str, Any]
     path: Path
 
@@ -53,26 +72,63 @@ def load_p_frame_checkpoint(path: Path | str,
     content = read_checkpoint(file)
     # Ours say which codec they are of; others are told apart by the names of their entries.
     if is_ours(content):
+        if "inter" not in content:
+            raise InputError(f"{file}: holds an I-frame codec alone, needed a P-frame codec; "
+                             "an I-frame codec is given by --i_frame_checkpoint")
         model = build_p_frame(config_from_entry(content["inter"], f"{file}: inter"))
         load_weights(model, content["model"], str(file))
-        intra = resolved_intra(content.get("intra"), file)
+        i_frame = i_frame_inside(content, str(file))
+        intra = (resolved_intra(content.get("intra"), file) if i_frame is None
+                 else IntraConfig(type=i_frame.name, checkpoint=str(file)))
         progress = content.get("progress", {})
     else:
         model = p_frame_from_weights(bare_weights(content, str(file)), str(file))
-        intra, progress = None, {}
-    return PFrameCheckpoint(model.to(device).eval(), intra, progress, file)
+        intra, i_frame, progress = None, None, {}
+    if i_frame is not None:
+        i_frame = i_frame.to(device)
+    return PFrameCheckpoint(model.to(device).eval(), intra, i_frame, progress, file)
+
+
+def i_frame_inside(content: dict[str, Any], where: str) -> FrameCodec | None:
+    """The frozen I-frame codec that a checkpoint's content holds; None where it holds none.
+
+    Raises InputError naming `where`, the file, for unknown codecs and entries that do not fit.
+    """
+    if I_FRAME_WEIGHTS not in content:
+        return None
+    # Taken out of a copy: the checkpoint's own dictionary stays whole.
+    dimensions = dict(content[I_FRAME_CODEC])
+    entry = i_frame_entry(dimensions.pop("codec"))
+    if entry.restore is None:
+        raise InputError(f"{where}: {I_FRAME_CODEC}: found {entry.name}, which has files of its own")
+    return entry.restore(dimensions, content[I_FRAME_WEIGHTS], where)
+
+
+def i_frame_content(i_frame: Any) -> dict[str, Any]:
+    """What a checkpoint holds of an I-frame codec that has `restore` in its registry: a module with
+    `name` and `config`."""
+    return {I_FRAME_CODEC: {"codec": i_frame.name, **to_dict(i_frame.config)},
+            I_FRAME_WEIGHTS: i_frame.state_dict()}
+
+
+def write_codecs(path: Path, p_frame: PFrameCodec, i_frame: Any) -> None:
+    """Both codecs in one checkpoint file, for `load_codec` and all that takes --model."""
+    write_checkpoint(path, {"inter": inter_entry(p_frame.config), "model": p_frame.state_dict(),
+                            **i_frame_content(i_frame)})
 
 
 def load_codec(model: Path | str, device: torch.device | str = "cpu",
                intra: IntraConfig | None = None, build: Callable | None = None) -> VideoCodec:
     """The codec of a run folder or checkpoint file. `intra` overrules the I-frame codec that the
-    file names.
+    file names or holds.
 
     Raises InputError when neither names one (files of other projects carry P-frame weights only).
     """
     if build is None:
         from dcvc.intra import build_intra_codec as build  # its parts are heavy: only when needed
     checkpoint = load_p_frame_checkpoint(model, device)
+    if intra is None and checkpoint.i_frame is not None:
+        return VideoCodec(checkpoint.model, checkpoint.i_frame)
     config = intra or checkpoint.intra
     if config is None:
         raise InputError(f"{checkpoint.path}: names no I-frame codec; give --i_frame_type and its "

@@ -3,6 +3,7 @@ overwritten.
 
     RUN/stage1_gop2/   latest.pt  latest.1.pt  best.pt  ema.pt
                        config.json  metrics.jsonl  evaluation.json  tensorboard/
+    RUN/model.pt       codecs that were imported and not trained here (`dcvc import`)
 
 latest.1.pt is the latest.pt before the last one, latest.2.pt the one before that: what to fall back
 to when the newest is damaged.
@@ -174,12 +175,14 @@ def store_config(folder: Path, settings: dict[str, Any]) -> None:
     write_text(folder / "config.json", json.dumps(settings, indent=1) + "\n")
 
 
+# The file of a folder that holds a codec and no training.
+MODEL = "model.pt"
 STAGE_FOLDER = re.compile(r"stage(\d+)_gop(\d+)$")
 
 
 def find_checkpoint(path: Path) -> Path:
     """A checkpoint file as it is; for a run folder the best (else latest) weights of its furthest
-    stage."""
+    stage, or what was imported into it."""
     path = Path(path)
     if not path.exists():
         raise MissingError(f"{path}: no such checkpoint file or run folder")
@@ -192,6 +195,8 @@ def find_checkpoint(path: Path) -> Path:
         for name in ("best.pt", "latest.pt"):
             if (folder / name).is_file():
                 return folder / name
+    if (path / MODEL).is_file():
+        return path / MODEL
     raise MissingError(f"{path}: no stage*_gop*/best.pt or latest.pt in this run folder")
 
 

@@ -30,8 +30,10 @@ from dcvc.errors import DcvcError, InputError, MissingError, ReadError
 from dcvc.files import save_tensors
 
 FORMAT = "dcvc-checkpoint-1"
+# Entries of our checkpoints that hold an I-frame codec: its name with its dimensions, its weights.
+I_FRAME_CODEC, I_FRAME_WEIGHTS = "intra_codec", "intra_model"
 # Where files keep their weights, and what torch's wrappers put before the name of each entry.
-CONTAINERS = ("state_dict", "model_state_dict", "model")
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 WRAPPERS = ("module.", "_orig_mod.")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcvc.config import nearest
 from dcvc.errors import InputError
@@ -16,6 +16,7 @@ from dcvc.intra.config import IntraConfig
 
 if TYPE_CHECKING:            # commands list the codecs without loading torch
     import torch
+    from torch import Tensor
 
     from dcvc.interfaces import FrameCodec
 
@@ -27,11 +28,14 @@ class IFrameCodecEntry:
     name: what `--i_frame_type` takes. stream_id: in streams, 1...127 for the package's own and
     128...255 for others; it never changes its meaning. build: a configuration whose `type` is the
     name, and a device -> the frozen codec.
+    restore: for codecs that checkpoints hold inside: fields of the codec's `config`, weights, the
+    file's name -> the frozen codec.
     """
 
     name: str
     stream_id: int
     build: Callable[[IntraConfig, str | torch.device], FrameCodec]
+    restore: Callable[[dict[str, Any], dict[str, Tensor], str], FrameCodec] | None = None
 
 
 def _build_compressai(config: IntraConfig, device: str | torch.device) -> FrameCodec:
@@ -57,6 +61,13 @@ def _build_light(config: IntraConfig, device: str | torch.device) -> FrameCodec:
     return load_light_intra(config.checkpoint).to(device)
 
 
+def _restore_light(dimensions: dict[str, Any], weights: dict[str, Tensor],
+                   where: str) -> FrameCodec:
+    from dcvc.intra.light.loading import restore_light_intra
+
+    return restore_light_intra(dimensions, weights, where)
+
+
 # In the order in which commands list them.
 _ENTRIES: dict[str, IFrameCodecEntry] = {}
 
@@ -76,7 +87,7 @@ def register(entry: IFrameCodecEntry) -> None:
 
 register(IFrameCodecEntry("compressai", 1, _build_compressai))
 register(IFrameCodecEntry("vqgan", 2, _build_vqgan))
-register(IFrameCodecEntry("light", 3, _build_light))
+register(IFrameCodecEntry("light", 3, _build_light, _restore_light))
 
 
 def i_frame_names() -> tuple[str, ...]:

@@ -2,19 +2,25 @@
 DCVC-UF."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from dcvc.config import from_dict, to_dict
+from dcvc.config import from_dict
 from dcvc.errors import InputError
 from dcvc.intra.light.config import NAME, SIZES, LightIntraConfig
 from dcvc.intra.light.model import LightIFrameModel
-from dcvc.weights import bare_weights, load_weights, read_checkpoint, write_checkpoint
+from dcvc.weights import (
+    I_FRAME_CODEC,
+    I_FRAME_WEIGHTS,
+    bare_weights,
+    is_ours,
+    load_weights,
+    read_checkpoint,
+)
 
 # Entries that no other codec's file has.
 OWN_ENTRIES = ("q_scale_y_enc", "enc.enc_1.dc.0.weight")
-# The entry of our own files that holds the dimensions.
-CONFIG_ENTRY = "intra_codec"
 
 
 def is_light_intra(state: dict[str, Tensor]) -> bool:
@@ -31,28 +37,27 @@ def intra_from_state_dict(state: dict[str, Tensor], where: str,
     return model
 
 
-def save_light_intra(model: LightIFrameModel, path: Path) -> None:
-    """Weights and dimensions, as `load_light_intra` reads them."""
-    config = {"codec": NAME, **to_dict(model.config)}
-    write_checkpoint(path, {CONFIG_ENTRY: config, "model": model.state_dict()})
+def restore_light_intra(dimensions: dict[str, Any], weights: dict[str, Tensor], where: str,
+                        trainable: bool = False) -> LightIFrameModel:
+    """The model that a checkpoint of ours holds. dimensions: fields of LightIntraConfig. Raises
+    InputError naming `where`, the file, and what does not fit."""
+    config = from_dict(LightIntraConfig, dimensions, f"{where}: {I_FRAME_CODEC}")
+    model = LightIFrameModel(config, trainable)
+    load_weights(model, weights, where)
+    return model
 
 
 def load_light_intra(path: Path | str, trainable: bool = False) -> LightIFrameModel:
-    """A light I-frame codec from our own file or a published one, weights only. Raises
-    MissingError, ReadError, or InputError for another codec's file."""
+    """A light I-frame codec from a published file or one of ours, which may hold a P-frame codec
+    beside it. Raises MissingError, ReadError, or InputError for a file without one."""
     content = read_checkpoint(Path(path))
-    if isinstance(content.get(CONFIG_ENTRY), dict):
-        values = dict(content[CONFIG_ENTRY])
-        codec = values.pop("codec", NAME)
+    if is_ours(content) and I_FRAME_WEIGHTS in content:
+        dimensions = dict(content[I_FRAME_CODEC])
+        codec = dimensions.pop("codec")
         if codec != NAME:
             raise InputError(f"{path}: found I-frame codec {codec}, needed {NAME}")
-        config = from_dict(LightIntraConfig, values, f"{path}: {CONFIG_ENTRY}")
-        model = LightIFrameModel(config, trainable)
-        load_weights(model, content["model"], str(path))
-        return model
-    # The published trainer's snapshots keep the weights beside the optimizer's numbers.
-    content = content["net"] if isinstance(content.get("net"), dict) else content
-    weights = bare_weights(content, str(path))
+        return restore_light_intra(dimensions, content[I_FRAME_WEIGHTS], str(path), trainable)
+    weights = bare_weights(content, str(path), needed="an I-frame codec")
     if not is_light_intra(weights):
         raise InputError(f"{path}: found {len(weights)} entries of no light I-frame codec")
     return intra_from_state_dict(weights, str(path), trainable)

@@ -10,7 +10,7 @@ import torch
 from other_process import decode_elsewhere, moving_frames
 from uf_golden import uf_shapes, uf_weights
 
-from dcvc.checkpoint import load_p_frame_model
+from dcvc.checkpoint import i_frame_content, load_codec, load_p_frame_checkpoint, load_p_frame_model, write_codecs
 from dcvc.codec.bitstream import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.data import VideoReader
@@ -21,10 +21,12 @@ from dcvc.inter.light.loading import is_light, light_from_state_dict
 from dcvc.inter.light.model import QUALITY, LightPFrameModel
 from dcvc.inter.registry import inter_entry
 from dcvc.interfaces import PFrameCodec, to_levels
+from dcvc.intra.config import IntraConfig
 from dcvc.intra.light.config import LightIntraConfig
 from dcvc.intra.light.model import LightIFrameModel
+from dcvc.intra.registry import build_intra_codec
 from dcvc.layers import convolution_macs
-from dcvc.weights import write_checkpoint
+from dcvc.weights import weights_hash, write_checkpoint
 
 SMALL = LightConfig(width=32, latent_channels=24, hyper_channels=16)
 
@@ -264,6 +266,24 @@ def test_checkpoints_and_published_files_are_loaded(small, tmp_path, shared):
     state = {f"module.{name}": torch.zeros(shape) for name, shape in uf_shapes(shared, "ld").items()}
     torch.save({"state_dict": state}, tmp_path / "cvpr2026_video_ld.pth.tar")
     assert load_p_frame_model(tmp_path / "cvpr2026_video_ld.pth.tar").config == SIZES["uf-ld"]
+
+
+def test_one_file_holds_both_codecs(small, tmp_path):
+    """Wherever the folder is moved to; with --i_frame_type light the same file serves as an I-frame codec's."""
+    intra = LightIFrameModel(LightIntraConfig(32, 48, 16))
+    write_codecs(tmp_path / "uf" / "model.pt", small, intra)
+    (tmp_path / "uf").rename(tmp_path / "moved")
+    codec, loaded = load_codec(tmp_path / "moved"), load_p_frame_checkpoint(tmp_path / "moved")
+    expected = VideoCodec(small, intra)
+    assert (codec.inter_hash, codec.intra_hash) == (expected.inter_hash, expected.intra_hash)
+    assert codec.intra.config == intra.config
+    assert loaded.intra == IntraConfig(type="light", checkpoint=str(tmp_path / "moved" / "model.pt"))
+    assert weights_hash(build_intra_codec(loaded.intra).state_dict()) == weights_hash(intra.state_dict())
+    write_checkpoint(tmp_path / "intra.pt", i_frame_content(intra))
+    other = load_codec(tmp_path / "moved", intra=IntraConfig(type="light", checkpoint=str(tmp_path / "intra.pt")))
+    assert other.intra_hash == expected.intra_hash
+    with pytest.raises(InputError, match="intra.pt: holds an I-frame codec alone"):
+        load_codec(tmp_path / "intra.pt")
 
 
 def test_foreign_entries_are_named():

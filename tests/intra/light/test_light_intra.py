@@ -5,14 +5,16 @@ import torch
 from other_process import decode_elsewhere, moving_frames
 from uf_golden import uf_shapes, uf_weights
 
+from dcvc.checkpoint import i_frame_content
 from dcvc.data import VideoReader
 from dcvc.device import computing_threads
 from dcvc.errors import BitstreamError, InputError
 from dcvc.interfaces import FrameCodec
 from dcvc.intra.light.config import SIZES, LightIntraConfig
-from dcvc.intra.light.loading import intra_from_state_dict, is_light_intra, load_light_intra, save_light_intra
+from dcvc.intra.light.loading import intra_from_state_dict, is_light_intra, load_light_intra
 from dcvc.intra.light.model import LightIFrameModel
 from dcvc.layers import convolution_macs
+from dcvc.weights import write_checkpoint
 
 SMALL = LightIntraConfig(width=32, latent_channels=48, hyper_channels=16)
 
@@ -120,7 +122,7 @@ def test_bad_input():
 
 def test_files_hold_the_configuration(tmp_path):
     model = LightIFrameModel(SMALL)
-    save_light_intra(model, tmp_path / "intra.pt")
+    write_checkpoint(tmp_path / "intra.pt", i_frame_content(model))
     loaded = load_light_intra(tmp_path / "intra.pt")
     assert loaded.config == SMALL
     x = moving_frames(1, 32, 32)
