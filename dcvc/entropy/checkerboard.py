@@ -31,6 +31,7 @@ Otherwise both sides must compute alike: the same machine, library and number of
 import functools
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -53,6 +54,19 @@ TWO_STEPS = (("ad", "bc"), ("bc", "ad"))
 # number of the step, y_hat so far (zero where not yet coded) -> scale, or None for the scale of
 # before, and mean
 Predict = Callable[[int, Tensor], tuple[Tensor | None, Tensor]]
+
+
+class VectorCoder(Protocol):
+    """A model of integer vectors (B, 2, h, w), given those of the frame before or None."""
+
+    def bits(self, vectors: Tensor, previous: Tensor | None) -> Tensor: ...
+
+    def stream_bits(self, vectors: Tensor, previous: Tensor | None) -> Tensor: ...
+
+    def push(self, vectors: Tensor, previous: Tensor | None, encoder: SymbolEncoder) -> None: ...
+
+    def pop(self, shape: tuple[int, ...], previous: Tensor | None,
+            decoder: SymbolDecoder) -> tuple[Tensor, float]: ...
 
 
 @functools.lru_cache(maxsize=32)
@@ -159,6 +173,13 @@ class Latents:
         self.bits[name] = model.bits(self.noisy(name, z) if self.noise else z_hat, row)
         return z_hat
 
+    def vectors(self, name: str, model: VectorCoder, vectors: Tensor | None,
+                previous: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+        """Motion vectors (B, 2, h, w), or None in a decoder, and those of the frame before."""
+        # They are integers that were searched: no noise, and no gradient but the model's own.
+        self.bits[name] = model.bits(vectors, previous)
+        return vectors
+
     def conditional(self, name: str, y: Tensor | None, scale: Tensor, mean: Tensor,
                     predict: Predict, steps: int = 2, one_pass: bool = True) -> Tensor:
         """y (B, C, h, w), or None in a decoder; scale and mean of the first step -> y_hat.
@@ -227,6 +248,11 @@ class StreamLatents(Latents):
         self.symbols[name] = torch.round(z.float())
         self.bits[name] = model.written_bits(self.symbols[name], row)
         return self.symbols[name]
+
+    def vectors(self, name: str, model: VectorCoder, vectors: Tensor, previous: Tensor | None,
+                shape: tuple[int, ...]) -> Tensor:
+        self.bits[name] = model.stream_bits(vectors, previous)
+        return vectors
 
     def quantise(self, residual: Tensor, scale: Tensor) -> Tensor:
         return torch.round(residual) * (scale > self.skip)
@@ -297,6 +323,12 @@ class EncoderLatents(StreamLatents):
         self.encoder.push(z_hat[0].cpu().numpy(), self.tables.z(int(row)), _channels(shape))
         return z_hat
 
+    def vectors(self, name: str, model: VectorCoder, vectors: Tensor, previous: Tensor | None,
+                shape: tuple[int, ...]) -> Tensor:
+        # Before z and y: a decoder needs the moved picture for all that follows.
+        model.push(vectors, previous, self.encoder)
+        return super().vectors(name, model, vectors, previous, shape)
+
     def write(self, name: str, symbols: Tensor, scale: Tensor, mask: Tensor) -> None:
         require_finite(name, symbols)
         # In one pass the mask is everywhere: places of all steps mix, in raster order.
@@ -319,6 +351,13 @@ class DecoderLatents(Latents):
                    shape: tuple[int, ...]) -> Tensor:
         symbols = self._pop(name, self.tables.z(int(row)), _channels(shape))
         return torch.from_numpy(symbols)[None].to(model.h.device, torch.float32)
+
+    def vectors(self, name: str, model: VectorCoder, vectors: None, previous: Tensor | None,
+                shape: tuple[int, ...]) -> Tensor:
+        vectors, bits = model.pop(shape, previous, self.decoder)
+        if self.cost is not None:
+            self.cost[name] = self.cost.get(name, 0.0) + bits
+        return vectors
 
     def read(self, name: str, scale: Tensor, mask: Tensor) -> Tensor:
         require_finite(f"scale of {name}", scale)

@@ -30,6 +30,8 @@ WEIGHT_BITS = 24
 SPARE_BITS = 2
 # What is multiplied with activations from outside: multiples of 2^-16.
 FACTOR = 2.0**16
+# The slope of the activation's gate, of few bits.
+SIXTH = round(FACTOR / 6) / FACTOR
 
 
 def to_factor(x: Tensor) -> Tensor:
@@ -81,8 +83,9 @@ class _ExactActivation(nn.Module):
         self.fold = layer.fold
 
     def forward(self, x: Tensor) -> Tensor:
-        # 27 bits times 18 bits: the product and the sum of four are exact.
-        out = x * (x / UNIT + 0.5).clamp_(0, 1)
+        # 27 bits times 16 bits, then 27 times 18: both products and the sum of four are exact.
+        gate = (x * SIXTH).add_(0.5 * UNIT).round_().div_(UNIT).clamp_(0, 1)
+        out = x * gate
         return _snap(out if self.fold == 1 else out.unflatten(1, (-1, self.fold)).sum(2))
 
 

@@ -7,7 +7,7 @@ from dcvc.errors import InputError
 
 NAME = "light"
 STREAM_ID = 2
-TERMS = ("z", "y")
+TERMS = ("mv", "z", "y")           # "mv" with block motion alone
 QUALITIES = 64
 
 
@@ -21,20 +21,22 @@ class LightConfig:
     parameters; such a model starts as a transform codec (initial.py).
     exact_scales: scales come from z and from the symbols of the frame before alone, in exact
     arithmetic, so that any machine decodes the symbols of any other. Needs "transform" and "clip".
+    motion: "block" predicts pixels from the last picture by vectors that the encoder searches. Needs
+    "transform".
     """
 
     width: int = 128                    # C: memory, context and feature at 1/8
     latent_channels: int = 128          # y at 1/16, an even number
     hyper_channels: int = 64            # z at 1/64
-    adaptor_i_depth: int = 2            # picture -> memory: first P-frame and refresh only
-    adaptor_m_depth: int = 2            # memory and last feature -> memory
-    extractor_depth: int = 3            # memory -> context
+    adaptor_i_depth: int = 1            # picture -> memory: first P-frame and refresh only
+    adaptor_m_depth: int = 1            # memory and last feature -> memory
+    extractor_depth: int = 1            # memory -> context
     encoder_depth: int = 2
     decoder_depth: int = 2
-    head_depth: int = 2                 # feature -> picture
-    fusion_depth: int = 2               # hyperprior and temporal prior -> step, (scale,) mean
-    spatial_depth: int = 2              # first half of y -> means of the second half
-    scale_depth: int = 2                # where scales are exact: the network that finds them
+    head_depth: int = 1                 # feature -> picture
+    fusion_depth: int = 1               # hyperprior and temporal prior -> step, (scale,) mean
+    spatial_depth: int = 1              # first half of y -> means of the second half
+    scale_depth: int = 1                # where scales are exact: the network that finds them
     adaptor_m_kernel: int = 5           # these two look for motion
     extractor_kernel: int = 5
     kernel: int = 3                     # everywhere else at 1/8
@@ -46,7 +48,7 @@ class LightConfig:
     z_rows: int = 8                     # distributions of z, likewise
     largest_scale: float = 256.0        # of the 128 scale classes
     skip_scale: float = 0.15            # y of smaller scales is not coded
-    pixel_skip: bool = False            # reserved: a prediction from the last picture's pixels
+    motion: Literal["none", "block"] = "block"
 
     def __post_init__(self) -> None:
         def refuse(name: str, needed: str) -> None:
@@ -67,20 +69,23 @@ class LightConfig:
         # Exact arithmetic has no exponential, and needs the quality outside of the networks.
         if self.exact_scales and (self.topology, self.activation) != ("transform", "clip"):
             refuse("exact_scales", "False, but for topology transform with activation clip")
-        if self.pixel_skip:
-            refuse("pixel_skip", "False: no model has it yet")
+        if self.motion == "block" and self.topology == "published":
+            refuse("motion", "none with the published topology")
 
 
 # "uf-ld" has the published dimensions of DCVC-UF's low-delay model: 86 kMAC a pixel. The others
-# are ours: 19 (m), 11 (s) and 46 (l). The first one is the default.
+# are ours: 14 (m), 7 (s) and 41 (l). The first one is the default.
 SIZES: dict[str, LightConfig] = {
     "m": LightConfig(),
-    "s": LightConfig(width=96, latent_channels=96, hyper_channels=32, scale_depth=1),
+    "s": LightConfig(width=96, latent_channels=96, hyper_channels=32, encoder_depth=1,
+                     decoder_depth=1),
     "l": LightConfig(width=192, adaptor_i_depth=3, adaptor_m_depth=3, extractor_depth=4,
-                     encoder_depth=3, decoder_depth=3, head_depth=3),
+                     encoder_depth=3, decoder_depth=3, head_depth=3, fusion_depth=2,
+                     spatial_depth=2, scale_depth=2),
     "uf-ld": LightConfig(
         width=256, hyper_channels=128, adaptor_i_depth=4, adaptor_m_depth=4, extractor_depth=5,
-        encoder_depth=3, decoder_depth=3, head_depth=3, fusion_depth=3, adaptor_m_kernel=3,
-        extractor_kernel=3, activation="wsilu", topology="published", exact_scales=False,
-        quality_rows=QUALITIES, z_rows=QUALITIES, largest_scale=16.0),
+        encoder_depth=3, decoder_depth=3, head_depth=3, fusion_depth=3, spatial_depth=2,
+        adaptor_m_kernel=3, extractor_kernel=3, activation="wsilu", topology="published",
+        motion="none", exact_scales=False, quality_rows=QUALITIES, z_rows=QUALITIES,
+        largest_scale=16.0),
 }

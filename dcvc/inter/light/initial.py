@@ -16,6 +16,9 @@ from dcvc.layers import start_blocks, transform_basis
 
 # Differences of neighbouring frames: a twentieth of the pixels' range, hardly correlated.
 DEVIATION, CORRELATION = 0.05, 0.7
+# Steps are wider than an I-frame's: what its rounding has left then lies within half a step, and a
+# picture that stands still costs nothing.
+WIDER_STEP = 1.7
 # The prior networks see y in eighths of the pixels' range: differences are small numbers otherwise.
 PRIOR_GAIN = 8.0
 
@@ -33,7 +36,11 @@ def initialise(model: nn.Module, quality: QualityRange) -> None:
     embedding = torch.zeros(c, 192)
     embedding[:used] = basis.patches
     _set(model.feature_adaptor_i.conv[0].adaptor, embedding)
-    _set(model.feature_adaptor_m.conv[0].adaptor, torch.cat((0 * same, same), dim=1))
+    # Of memory, last feature and, where there is one, the moved picture, the last counts.
+    older = model.feature_adaptor_m.conv[0].adaptor.in_channels // c - 1
+    _set(model.feature_adaptor_m.conv[0].adaptor, torch.cat((*[0 * same] * older, same), dim=1))
+    if model.moves:
+        _set(model.prediction_embedding, embedding)
     first = (*model.encoder.conv1, model.encoder.conv2)[0]
     _set(first.adaptor, torch.cat((embedding, -same), dim=1))
     # A kernel of 3x3 at a stride of 2 with padding 1: its last two rows and columns lie on one
@@ -64,7 +71,7 @@ def _start_entropy(model: nn.Module, quality: QualityRange, deviations: torch.Te
     model.y_spatial_prior.conv[-1].weight.zero_()
     model.hyper_encoder.conv[-1].down.weight.zero_()
     model.bit_estimator_z.start_narrow()
-    steps = quality.steps(model.config.quality_rows)[:, None]
+    steps = WIDER_STEP * quality.steps(model.config.quality_rows)[:, None]
     model.q_encoder.copy_((1 / steps).expand_as(model.q_encoder))
     model.q_decoder.copy_(steps.expand_as(model.q_decoder))
     model.q_prior.copy_((1 / (PRIOR_GAIN * steps)).expand_as(model.q_prior))

@@ -1,5 +1,4 @@
 """The light P-frame codec: the low-delay model of DCVC-UF (2026) and smaller ones of the same kind.
-No motion, no warping: what moves is found by convolutions in a memory that is carried along.
 
     at 1/8 of the size, patches of 8x8 pixels:
       picture of the I-frame ------> adaptor_i ─┐
@@ -9,13 +8,19 @@ No motion, no warping: what moves is found by convolutions in a memory that is c
       y_hat, context -> decoder -> feature -> recon_head -> x_hat
     next state: memory, feature
 
-y is coded in units of step. Entry names are those of the published weights. Frames are RGB outside
+In the published model what moves is found by convolutions in the memory that is carried along. With
+motion "block" the encoder searches (block_search.py), and the last picture, warped, joins in:
+
+      frame, last picture -> search -> vectors, coded as "mv"
+      last picture, vectors -> warp -> prediction -> patches: a further input of the adaptors
+      x_hat = prediction + recon_head(feature - context)
+
+so that what does not change costs nothing and loses nothing. y is coded in units of step. Entry
+names are those of the published weights. Frames are RGB outside
 and YCbCr (BT.709) less one half inside. One data flow (`code`) serves training, both
 reconstructions, the encoder and the decoder; what happens to y and z between analysis and synthesis
 is a `Latents` strategy (dcvc/entropy/checkerboard.py).
 """
-
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +37,21 @@ from dcvc.entropy.checkerboard import (
 from dcvc.entropy.exact import ExactNetworks
 from dcvc.entropy.wavefront import UNIT
 from dcvc.errors import BitstreamError, InputError
+from dcvc.inter.light.block_search import search
+from dcvc.inter.light.block_warp import to_picture_grid, warp
 from dcvc.inter.light.config import NAME, STREAM_ID, TERMS, LightConfig
 from dcvc.inter.light.initial import initialise
+from dcvc.inter.light.motion_coder import MotionCoder
+from dcvc.inter.light.networks import (
+    PATCH,
+    PATCH_CHANNELS,
+    Decoder,
+    Encoder,
+    Head,
+    TemporalPrior,
+)
 from dcvc.inter.light.scales import exact_hyper, exact_scales, trace_of
+from dcvc.inter.light.state import LightState
 from dcvc.interfaces import FrameOutput, Quality, RateRange, Until, check_quality
 from dcvc.layers import (
     BlockStyle,
@@ -47,89 +64,14 @@ from dcvc.layers import (
     pad_to_multiple,
     patch_blocks,
     rgb_to_ycbcr,
-    upsampling,
     ycbcr_to_rgb,
 )
 
-PATCH = 8
 MULTIPLE = 16
-PATCH_CHANNELS = 3 * PATCH**2
 SMALLEST_STEP = 0.5
 QUALITY = QualityRange()
 # A payload begins with 16 bits: the quality in 256ths, and bit 14 for a refresh.
 REFRESH_BIT = 1 << 14
-
-
-class LightState(NamedTuple):
-    """What is carried between two frames.
-
-    memory (B, C, h, w) at 1/8, and feature, the last decoder feature (B, C, h, w). After an I-frame
-    and a refresh there is no memory: None, and feature is the picture itself, (B, 192, h, w) in
-    patches of 8x8, YCbCr less one half.
-    size: height and width of the frames without padding.
-    trace: what the next frame's exact scales know of this one (scales.py), or None.
-    """
-
-    memory: Tensor | None
-    feature: Tensor
-    size: tuple[int, int]
-    trace: Tensor | None = None
-
-    def detach(self) -> "LightState":
-        memory = None if self.memory is None else self.memory.detach()
-        return self._replace(memory=memory, feature=self.feature.detach())
-
-
-class _Encoder(nn.Module):
-    def __init__(self, config: LightConfig, style: BlockStyle) -> None:
-        super().__init__()
-        c, depth = config.width, config.encoder_depth
-        layers = blocks(PATCH_CHANNELS + c, c, depth, style, config.kernel)
-        # The published names count the last block apart.
-        self.conv1, self.conv2 = nn.Sequential(*layers[:-1]), layers[-1]
-        self.down = nn.Conv2d(c, config.latent_channels, 3, stride=2, padding=1)
-
-    def forward(self, patches: Tensor, context: Tensor, gain: Tensor) -> Tensor:
-        # The quality acts before the last layer: its bias is part of y at every quality.
-        return self.down(self.conv2(self.conv1(torch.cat((patches, context), dim=1))) * gain)
-
-
-class _Decoder(nn.Module):
-    def __init__(self, config: LightConfig, style: BlockStyle) -> None:
-        super().__init__()
-        c = config.width
-        self.published = config.topology == "published"
-        self.up = upsampling(config.latent_channels, c)
-        self.conv1 = nn.Sequential(*blocks(2 * c, c, config.decoder_depth, style, config.kernel))
-        self.conv2 = nn.Conv2d(c, c, 1)
-
-    def forward(self, y_hat: Tensor, context: Tensor, gain: Tensor) -> Tensor:
-        """The published model scales the feature. Ours scales what y adds to the context: a
-        prediction must not change with the quality."""
-        up = self.up(y_hat)
-        up = up if self.published else up * gain
-        feature = self.conv2(self.conv1(torch.cat((up, context.to(up.dtype)), dim=1)))
-        return feature * gain if self.published else feature
-
-
-class _Head(nn.Module):
-    def __init__(self, config: LightConfig, style: BlockStyle) -> None:
-        super().__init__()
-        c = config.width
-        self.conv = nn.Sequential(*blocks(c, c, config.head_depth, style, config.kernel))
-        self.head = nn.Conv2d(c, PATCH_CHANNELS, 1)
-
-    def forward(self, feature: Tensor) -> Tensor:
-        return self.head(self.conv(feature))
-
-
-class _TemporalPrior(nn.Module):
-    def __init__(self, width: int, style: BlockStyle) -> None:
-        super().__init__()
-        self.conv = Downsample(width, width, style)
-
-    def forward(self, memory: Tensor) -> Tensor:
-        return self.conv(memory)
 
 
 class LightPFrameModel(nn.Module):
@@ -143,7 +85,6 @@ class LightPFrameModel(nn.Module):
     stream_id = STREAM_ID
     multiple = MULTIPLE
     parts = ("all",)
-    terms = TERMS
     rates = RateRange(0, QUALITY.highest)
 
     def __init__(self, config: LightConfig | None = None) -> None:
@@ -162,17 +103,23 @@ class LightPFrameModel(nn.Module):
             self.q_prior, self.q_hyper = vectors(n), vectors(hyper)
         self.bit_estimator_z = FactorizedByQuality(config.z_rows, hyper)
         self.feature_adaptor_i = Chain(*patch_blocks(c, config.adaptor_i_depth, style, kernel))
+        inputs = 2 * c
+        # The prediction's pixels join what is known; their own embedding keeps the DCT's meaning.
+        if self.moves:
+            self.motion = MotionCoder()
+            self.prediction_embedding = nn.Conv2d(PATCH_CHANNELS, c, 1)
+            inputs = 3 * c
         self.feature_adaptor_m = Chain(
-            *blocks(2 * c, c, config.adaptor_m_depth, style, config.adaptor_m_kernel))
+            *blocks(inputs, c, config.adaptor_m_depth, style, config.adaptor_m_kernel))
         self.feature_extractor = Chain(
             *blocks(c, c, config.extractor_depth, style, config.extractor_kernel))
         # Encoder and hyper encoder run on one side only; all else runs on both.
-        self.encoder = _Encoder(config, style)
+        self.encoder = Encoder(config, style)
         self.hyper_encoder = Chain(*blocks(n, hyper, 1, style), Downsample(hyper, hyper, style),
                                    Downsample(hyper, hyper, style))
         self.hyper_decoder = Chain(Upsample(hyper, hyper, style), Upsample(hyper, hyper, style),
                                    *blocks(hyper, n, 1, style))
-        self.temporal_prior_encoder = _TemporalPrior(c, style)
+        self.temporal_prior_encoder = TemporalPrior(c, style)
         # Exact scales have a network of their own; the fusion then finds steps and means alone.
         found = 2 * n if config.exact_scales else 3 * n
         self.y_prior_fusion = Chain(*blocks(n + c, n + c, config.fusion_depth, style),
@@ -183,13 +130,21 @@ class LightPFrameModel(nn.Module):
             self._exact = ExactNetworks(hyper=self.hyper_decoder, scale=self.scale_prior)
         self.y_spatial_prior = Chain(*blocks(4 * n, 2 * n, config.spatial_depth, style),
                                      nn.Conv2d(2 * n, n, 1))
-        self.decoder = _Decoder(config, style)
-        self.recon_head = _Head(config, style)
+        self.decoder = Decoder(config, style)
+        self.recon_head = Head(config, style)
         # Tables and exact networks live beside the modules and follow their weights.
         self.tables = CheckerboardTables(
             self.bit_estimator_z, config.largest_scale, config.skip_scale)
         if config.topology == "transform":
             initialise(self, QUALITY)
+
+    @property
+    def moves(self) -> bool:
+        return self.config.motion == "block"
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return TERMS if self.moves else TERMS[1:]
 
     def part_parameters(self, part: str) -> list[str]:
         if part not in self.parts:
@@ -205,7 +160,11 @@ class LightPFrameModel(nn.Module):
         the first P-frame runs the adaptor, in `forward`, where gradients are collected."""
         # Float32 also under autocast: half precision cannot tell 256 levels near white apart.
         picture = pad_to_multiple(rgb_to_ycbcr(x_hat.float()), MULTIPLE)
-        return LightState(None, F.pixel_unshuffle(picture, PATCH), tuple(x_hat.shape[-2:]))
+        return self._after_picture(picture, tuple(x_hat.shape[-2:]))
+
+    def _after_picture(self, picture: Tensor, size: tuple[int, int]) -> LightState:
+        shown = to_picture_grid(picture) if self.moves else None
+        return LightState(None, F.pixel_unshuffle(picture, PATCH), size, picture=shown)
 
     def forward(self, state: LightState, frame: Tensor, quality: Quality = None, *,
                 until: Until = "reconstruction",
@@ -294,8 +253,10 @@ class LightPFrameModel(nn.Module):
         picture (B, 3, H, W) in YCbCr less one half, sides multiples of 16, or None in a decoder;
         quality (B,) -> x_hat like the picture, not clamped, and the next state.
         """
-        # Memory and context are made of the state alone: a decoder has them before it reads a bit.
-        memory = self._memory(state)
+        # Memory and context are made of the state and the vectors: a decoder has them before it
+        # reads the rest.
+        prediction, vectors = self._predict(latents, state, picture, quality)
+        memory = self._memory(state, prediction)
         context = self.feature_extractor(memory)
         y = None
         if picture is not None:
@@ -306,17 +267,46 @@ class LightPFrameModel(nn.Module):
         feature = self.decoder(y_hat, context, QUALITY.vector(self.q_decoder, quality))
         # The feature, not the picture, goes on to the next frame: what the head leaves out of a
         # picture is not lost.
-        patches = self.recon_head(feature).float()
+        if prediction is None:
+            x_hat = F.pixel_shuffle(self.recon_head(feature).float(), PATCH)
+        else:
+            # The head draws what changes, so a prediction that is good enough is shown as it is.
+            change = self.recon_head(feature - context.to(feature.dtype)).float()
+            x_hat = prediction + F.pixel_shuffle(change, PATCH)
         # A refresh forgets all but the picture, which the next frame takes for an I-frame's.
-        after = (LightState(None, patches, state.size) if refresh
-                 else LightState(memory, feature, state.size, trace))
-        return F.pixel_shuffle(patches, PATCH), after
+        if refresh:
+            return x_hat, self._after_picture(x_hat, state.size)
+        # On the grid, what is skipped stays the same picture for ever, on every machine.
+        shown = None if prediction is None else to_picture_grid(x_hat)
+        return x_hat, LightState(memory, feature, state.size, trace, shown, vectors)
 
-    def _memory(self, state: LightState) -> Tensor:
+    def _predict(self, latents: Latents, state: LightState, picture: Tensor | None,
+                 quality: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The last picture with its blocks moved, like `picture`, and the vectors (B, 2, h, w)."""
+        if not self.moves:
+            return None, None
+        found = None
+        if picture is not None:
+            with torch.no_grad():
+                found = search(picture.detach(), state.picture.detach(), quality)
+        height, width = state.picture.shape[-2:]
+        shape = (len(state.picture), 2, height // PATCH, width // PATCH)
+        vectors = latents.vectors("mv", self.motion, found, state.vectors, shape)
+        return warp(state.picture, vectors), vectors
+
+    def _memory(self, state: LightState, prediction: Tensor | None = None) -> Tensor:
         # After a picture there is no feature yet: an adaptor of its own reads the pixels.
+        if prediction is None:
+            if state.memory is None:
+                return self.feature_adaptor_i(state.feature)
+            return self.feature_adaptor_m(torch.cat((state.memory, state.feature), dim=1))
+        patches = F.pixel_unshuffle(prediction, PATCH)
         if state.memory is None:
-            return self.feature_adaptor_i(state.feature)
-        return self.feature_adaptor_m(torch.cat((state.memory, state.feature), dim=1))
+            return self.feature_adaptor_i(patches)
+        # The moved picture stands where the frame does; memory and feature still lie where the last
+        # frame was, and are looked at with wide kernels.
+        known = (state.memory, state.feature, self.prediction_embedding(patches))
+        return self.feature_adaptor_m(torch.cat(known, dim=1))
 
     def _code_latents(self, latents: Latents, state: LightState, y: Tensor | None, memory: Tensor,
                       quality: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -81,11 +81,12 @@ def test_another_process_decodes_the_same_pictures(tmp_path, shared, kind, threa
         # These weights know nothing of their z: a good part of it is beyond its tables.
         assert cost["z"] == pytest.approx(float(output.bits["z"]), rel=0.1, abs=16)
     if kind == "own":
-        # With another number of threads last bits differ, but no symbol.
+        # With another number of threads last bits differ, and a pixel by a quarter of a grey level
+        # here and there, but no symbol.
         other = decode_elsewhere(tmp_path, kind="inter", config=model.config, weights=model.state_dict(),
                                  payloads=payloads, threads=3 - threads, first=frames[:1])
         for x_hat, output in zip(other["shown"], outputs, strict=True):
-            assert torch.allclose(x_hat, output.x_hat, atol=1e-3)
+            assert torch.allclose(x_hat, output.x_hat, atol=1e-2)
 
 
 @pytest.mark.parametrize("size", ["s", "m"])
@@ -99,8 +100,11 @@ def test_symbols_do_not_hang_on_last_bits(size):
         # Far more than another number of threads does.
         memory = None if other.memory is None else other.memory + 1e-4 * torch.randn_like(other.memory)
         feature = other.feature + 1e-4 * torch.randn_like(other.feature)
-        x_hat, other = model.decompress(other._replace(memory=memory, feature=feature), payload)
+        picture = other.picture + (torch.rand_like(other.picture) < 0.01) / 1024
+        other = other._replace(memory=memory, feature=feature, picture=picture)
+        x_hat, other = model.decompress(other, payload)
         assert torch.equal(other.trace, state.trace)
+        assert torch.equal(other.vectors, state.vectors)
         assert 0 < float((x_hat - output.x_hat).abs().max()) < 0.02
     assert state.trace[:, :model.config.latent_channels].abs().sum() > 0
 
@@ -243,7 +247,8 @@ def test_bad_input(small):
 
 
 def test_bad_configurations():
-    for changes in ({"width": 0}, {"latent_channels": 33}, {"kernel": 4}, {"pixel_skip": True}):
+    for changes in ({"width": 0}, {"latent_channels": 33}, {"kernel": 4}, {"activation": "wsilu"},
+                    {"topology": "published", "exact_scales": False}):
         with pytest.raises(InputError, match="LightConfig"):
             dataclasses.replace(SMALL, **changes)
 
