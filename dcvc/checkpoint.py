@@ -27,7 +27,7 @@ from dcvc.errors import InputError
 from dcvc.inter.registry import build_p_frame, config_from_entry, inter_entry, p_frame_from_weights
 from dcvc.interfaces import FrameCodec, PFrameCodec
 from dcvc.intra.config import IntraConfig, resolved_intra
-from dcvc.intra.registry import i_frame_entry
+from dcvc.intra.registry import i_frame_entry, i_frame_names
 from dcvc.run_folder import find_checkpoint
 from dcvc.weights import (
     I_FRAME_CODEC,
@@ -102,6 +102,12 @@ def i_frame_inside(content: dict[str, Any], where: str) -> FrameCodec | None:
     if entry.restore is None:
         raise InputError(f"{where}: {I_FRAME_CODEC}: found {entry.name}, which has files of its own")
     return entry.restore(dimensions, content[I_FRAME_WEIGHTS], where)
+
+
+def i_frame_can_be_inside(i_frame: Any) -> bool:
+    """Whether a checkpoint can hold this I-frame codec beside the P-frame codec."""
+    name = getattr(i_frame, "name", None)
+    return name in i_frame_names() and i_frame_entry(name).restore is not None
 
 
 def i_frame_content(i_frame: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A Recipe is a whole curriculum: stages in the order in which they run, and the s
 Which stages and recipes there are is told by each P-frame codec (dcvc.inter.registry).
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -19,7 +20,8 @@ class Stage:
 
     number, gop_size: its name in the run folder; gop_size is the frames of a sample, the first
     coded as an I-frame.
-    trains: which part of the P-frame codec has gradients (one of PFrameCodec.parts).
+    trains: which part of the P-frame codec has gradients (one of PFrameCodec.parts); "intra", the
+    I-frame codec alone, at gop_size 1; or both at once, "intra+all".
     distortion: "prediction" (the warped reference) or "reconstruction".
     rate_terms: which terms of FrameOutput.bits the loss counts.
     cascaded: one update on the mean loss of the whole GOP, with gradients through the states
@@ -27,6 +29,15 @@ class Stage:
     long_sequences: of image data sets, take the one with long sequences (BVI-AOM) instead of
     septuplets (Vimeo-90k).
     crop_size, batch_size: of this stage's samples; None: those of the data configuration.
+
+    What follows serves codecs with many qualities in one model, each sample having its own:
+    lambdas: lambda at the lowest and at the highest quality, its logarithm linear between them;
+    None: lambda_value for every sample.
+    metric: what lambda is multiplied with (dcvc.training.losses).
+    frame_weights: factors of the distortion by frame position, the I-frame first; P-frames begin
+    again behind the last one.
+    jumps, refreshes, cuts: shares of P-frames at which the quality jumps, of clips in which a memory
+    begins anew, and of clips that go on as another one.
     """
 
     number: int
@@ -43,11 +54,25 @@ class Stage:
     long_sequences: bool = False
     crop_size: int | None = option(None, least=16)
     batch_size: int | None = option(None, least=1)
+    optimizer: Literal["adam", "adamw"] = "adam"
+    final_rate: float = option(1.0, "share of the learning rate that a cosine falls to", above=0)
+    lambdas: tuple[float, float] | None = None
+    metric: Literal["rgb", "ycbcr", "geometric", "ms-ssim", "mixed"] = "rgb"
+    frame_weights: tuple[float, ...] = (1.0,)
+    jumps: float = option(0.0, least=0)
+    refreshes: float = option(0.0, least=0)
+    cuts: float = option(0.0, least=0)
 
     def __post_init__(self) -> None:
-        if self.gop_size < 2:
-            raise InputError(f"gop_size: found {self.gop_size}, "
-                             "needed at least 2 (an I-frame and a P-frame)")
+        least = 2 if self.p_frame_part else 1
+        if self.gop_size < least:
+            raise InputError(f"gop_size: found {self.gop_size}, needed at least {least} "
+                             "(an I-frame and a P-frame)")
+        if self.intra and self.gop_size > 1 and not self.cascaded:
+            raise InputError(f"trains: found {self.trains} with an update a frame, needed cascaded: "
+                             "an I-frame learns from the P-frames that follow it")
+        if not self.frame_weights:
+            raise InputError("frame_weights: found none, needed at least one")
         check_limits(self)
         if self.epochs is None and self.max_steps is None:
             raise InputError(f"{self.label}: found neither epochs nor max_steps, "
@@ -57,6 +82,30 @@ class Stage:
     def label(self) -> str:
         """Name of its folder in the run folder."""
         return f"stage{self.number}_gop{self.gop_size}"
+
+    @property
+    def intra(self) -> bool:
+        """Whether the I-frame codec is trained."""
+        return "intra" in self.trains.split("+")
+
+    @property
+    def p_frame_part(self) -> str:
+        """The part of the P-frame codec that is trained; empty: none."""
+        return self.trains.removeprefix("intra").removeprefix("+")
+
+    def weight(self, position: int) -> float:
+        """Factor of the distortion of a frame; position 0 is the I-frame. Weights a, b, c -> a, b,
+        c, b, c, ..."""
+        if position < len(self.frame_weights):
+            return self.frame_weights[position]
+        later = self.frame_weights[1:] or self.frame_weights
+        return later[(position - 1) % len(later)]
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of step 0 ... steps - 1: half a cosine from `learning_rate` to
+        `final_rate` times that."""
+        fallen = 0.5 - 0.5 * math.cos(math.pi * step / max(steps - 1, 1))
+        return self.learning_rate * (1 + (self.final_rate - 1) * fallen)
 
     def steps(self, per_epoch: int) -> int:
         """How many steps the stage has when an epoch has `per_epoch`."""
@@ -69,7 +118,8 @@ class Recipe:
     """A curriculum and what its stages share.
 
     codec, model_size: a P-frame codec by its registered name, and one of its sizes.
-    data, train: fields of DataConfig and TrainConfig other than their defaults.
+    data, train: fields of DataConfig and TrainConfig other than their defaults. intra: those of the
+    I-frame codec, for a recipe that brings its own.
     vqgan, vqgan_steps: the preset of a VQGAN that is trained first when no I-frame codec is named,
     and its steps.
     later_lambdas_from: of several lambdas, the ones after the first train only stages from this
@@ -85,6 +135,7 @@ class Recipe:
     later_lambdas_from: int = 1
     data: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+    intra: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.stages:

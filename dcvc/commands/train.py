@@ -11,6 +11,7 @@ from dcvc.config import from_dict
 from dcvc.data.config import DataConfig, SamplingOptions
 from dcvc.errors import InputError
 from dcvc.inter.registry import all_recipes, codec_entry, codec_names
+from dcvc.intra.config import IntraConfig
 from dcvc.schedule import Recipe, Stage
 from dcvc.training.config import TrainConfig
 from dcvc.training.recipe_file import change_recipe, key_values, load_recipe
@@ -158,10 +159,15 @@ def recipe_job_from(options: argparse.Namespace):
         raise InputError("--lambdas: found with --lambda_value or --quality_index, needed one of them")
     if options.train_video_dir and not options.given & {"use_video_dataset", "vimeo_dir"}:
         options.use_video_dataset = True
-    own = recipe.vqgan is not None and not options.given & set(INTRA_FLAGS)
+    chosen = bool(options.given & set(INTRA_FLAGS))
+    own = recipe.vqgan is not None and not chosen
+    if recipe.intra is not None and not chosen:
+        intra = from_dict(IntraConfig, recipe.intra, f"{recipe.name}: intra")
+    else:
+        intra = None if own else intra_from(options)
     return RecipeJob(
         recipe=recipe, data=_data_config(options, recipe.data),
-        intra=None if own else intra_from(options),
+        intra=intra,
         train=_train_config(options, recipe.train, codec_entry(recipe.codec).lambdas),
         run=Path(options.checkpoint_dir),
         lambdas=None if options.lambdas is None else tuple(options.lambdas),

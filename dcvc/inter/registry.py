@@ -23,6 +23,7 @@ from dcvc.errors import InputError
 from dcvc.inter.dcvc2021 import recipes as dcvc2021
 from dcvc.inter.dcvc2021.config import NAME, SIZES, STREAM_ID, DCVCConfig
 from dcvc.inter.light import config as light
+from dcvc.inter.light import recipes as light_recipes
 from dcvc.schedule import Recipe, Stage
 
 if TYPE_CHECKING:            # commands list codecs and recipes without loading torch
@@ -162,6 +163,8 @@ register(PFrameCodecEntry(
     config=light.LightConfig,
     build=_build_light,
     sizes=light.SIZES,
+    stages=light_recipes.STAGES,
+    recipes=light_recipes.RECIPES,
     from_weights=_light_from_weights,
 ))
 

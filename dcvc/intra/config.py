@@ -26,8 +26,10 @@ class IntraConfig:
     quality: int = option(6, "its quality, 1 to 8 (to 6 for cheng2020)", flag="i_frame_quality")
     pretrained: bool = option(True, "CompressAI's published weights (downloaded)",
                               flag="i_frame_pretrained", on_resume=True)
-    checkpoint: str | None = option(None, "a local file of CompressAI weights",
+    checkpoint: str | None = option(None, "a local file of CompressAI or light weights",
                                     flag="i_frame_checkpoint")
+    size: str | None = option(None, "size of a light I-frame codec that is trained from the start",
+                              flag="i_frame_size")
     vqgan_config: str | None = option(None, "VQGAN configuration, JSON or YAML", metavar="C")
     vqgan_checkpoint: str | None = option(None, "VQGAN weights", metavar="K")
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dcvc.config import nearest
 from dcvc.errors import InputError
 from dcvc.intra.config import IntraConfig
+from dcvc.intra.light.config import SIZES as LIGHT_SIZES
+from dcvc.intra.light.config import LightIntraConfig
 
 if TYPE_CHECKING:            # commands list the codecs without loading torch
     import torch
@@ -54,11 +56,22 @@ def _build_vqgan(config: IntraConfig, device: str | torch.device) -> FrameCodec:
 
 def _build_light(config: IntraConfig, device: str | torch.device) -> FrameCodec:
     from dcvc.intra.light.loading import load_light_intra
+    from dcvc.intra.light.model import LightIFrameModel
 
-    if not config.checkpoint:
+    if config.checkpoint:
+        return load_light_intra(config.checkpoint).to(device)
+    if not config.size:
         raise InputError("--i_frame_checkpoint: missing, needed with --i_frame_type light; "
-                         "give the file of weights")
-    return load_light_intra(config.checkpoint).to(device)
+                         "give the file of weights, or --i_frame_size to train one")
+    return LightIFrameModel(light_size(config.size)).to(device)
+
+
+def light_size(name: str) -> LightIntraConfig:
+    """Raises InputError for a size that is not there."""
+    if name not in LIGHT_SIZES:
+        raise InputError(f"--i_frame_size: found '{name}', needed one of {', '.join(LIGHT_SIZES)}"
+                         f"{nearest(name, LIGHT_SIZES)}")
+    return LIGHT_SIZES[name]
 
 
 def _restore_light(dimensions: dict[str, Any], weights: dict[str, Tensor],

@@ -4,6 +4,7 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
+from dcvc.checkpoint import i_frame_can_be_inside, i_frame_content
 from dcvc.intra.config import intra_entry
 from dcvc.run_folder import keep_latest
 from dcvc.training.interruption import SavePolicy
@@ -34,14 +35,17 @@ class CheckpointWriter:
         finished = state.step >= stage.total_steps and state.to_judge is None
         content["progress"] |= {"stage": job.stage.number, "gop": job.stage.gop_size,
                                 "steps": stage.total_steps, "finished": finished}
+        # An I-frame codec that files of ours can hold is in it: it may have been trained here.
+        if i_frame_can_be_inside(stage.step.intra):
+            content |= i_frame_content(stage.step.intra)
         return {**content, "inter": self._settings["inter"],
                 "intra": intra_entry(job.intra, job.folder), "settings": self._settings}
 
     def averaged_weights(self) -> Any:
-        """A context in which the codec has the weights that would be shipped: the average, where
+        """A context in which the codecs have the weights that would be shipped: the average, where
         there is one."""
         ema = self.stage.state.ema
-        return ema.swapped_into(self.stage.step.p_frame) if ema else nullcontext()
+        return ema.swapped_into(self.stage.step.model) if ema else nullcontext()
 
     def write_latest(self) -> None:
         """ema.pt, then latest.pt with all it takes to go on from here; its predecessors move up."""

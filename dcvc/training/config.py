@@ -57,6 +57,7 @@ class TrainConfig(SafetyOptions):
     eval_max_frames: int | None = option(None, "of each validation sequence", least=2)
     eval_max_sequences: int | None = option(
         None, "only so many validation sequences, the first in sorted order", least=1)
+    eval_qualities: tuple[float, ...] = (8.0, 24.0, 40.0, 56.0)
     eval_intra_period: int = option(10, "distance of I-frames in validation", least=1)
     skip_eval: bool = option(False, "no validation: no best.pt either")
     use_scheduler: bool = option(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dcvc.data.factory import training_set
 from dcvc.inter.registry import build_p_frame, codec_entry
-from dcvc.interfaces import FrameOutput
+from dcvc.interfaces import FrameOutput, Quality
 from dcvc.intra import build_intra_codec
 from dcvc.schedule import Stage, schedule_table
 from dcvc.training.job import make_accelerator, stage_samples
@@ -94,7 +94,9 @@ def _update_seconds(job: RecipeJob, item: Stage, codec: Any) -> float:
 class UncodedFrames:
     """Stands for an I-frame codec that is yet to be trained: its frames cost nothing."""
 
-    def forward(self, x: torch.Tensor) -> FrameOutput:
+    rates = None
+
+    def forward(self, x: torch.Tensor, quality: Quality = None) -> FrameOutput:
         return FrameOutput(x, {})
 
 

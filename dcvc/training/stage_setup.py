@@ -16,14 +16,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from dcvc.checkpoint import load_p_frame_model
+from dcvc.checkpoint import load_p_frame_checkpoint, load_p_frame_model
 from dcvc.config import differences
 from dcvc.data.factory import data_counts, training_set, validation_set
 from dcvc.data.step_sampler import StepSampler, step_loader
 from dcvc.data.training_set import TrainingSet
 from dcvc.errors import InputError
 from dcvc.inter.registry import build_p_frame, config_from_entry, inter_entry
-from dcvc.interfaces import PFrameCodec
+from dcvc.interfaces import FrameCodec, PFrameCodec
 from dcvc.intra import build_intra_codec
 from dcvc.run_folder import Start, choose_start, read_newest
 from dcvc.training.job import RUNTIME_OF_STAGE, Job, make_accelerator
@@ -104,7 +104,7 @@ def prepare_stage(job: Job) -> PreparedStage:
     accelerator = make_accelerator(job)
     # An I-frame codec without weights of its own (in tests) draws them: the same ones in every run.
     torch.manual_seed(job.train.seed)
-    intra = build_intra_codec(job.intra, accelerator.device)
+    intra = _i_frame_codec(job, start, accelerator.device)
     # The number of processes is known only now; with it, how many steps an epoch has.
     sampler = StepSampler(
         len(dataset), job.samples.batch_size, job.train.seed,
@@ -155,6 +155,17 @@ def _first_p_frame_codec(job: Job, start: Start, saved: dict[str, Any] | None) -
     return build_p_frame(job.inter)
 
 
+def _i_frame_codec(job: Job, start: Start, device: torch.device) -> FrameCodec:
+    """The one that was trained together with what the stage starts from, where there is one and no
+    other is named."""
+    # What is resumed brings its weights with its state.
+    if start.path is not None and start.kind != "resume" and not job.intra.checkpoint:
+        inside = load_p_frame_checkpoint(start.path, device).i_frame
+        if inside is not None and inside.name == job.intra.type:
+            return inside
+    return build_intra_codec(job.intra, device)
+
+
 def _first_state(step: TrainingStep) -> TrainingState:
     config, scheduler = step.config, None
     # Not prepared by Accelerate, whose wrapper would step it once for each process.
@@ -162,8 +173,9 @@ def _first_state(step: TrainingStep) -> TrainingState:
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             step.optimizer.optimizer, factor=config.scheduler_factor,
             min_lr=config.scheduler_min_lr, patience=config.scheduler_patience)
-    return TrainingState(model=step.p_frame, optimizer=step.optimizer, ema=step.ema,
-                         scheduler=scheduler, scaler=step.accelerator.scaler)
+    return TrainingState(
+        model=step.p_frame, intra=step.intra if step.stage.intra else None, averaged=step.model,
+        optimizer=step.optimizer, ema=step.ema, scheduler=scheduler, scaler=step.accelerator.scaler)
 
 
 def _processes(saved: dict[str, Any]) -> int:

@@ -1,6 +1,7 @@
 """Everything that training changes, in one object: what a checkpoint must hold to go on from it.
 
     state_dict()  {"model": weights,
+                   "intra_model": weights of the I-frame codec, where it is trained too
                    "progress": {"step": 120, "best": 1.93},
                    "training": {"optimizer", "ema", "scheduler", "scaler",
                                 "guard": (2, 0, 1), "to_judge"}}
@@ -15,15 +16,16 @@ from typing import Any
 from torch import nn
 
 from dcvc.training.ema import EMA
-from dcvc.weights import load_weights
+from dcvc.weights import I_FRAME_WEIGHTS, load_weights
 
 
 @dataclass(kw_only=True)
 class TrainingState:
     """Weights, optimizer and what follows the weights; then how far training is.
 
-    others: further parts with state_dict and load_state_dict, by their names in the file. step:
-    steps done. best: lowest validation loss. skipped, skipped_in_a_row: steps left out as not
+    intra: the I-frame codec where it is trained too. averaged: what the average is of, `model` or
+    both codecs as one module. others: further parts with state_dict and load_state_dict, by their
+    names in the file. step: steps done. best: lowest validation loss. skipped, skipped_in_a_row: steps left out as not
     finite, in all and since the last good one. rollbacks: how often training went back to a
     checkpoint. to_judge: the logged values of the step done last, while its validation is not
     finished.
@@ -31,6 +33,8 @@ class TrainingState:
 
     model: nn.Module
     optimizer: Any
+    intra: nn.Module | None = None
+    averaged: nn.Module | None = None
     ema: EMA | None = None
     scheduler: Any = None
     scaler: Any = None
@@ -62,7 +66,8 @@ class TrainingState:
                  for name, part in self._parts().items()}
         # One tuple, as the divergence guard's counts have always been stored.
         guard = (self.skipped, self.skipped_in_a_row, self.rollbacks)
-        return {"model": self.model.state_dict(),
+        intra = {} if self.intra is None else {I_FRAME_WEIGHTS: self.intra.state_dict()}
+        return {"model": self.model.state_dict(), **intra,
                 "progress": {"step": self.step, "best": self.best},
                 "training": {**parts, "guard": guard, "to_judge": self.to_judge}}
 
@@ -72,6 +77,8 @@ class TrainingState:
         Raises InputError when the weights are of another model.
         """
         load_weights(self.model, saved["model"], where)
+        if self.intra is not None:
+            load_weights(self.intra, saved[I_FRAME_WEIGHTS], where)
         training = saved["training"]
         for name, part in self._parts().items():
             # A part that the file lacks was switched on since: it begins as it is.
@@ -79,7 +86,7 @@ class TrainingState:
                 part.load_state_dict(training[name])
         if self.ema is not None and training.get("ema") is None:
             # The average was made of weights that have just been replaced.
-            self.ema.restart(self.model)
+            self.ema.restart(self.averaged or self.model)
         # Files written before steps could be left out have no such counts.
         self.skipped, self.skipped_in_a_row, self.rollbacks = training.get("guard", (0, 0, 0))
         self.to_judge = training.get("to_judge")

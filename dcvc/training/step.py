@@ -6,13 +6,15 @@ P-frame. With two accumulated batches a, b and three frames, frame by frame:
 
     frame 1: gradients of a, b -> update     frame 2: gradients of a, b -> update
 
-so k accumulated batches of n clips give the gradient of one batch of k*n clips.
+so k accumulated batches of n clips give the gradient of one batch of k*n clips. A stage that trains
+the I-frame codec too is cascaded, and its update has the I-frame in it.
 
 A gradient that is not finite never reaches the weights: the fused optimizer is told by a flag on
 the device (`found_inf`, the hook of loss scaling), so that nothing waits for the host within a
 step.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,17 +23,31 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from dcvc.errors import InputError
 from dcvc.interfaces import FrameCodec, PFrameCodec, State
 from dcvc.schedule import Stage
 from dcvc.training.config import TrainConfig
 from dcvc.training.ema import EMA
 from dcvc.training.losses import GOPLoss
+from dcvc.training.variations import Variations, draw_variations
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
-def make_optimizer(parameters: list[nn.Parameter], learning_rate: float,
-                   device: torch.device) -> torch.optim.Adam:
-    """Adam in one kernel where torch has it for this device."""
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=device.type in ("cpu", "cuda"))
+class CodecPair(nn.Module):
+    """Both codecs as one module, where both are trained."""
+
+    def __init__(self, p_frame: nn.Module, intra: nn.Module) -> None:
+        super().__init__()
+        self.p_frame = p_frame
+        self.intra = intra
+
+
+def make_optimizer(parameters: list[nn.Parameter], learning_rate: float, device: torch.device,
+                   kind: str = "adam") -> torch.optim.Optimizer:
+    """Adam, or AdamW with torch's weight decay, in one kernel where torch has it for this
+    device."""
+    return OPTIMIZERS[kind](parameters, lr=learning_rate, fused=device.type in ("cpu", "cuda"))
 
 
 def as_clip(batch: Tensor, device: torch.device) -> Tensor:
@@ -48,33 +64,48 @@ def prepare_step(accelerator: Accelerator, intra: FrameCodec, p_frame: PFrameCod
     Frozen parameters never enter DDP or the optimizer, and a frozen part keeps no activations.
     """
     # The codec alone knows which of its parameters make up the part that the stage names.
-    trained = set(p_frame.part_parameters(stage.trains))
+    part = stage.p_frame_part
+    trained = set(p_frame.part_parameters(part) if part else ())
     for name, parameter in p_frame.named_parameters():
         parameter.requires_grad_(name in trained and parameter.requires_grad)
     p_frame.to(accelerator.device, memory_format=torch.channels_last).train()
-    loss = GOPLoss(p_frame, stage, config.lambda_value, compiled=config.compile,
-                   checkpointing=config.activation_checkpointing)
+    # One module for the optimizer's and the average's view, whatever is trained.
+    model = p_frame
+    if stage.intra:
+        _make_trainable(intra)
+        model = CodecPair(p_frame, intra.to(memory_format=torch.channels_last).train())
+    loss = GOPLoss(p_frame, stage, config.lambda_value, intra=intra if stage.intra else None,
+                   compiled=config.compile, checkpointing=config.activation_checkpointing)
     # After the freezing: neither DDP nor the optimizer may see a parameter without gradients.
-    parameters = [parameter for parameter in p_frame.parameters() if parameter.requires_grad]
-    optimizer = make_optimizer(parameters, stage.learning_rate, accelerator.device)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = make_optimizer(parameters, stage.learning_rate, accelerator.device, stage.optimizer)
     loss, optimizer = accelerator.prepare(loss, optimizer)
     return TrainingStep(
-        accelerator=accelerator, intra=intra, p_frame=p_frame, loss=loss, optimizer=optimizer,
-        trained=parameters, stage=stage, config=config,
-        ema=EMA(p_frame, config.ema_decay) if config.use_ema else None)
+        accelerator=accelerator, intra=intra, p_frame=p_frame, model=model, loss=loss,
+        optimizer=optimizer, trained=parameters, stage=stage, config=config,
+        ema=EMA(model, config.ema_decay) if config.use_ema else None)
+
+
+def _make_trainable(intra: FrameCodec) -> None:
+    """Raises InputError for an I-frame codec that can only be loaded."""
+    if not hasattr(intra, "make_trainable"):
+        raise InputError(f"trains: found intra with the I-frame codec {intra.name}, which is "
+                         "frozen; needed --i_frame_type light, or a stage that trains all alone")
+    intra.make_trainable()
 
 
 @dataclass(kw_only=True)
 class TrainingStep:
     """`run(clips)` does all updates of one step on the prepared loss and optimizer.
 
-    loss: GOPLoss of `p_frame`, wrapped for several processes. trained: the parameters with
-    gradients. ema: of `p_frame`, or None.
+    model: what is trained, `p_frame` or a CodecPair. loss: GOPLoss, wrapped for several processes.
+    trained: the parameters with gradients. ema: of `model`, or None.
     """
 
     accelerator: Accelerator
     intra: FrameCodec
     p_frame: nn.Module
+    model: nn.Module
     loss: nn.Module
     optimizer: Any
     trained: list[nn.Parameter]
@@ -87,13 +118,16 @@ class TrainingStep:
         the step's frames as 0-dim tensors, nothing waited for: loss, mse, psnr in dB, bpp and
         bpp_TERM in bits per pixel, grad_norm, and "skipped", the share of updates left out as not
         finite."""
-        states = self._first_states(clips)
+        drawn = [draw_variations(self.stage, self.p_frame.rates, clip) for clip in clips]
+        clips, variations = zip(*drawn, strict=True)
+        states = self._first_states(clips, variations)
         outputs, norms, skipped = [], [], []
         for frames in self._frames_of_each_update(clips[0].shape[1]):
-            pairs = [(state, clip[:, frames]) for state, clip in zip(states, clips, strict=True)]
-            done, norm, bad = self._update(pairs)
+            arguments = [(state, clip[:, frames], frames.start, variation) for
+                         state, clip, variation in zip(states, clips, variations, strict=True)]
+            done, norm, bad = self._update(arguments)
             # The next update must not send gradients back into frames that had theirs.
-            states = [output["state"].detach() for output in done]
+            states = [output["state"] for output in done]
             outputs += done
             norms.append(norm)
             skipped.append(bad)
@@ -104,24 +138,34 @@ class TrainingStep:
         mse = mean([output["mse"] for output in outputs])
         rates = {f"bpp_{term}": mean([output["bpp"][term] for output in outputs])
                  for term in outputs[0]["bpp"]}
+        # Of I- and P-frames together, the sum is that of P-frames.
+        summed = [rate for name, rate in rates.items() if name != "bpp_I"] or rates.values()
         return {"loss": mean([output["loss"] for output in outputs]), "mse": mse,
-                "psnr": -10 * torch.log10(mse), "bpp": sum(rates.values()), **rates,
+                "psnr": -10 * torch.log10(mse), "bpp": sum(summed), **rates,
                 "grad_norm": mean(norms), "skipped": mean(skipped)}
 
-    def _first_states(self, clips: list[Tensor]) -> list[State]:
-        """What the first P-frame of each clip is predicted from: the decoded I-frame."""
+    def _first_states(self, clips: Sequence[Tensor],
+                      variations: Sequence[Variations]) -> list[State | None]:
+        """What the first P-frame of each clip is predicted from: the decoded I-frame. None where the
+        loss codes the I-frame itself."""
+        if self.stage.intra:
+            return [None] * len(clips)
+        # A codec of one rate takes no quality.
+        qualities = [None if variation.quality is None or self.intra.rates is None
+                     else variation.quality[0] for variation in variations]
         # The I-frame codec is frozen: no gradients, and no activations kept for them.
         with torch.no_grad(), self.accelerator.autocast():
-            return [self.p_frame.start(self.intra.forward(clip[:, 0]).x_hat.float().clamp(0, 1))
-                    for clip in clips]
+            coded = [self.intra.forward(clip[:, 0], quality).x_hat.float().clamp(0, 1)
+                     for clip, quality in zip(clips, qualities, strict=True)]
+            return [self.p_frame.start(x_hat) for x_hat in coded]
 
     def _frames_of_each_update(self, gop_size: int) -> list[slice]:
-        """Frame 0 is the I-frame. GOP of 3 -> [1:2], [2:3]; cascaded -> [1:3]."""
-        if self.stage.cascaded:
-            return [slice(1, gop_size)]
+        """Frame 0 is the I-frame. GOP of 3 -> [1:2], [2:3]; cascaded -> [1:3]; with intra -> [0:3]."""
+        if self.stage.cascaded or self.stage.intra:
+            return [slice(0 if self.stage.intra else 1, gop_size)]
         return [slice(frame, frame + 1) for frame in range(1, gop_size)]
 
-    def _update(self, micro_batches: list[tuple[State, Tensor]]
+    def _update(self, micro_batches: list[tuple[Any, ...]]
                 ) -> tuple[list[dict[str, Any]], Tensor, Tensor]:
         """One optimizer update on the mean gradient of the micro-batches; processes synchronise
         once, at the last.
@@ -130,11 +174,11 @@ class TrainingStep:
         """
         # DDP averages gradients between processes in each backward pass, unless it is told to wait.
         outputs = []
-        for number, (state, frames) in enumerate(micro_batches):
+        for number, arguments in enumerate(micro_batches):
             waits = number + 1 < len(micro_batches)
             alone = self.accelerator.no_sync(self.loss) if waits else nullcontext()
             with alone, self.accelerator.autocast():
-                output = self.loss(state, frames)
+                output = self.loss(*arguments)
                 # x0 keeps a finite loss as it is and turns the gradients of any other to NaN, on
                 # every process: otherwise some would leave out the update and others would not.
                 poisoned = output["loss"] * (1 + 0 * output["loss"].detach())
@@ -150,7 +194,7 @@ class TrainingStep:
         # To None and not to 0: the next backward pass then writes instead of adding.
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
-            self.ema.update(self.p_frame)
+            self.ema.update(self.model)
         if scaled:
             # An overflow of the scaled gradient is no divergence, so only the losses count.
             losses = torch.stack([output["loss"].detach() for output in outputs])

@@ -98,6 +98,7 @@ class Trainer:
         while state.step < total:
             # Samples. Reading them counts as part of the step: it is lost as well in a kill.
             self._seed_noise()
+            self._set_learning_rate()
             self.save_policy.step_begins()
             clips = [as_clip(next(batches), stage.accelerator.device)
                      for _ in range(stage.sampler.accumulation)]
@@ -141,6 +142,15 @@ class Trainer:
         """
         number = self.stage.job.train.seed * 1_000_003 + self.state.step
         torch.manual_seed(number * 1009 + self.stage.accelerator.process_index)
+
+    def _set_learning_rate(self) -> None:
+        """A stage with a falling rate follows its steps; going back after a divergence lowers all of
+        it. Others keep the optimizer's, which a scheduler may have lowered."""
+        stage, train = self.stage.job.stage, self.stage.job.train
+        if stage.final_rate != 1:
+            lowered = train.rollback_factor**self.state.rollbacks
+            rate = stage.rate_at(self.state.step, self.stage.total_steps)
+            self.state.learning_rate = rate * lowered
 
     def _agree(self, skipped: Tensor) -> tuple[bool, bool]:
         """Whether any process left out an update, and whether any was told to stop: the same answer

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from dcvc.schedule import Stage
 from dcvc.training.config import TrainConfig
 from dcvc.training.losses import stage_objective
 from dcvc.training.run_log import RunLog
+from dcvc.training.variations import lambdas_at
 
 
 class FirstSequences:
@@ -42,26 +44,46 @@ class Validation:
             self.sequences = FirstSequences(sequences, config.eval_max_sequences)
 
     def run(self, p_frame: nn.Module, step: int, log: RunLog) -> dict[str, Any]:
-        """Results as `evaluate` gives them, with "objective", the stage's loss on the P-frames, and
-        "step"."""
+        """Results as `evaluate` gives them, with "objective", the stage's loss, and "step". Of a codec
+        with many qualities: those at the last of `eval_qualities`, with the mean loss over all, and
+        "curve", the means at each."""
+        if p_frame.rates is None or self.stage.lambdas is None:
+            return self._run(p_frame, step, log, None, "val")
+        # One model gives the whole curve: it is judged along all of it.
+        curve, objectives = [], []
+        for quality in self.config.eval_qualities:
+            results = self._run(p_frame, step, log, quality, f"val q{quality:g}")
+            curve.append({"quality": quality, **results["mean"]})
+            objectives.append(results["objective"])
+        objective = sum(objectives) / len(objectives)
+        log.scalars("val", {"loss": objective}, step)
+        return {**results, "objective": objective, "curve": curve}
+
+    def _run(self, p_frame: nn.Module, step: int, log: RunLog, quality: float | None,
+             group: str) -> dict[str, Any]:
         # One object for two callbacks: which sequence begins, and each frame that was coded.
         examples = Examples(step, log)
         # The stage's own distortion: while it trains the prediction, nothing else is worth seeing.
         results = evaluate(
             self.intra, p_frame, self.sequences, intra_period=self.config.eval_intra_period,
-            distortion=self.stage.distortion, device=self.accelerator.device,
+            distortion=self.stage.distortion, device=self.accelerator.device, quality=quality,
             process=self.accelerator.process_index, processes=self.accelerator.num_processes,
             gather=gather_object, progress=examples.begin, watch=examples.watch)
         log.show_activity("")
         mean = results["mean"]
         inter, intra = mean["P"], mean["I"]
-        # I-frames are not trained here: they would only blur which weights are the best.
-        objective = stage_objective(
-            self.stage, self.config.lambda_value, inter["mse"], inter["bpp_terms"])
+        lmbda = self.config.lambda_value
+        if quality is not None:
+            lmbda = float(lambdas_at(self.stage, p_frame.rates, torch.tensor(quality)))
+        # I-frames that are not trained here would only blur which weights are the best.
+        if self.stage.intra:
+            objective = lmbda * mean["all"]["mse"] + mean["all"]["bpp"]
+        else:
+            objective = stage_objective(self.stage, lmbda, inter["mse"], inter["bpp_terms"])
         results.update(step=step, objective=objective)
         # The table for people, the same numbers for curves.
         log.say(results_table(results))
-        log.scalars("val", {
+        log.scalars(group, {
             "loss": objective, "psnr_i": intra["psnr"], "psnr_p": inter["psnr"],
             "bpp_i": intra["bpp"], "bpp_p": inter["bpp"], "psnr_copy": mean["copy_psnr"],
             **{f"bpp_{term}": value for term, value in inter["bpp_terms"].items()}}, step)

@@ -32,7 +32,7 @@ def main() -> None:
         clips = [as_clip(torch.stack([stage.dataset.sample(*key) for key in batch]), stage.accelerator.device)
                  for batch in keys]
         stage.step.p_frame.eval()                            # no noise: it differs between processes
-        stage.step.intra.forward = lambda x: FrameOutput(torch.nn.functional.avg_pool2d(x, 3, 1, 1), {})
+        stage.step.intra.forward = lambda x, _=None: FrameOutput(torch.nn.functional.avg_pool2d(x, 3, 1, 1), {})
         gradients = {}
 
         def keep(step=stage.step, gradients=gradients):

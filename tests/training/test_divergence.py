@@ -15,7 +15,7 @@ from dcvc.weights import read_checkpoint
 def poison(stage: PreparedStage, monkeypatch, steps: set[int]) -> None:
     """Frames that are no numbers, in these steps (0-based)."""
     run = stage.step.run
-    monkeypatch.setattr(stage.step.intra, "forward", lambda x: FrameOutput(torch.zeros_like(x), {}))
+    monkeypatch.setattr(stage.step.intra, "forward", lambda x, _=None: FrameOutput(torch.zeros_like(x), {}))
     monkeypatch.setattr(stage.step, "run", lambda clips: run(
         [clip * float("nan") for clip in clips] if stage.state.step in steps else clips))
 

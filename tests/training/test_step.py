@@ -23,7 +23,7 @@ def test_accumulated_gradients_are_those_of_the_bigger_batch(job, monkeypatch):
         stage.step.p_frame.eval().double()
         # An untrained I-frame codec shows black: every activation would sit on the kink of its LeakyReLU.
         monkeypatch.setattr(stage.step.intra, "forward",
-                            lambda x: FrameOutput(torch.nn.functional.avg_pool2d(x, 3, 1, 1), {}))
+                            lambda x, _=None: FrameOutput(torch.nn.functional.avg_pool2d(x, 3, 1, 1), {}))
         stage.step.run(clips)
         gradients.append([p.grad.clone() for p in stage.step.trained])
     for one, two in zip(*gradients, strict=True):

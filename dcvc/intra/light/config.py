@@ -26,11 +26,11 @@ class LightIntraConfig:
     width: int = 128                    # C at 1/8
     latent_channels: int = 192          # y at 1/16, a multiple of 4
     hyper_channels: int = 64            # z at 1/64
-    encoder_depth: int = 3              # blocks before the step to 1/16
-    decoder_depth: int = 5              # blocks after the step back, the one in it counted
-    fusion_depth: int = 2               # hyperprior -> scale, mean
+    encoder_depth: int = 2              # blocks before the step to 1/16
+    decoder_depth: int = 4              # blocks after the step back, the one in it counted
+    fusion_depth: int = 1               # hyperprior -> scale, mean
     fusion_factor: int = 1              # width of the fusion over that of y
-    spatial_depth: int = 2              # y so far -> means of the next step
+    spatial_depth: int = 1              # y so far -> means of the next step
     steps: Literal[2, 4] = 2
     activation: Literal["wsilu", "clip"] = "clip"
     half: bool = True                   # blocks of half inner width
@@ -62,11 +62,12 @@ class LightIntraConfig:
 
 
 # "uf-intra" has the published dimensions of DCVC-UF's I-frame model (454 kMAC a pixel). The others
-# are ours: 14 (m), 8 (s) and 30 (l).
+# are ours: 10 (m), 6 (s) and 30 (l).
 SIZES: dict[str, LightIntraConfig] = {
     "m": LightIntraConfig(),
-    "s": LightIntraConfig(width=96, latent_channels=128, hyper_channels=32, decoder_depth=4),
-    "l": LightIntraConfig(width=192, latent_channels=256, encoder_depth=4, decoder_depth=6),
+    "s": LightIntraConfig(width=96, latent_channels=128, hyper_channels=32, decoder_depth=3),
+    "l": LightIntraConfig(width=192, latent_channels=256, encoder_depth=4, decoder_depth=6,
+                          fusion_depth=2, spatial_depth=2),
     "uf-intra": LightIntraConfig(
         width=384, latent_channels=256, hyper_channels=128, encoder_depth=7, decoder_depth=14,
         fusion_depth=3, fusion_factor=2, spatial_depth=3, steps=4, activation="wsilu", half=False,

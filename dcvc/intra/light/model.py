@@ -153,6 +153,11 @@ class LightIFrameModel(FrozenCodec):
     def train(self, mode: bool = True) -> "LightIFrameModel":
         return nn.Module.train(self, mode and self.trainable)
 
+    def make_trainable(self) -> None:
+        """From now on `forward` is differentiable, and train() and eval() are obeyed."""
+        self.trainable = True
+        self.requires_grad_(True)
+
     @property
     def tables_crc(self) -> int:
         return self.tables.crc
