@@ -14,7 +14,7 @@ Files of other projects hold weights alone; which codec they belong to shows in 
 entries.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from dcvc.errors import InputError
 from dcvc.inter.registry import build_p_frame, config_from_entry, inter_entry, p_frame_from_weights
 from dcvc.interfaces import FrameCodec, PFrameCodec
 from dcvc.intra.config import IntraConfig, resolved_intra
-from dcvc.intra.registry import i_frame_entry, i_frame_names
-from dcvc.run_folder import find_checkpoint
+from dcvc.intra.registry import i_frame_entry, i_frame_from_weights, i_frame_names
+from dcvc.run_folder import MODEL, find_checkpoint
 from dcvc.weights import (
     I_FRAME_CODEC,
     I_FRAME_WEIGHTS,
@@ -110,6 +110,17 @@ def i_frame_can_be_inside(i_frame: Any) -> bool:
     return name in i_frame_names() and i_frame_entry(name).restore is not None
 
 
+def load_i_frame(path: Path | str, alone: bool = False) -> FrameCodec | None:
+    """The frozen I-frame codec in a file of ours or in a published one whose entries some codec
+    recognises; None where the file holds none, with `alone` also where a P-frame codec is beside
+    it. Raises InputError, MissingError, ReadError."""
+    file = find_checkpoint(Path(path))
+    content = read_checkpoint(file)
+    if is_ours(content):
+        return None if alone and "inter" in content else i_frame_inside(content, str(file))
+    return i_frame_from_weights(bare_weights(content, str(file)), str(file))
+
+
 def i_frame_content(i_frame: Any) -> dict[str, Any]:
     """What a checkpoint holds of an I-frame codec that has `restore` in its registry: a module with
     `name` and `config`."""
@@ -140,3 +151,38 @@ def load_codec(model: Path | str, device: torch.device | str = "cpu",
         raise InputError(f"{checkpoint.path}: names no I-frame codec; give --i_frame_type and its "
                          "options")
     return VideoCodec(checkpoint.model, build(config, device))
+
+
+# ---- published weights: an I-frame file and a P-frame file become one folder
+
+IMPORTED = "the I-frame or the low-delay P-frame model of DCVC-UF"
+
+
+def import_codecs(files: Sequence[Path], folder: Path) -> VideoCodec:
+    """Published weights of an I-frame and of a P-frame codec, in either order -> `folder`, which
+    everything takes as --model, and the codec in it.
+
+    Raises InputError where the folder holds something, where the two are not one of each kind, or
+    an entry does not fit; MissingError, ReadError for what cannot be read.
+    """
+    # The output first: the files are large.
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists already, needed an empty or a new folder; "
+                         "choose another --output")
+    found: dict[str, tuple[Any, Path]] = {}
+    for path in files:
+        weights = bare_weights(read_checkpoint(path), str(path))
+        codec, kind = i_frame_from_weights(weights, str(path)), "I-frame"
+        if codec is None:
+            codec, kind = p_frame_from_weights(weights, str(path), IMPORTED), "P-frame"
+        if kind in found:
+            raise InputError(f"{path}: found a second {kind} codec beside {found[kind][1]}, "
+                             "needed one I-frame and one P-frame codec")
+        found[kind] = codec, path
+    for kind in ("I-frame", "P-frame"):
+        if kind not in found:
+            raise InputError(f"{files[0]}: found no {kind} codec beside it, "
+                             "needed one I-frame and one P-frame codec")
+    (i_frame, _), (p_frame, _) = found["I-frame"], found["P-frame"]
+    write_codecs(folder / MODEL, p_frame, i_frame)
+    return VideoCodec(p_frame, i_frame)

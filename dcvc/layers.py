@@ -3,7 +3,7 @@ and the blocks, the colours and the starting transform of the light codecs."""
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -347,23 +347,3 @@ def transform_basis(channels: int, latent_channels: int, deviation: float,
     for place, index in enumerate(chosen.tolist()):
         pairs[place, index // 4] = squares[index % 4]
     return TransformBasis(patches.float(), pairs.float(), expected[chosen].sqrt().float())
-
-
-def convolution_macs(model: nn.Module, run: Callable[[], Any]) -> dict[str, int]:
-    """Multiplications of each convolution that `run` makes `model` compute, by the name of its
-    entry."""
-    counts: dict[str, int] = {}
-
-    def counting(name: str) -> Callable:
-        def hook(layer: nn.Conv2d, _: Any, out: Tensor) -> None:
-            counts[name] = counts.get(name, 0) + layer.weight[0].numel() * out.numel()
-        return hook
-
-    hooks = [layer.register_forward_hook(counting(name)) for name, layer in model.named_modules()
-             if isinstance(layer, nn.Conv2d)]
-    try:
-        run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return counts

@@ -249,6 +249,37 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], where: str,
     model.load_state_dict(weights)
 
 
+# ---- whose weights a file holds
+
+# What stands at the beginning of some entry of each published model of this family, and of none
+# that comes after it here.
+PUBLISHED = (
+    ("the I-frame model of DCVC-UF", ("hyper_enc.conv.",)),
+    ("a P-frame model of DCVC-UF for 8 frames at a time (HT)",
+     ("feature_adaptor_m.", "y_spatial_prior_adaptor_1.")),
+    ("the low-delay P-frame model of DCVC-UF (LD)", ("feature_adaptor_m.",)),
+    ("the P-frame model of DCVC-RT", ("feature_adaptor_p.",)),
+    ("the P-frame model of DCVC-FM", ("mv_y_q_enc",)),
+    ("the P-frame model of DCVC-DC", ("mv_y_q_basic_enc",)),
+    ("the P-frame model of DCVC-HEM", ("mv_y_q_basic",)),
+    ("the P-frame model of DCVC-TCM", ("contextual_entropy_parameter.",)),
+    ("the P-frame model of DCVC (2021)", ("opticFlow.",)),
+    ("the I-frame model of DCVC-DC", ("q_basic_enc",)),
+    ("the I-frame model of DCVC-HEM", ("q_basic",)),
+    ("the I-frame model of DCVC-FM", ("y_spatial_prior_reduction.", "refine.")),
+    ("the I-frame model of DCVC-RT", ("y_spatial_prior_reduction.", "q_scale_enc")),
+    ("an I-frame model of CompressAI", ("g_a.",)),
+)
+
+
+def model_of(weights: dict[str, Tensor]) -> str:
+    """Which published model the entries are of, or how many there are, for messages."""
+    for name, marks in PUBLISHED:
+        if all(any(key.startswith(mark) for key in weights) for mark in marks):
+            return name
+    return f"{len(weights)} entries"
+
+
 # ---- what a file or a stream is compared by
 
 

@@ -1,14 +1,16 @@
-"""Show what a file holds: header and frames of a dcvc stream, or what a checkpoint was made of."""
+"""Show what a file holds: header and frames of a dcvc stream, or what a checkpoint was made of and
+what each part of its codecs costs."""
 
 import argparse
 import dataclasses
 import json
 import os
+import sys
 
 from dcvc.codec.bitstream import MAGIC, StreamHeader
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.options import add_model, codec_from, open_stream
-from dcvc.errors import MissingError, ReadError
+from dcvc.errors import DcvcError, MissingError, ReadError
 from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.inter.registry import codec_name
 from dcvc.intra.registry import i_frame_name
@@ -52,12 +54,15 @@ def _vqgan(options: argparse.Namespace) -> int:
     from dcvc.intra.vqgan.describe import describe_vqgan, write_config
 
     facts = describe_vqgan(options.file, options.rvq_levels)
+    codecs = {} if facts["undecided"] else {"I": _vqgan_codec(options.file, facts["config"])}
+    parts = _parts(codecs)
     if options.json:
-        print(json.dumps(facts))
+        print(json.dumps({**facts, **_plain(parts)}))
     else:
         for name, value in facts.items():
             if name != "config" and value is not None:
                 print(f"{name:<12}{', '.join(value) if isinstance(value, list) else value}")
+        _print_parts(parts)
     if options.write_config:
         write_config(options.file, options.write_config, options.rvq_levels)
     return 0
@@ -126,17 +131,75 @@ def _print_stream(header: dict, frames: list[dict], groups: dict) -> None:
 
 
 def _checkpoint(options: argparse.Namespace) -> int:
-    from dcvc.checkpoint import load_p_frame_checkpoint
+    from dcvc.checkpoint import load_i_frame, load_p_frame_checkpoint
     from dcvc.config import to_dict
 
-    checkpoint = load_p_frame_checkpoint(options.file)
-    content = {"path": str(checkpoint.path), "inter": to_dict(checkpoint.model.config),
-               "intra": to_dict(checkpoint.intra) if checkpoint.intra else None,
-               "progress": checkpoint.progress,
-               "parameters": sum(p.numel() for p in checkpoint.model.parameters())}
+    i_frame = load_i_frame(options.file, alone=True)
+    if i_frame is not None:
+        content, codecs = {"path": options.file, "intra": to_dict(i_frame.config)}, {"I": i_frame}
+    else:
+        checkpoint = load_p_frame_checkpoint(options.file)
+        content = {"path": str(checkpoint.path), "inter": to_dict(checkpoint.model.config),
+                   "intra": to_dict(checkpoint.intra) if checkpoint.intra else None,
+                   "progress": checkpoint.progress,
+                   "parameters": sum(p.numel() for p in checkpoint.model.parameters())}
+        codecs = {"P": checkpoint.model, "I": checkpoint.i_frame or _named_i_frame(checkpoint)}
+    parts = _parts(codecs)
     if options.json:
-        print(json.dumps(content, default=str))
+        print(json.dumps({**content, **_plain(parts)}, default=str))
     else:
         for key, value in content.items():
             print(f"{key:<12}{value}")
+        _print_parts(parts)
     return 0
+
+
+def _named_i_frame(checkpoint):
+    """The I-frame codec that a checkpoint names, as far as its cost goes; None where its files are
+    not there."""
+    from dcvc.intra.registry import build_intra_codec
+
+    if checkpoint.intra is None:
+        return None
+    try:
+        # Random weights cost what published ones do, and need no download.
+        return build_intra_codec(dataclasses.replace(checkpoint.intra, pretrained=False))
+    except DcvcError as error:
+        print(f"note: the I-frame codec is not counted ({error})", file=sys.stderr)
+        return None
+
+
+def _vqgan_codec(path: str, values: dict):
+    from dcvc.intra.vqgan.codec import VQGANIFrameModel
+    from dcvc.intra.vqgan.config import config_from_values
+
+    try:
+        return VQGANIFrameModel(config_from_values(values, path), path)
+    except DcvcError as error:
+        # It was described all the same: what cannot code may still be looked at.
+        print(f"note: not counted ({error})", file=sys.stderr)
+        return None
+
+
+def _parts(codecs: dict) -> dict:
+    """{"P" or "I": the parts of that codec (dcvc.bench.macs)}"""
+    from dcvc.bench.macs import i_frame_parts, p_frame_parts
+
+    return {kind: (p_frame_parts if kind == "P" else i_frame_parts)(codec)
+            for kind, codec in codecs.items() if codec is not None}
+
+
+def _plain(parts: dict) -> dict:
+    return {"parts": {kind: [dataclasses.asdict(part) for part in of_codec]
+                      for kind, of_codec in parts.items()}}
+
+
+def _print_parts(parts: dict) -> None:
+    from dcvc.bench.macs import total
+
+    for kind, of_codec in parts.items():
+        print(f"\n{f'{kind}-frames':<28}{'parameters':>12} {'kMAC a pixel: encoder':>22} "
+              f"{'decoder':>9}")
+        for part in (*of_codec, total(of_codec)):
+            print(f"{part.name:<28}{part.parameters:>12,} {part.encoder:>22,.1f} "
+                  f"{part.decoder:>9,.1f}")

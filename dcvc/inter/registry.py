@@ -222,14 +222,19 @@ def config_from_entry(values: dict[str, Any], where: str) -> Any:
     return from_dict(entry.config, values, where)
 
 
-def p_frame_from_weights(weights: dict[str, Tensor], where: str) -> PFrameCodec:
+def p_frame_from_weights(weights: dict[str, Tensor], where: str,
+                         needed: str = "") -> PFrameCodec:
     """The codec that the entries of a foreign file belong to.
 
-    Raises InputError where no codec takes them.
+    Raises InputError where no codec takes them: where, the file, and what is `needed` instead (any
+    registered codec).
     """
     for entry in _ENTRIES.values():
         model = entry.from_weights(weights, where)
         if model is not None:
             return model
-    raise InputError(f"{where}: found {len(weights)} entries of no P-frame codec "
-                     f"that is registered ({', '.join(_ENTRIES)})")
+    # Late for the same reason as the codecs.
+    from dcvc.weights import model_of
+
+    needed = needed or f"a P-frame codec that is registered ({', '.join(_ENTRIES)})"
+    raise InputError(f"{where}: found {model_of(weights)}, needed {needed}")

@@ -32,12 +32,16 @@ class IFrameCodecEntry:
     name, and a device -> the frozen codec.
     restore: for codecs that checkpoints hold inside: fields of the codec's `config`, weights, the
     file's name -> the frozen codec.
+    from_weights: entries of a file that names no codec, and the file's name -> the frozen codec, or
+    None where the entries are of something else.
     """
 
     name: str
     stream_id: int
     build: Callable[[IntraConfig, str | torch.device], FrameCodec]
     restore: Callable[[dict[str, Any], dict[str, Tensor], str], FrameCodec] | None = None
+    from_weights: Callable[[dict[str, Tensor], str], FrameCodec | None] = (
+        lambda weights, where: None)
 
 
 def _build_compressai(config: IntraConfig, device: str | torch.device) -> FrameCodec:
@@ -81,6 +85,12 @@ def _restore_light(dimensions: dict[str, Any], weights: dict[str, Tensor],
     return restore_light_intra(dimensions, weights, where)
 
 
+def _light_from_weights(weights: dict[str, Tensor], where: str) -> FrameCodec | None:
+    from dcvc.intra.light.loading import intra_from_state_dict, is_light_intra
+
+    return intra_from_state_dict(weights, where) if is_light_intra(weights) else None
+
+
 # In the order in which commands list them.
 _ENTRIES: dict[str, IFrameCodecEntry] = {}
 
@@ -100,7 +110,7 @@ def register(entry: IFrameCodecEntry) -> None:
 
 register(IFrameCodecEntry("compressai", 1, _build_compressai))
 register(IFrameCodecEntry("vqgan", 2, _build_vqgan))
-register(IFrameCodecEntry("light", 3, _build_light, _restore_light))
+register(IFrameCodecEntry("light", 3, _build_light, _restore_light, _light_from_weights))
 
 
 def i_frame_names() -> tuple[str, ...]:
@@ -127,3 +137,10 @@ def build_intra_codec(config: IntraConfig, device: str | torch.device = "cpu") -
     Raises InputError, MissingError, ReadError.
     """
     return i_frame_entry(config.type).build(config, device)
+
+
+def i_frame_from_weights(weights: dict[str, Tensor], where: str) -> FrameCodec | None:
+    """The frozen codec that the entries of a foreign file belong to; None where no codec takes
+    them. Raises InputError naming `where`, the file, where one takes them that does not fit."""
+    found = (entry.from_weights(weights, where) for entry in _ENTRIES.values())
+    return next((codec for codec in found if codec is not None), None)

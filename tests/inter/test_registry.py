@@ -85,5 +85,5 @@ def test_entries_that_fit_no_configuration_are_refused():
 
 
 def test_foreign_weights_that_no_codec_takes_are_refused():
-    with pytest.raises(InputError, match="x.pt: found 1 entries of no P-frame codec"):
+    with pytest.raises(InputError, match="x.pt: found 1 entries, needed a P-frame codec that is registered"):
         registry.p_frame_from_weights({"conv.weight": torch.zeros(1)}, "x.pt")

@@ -6,15 +6,16 @@ from dcvc.inter.light.config import SIZES
 from dcvc.inter.light.model import LightPFrameModel
 from dcvc.weights import load_weights
 
-# Parts that no other codec's file has. Published weights name the last layer of the picture's head
-# so.
-OWN_PARTS = ("feature_adaptor_i", "feature_adaptor_m", "recon_head")
+# A part that other codecs' files lack, and one that its siblings for 8 frames at a time have beside
+# it.
+OWN_PART, SIBLINGS_PART = "feature_adaptor_m", "y_spatial_prior_adaptor_1"
 
 
 def is_light(state: dict[str, Tensor]) -> bool:
-    """Whether some entries belong to the parts of this codec alone, even if others are missing or
+    """Whether some entries belong to a part of this codec alone, even if others are missing or
     wrong."""
-    return any(key.split(".")[0] in OWN_PARTS for key in state)
+    parts = {key.split(".")[0] for key in state}
+    return OWN_PART in parts and SIBLINGS_PART not in parts
 
 
 def light_from_state_dict(state: dict[str, Tensor], where: str) -> LightPFrameModel:

@@ -16,16 +16,17 @@ from dcvc.weights import (
     bare_weights,
     is_ours,
     load_weights,
+    model_of,
     read_checkpoint,
 )
 
-# Entries that no other codec's file has.
-OWN_ENTRIES = ("q_scale_y_enc", "enc.enc_1.dc.0.weight")
+# What entries begin with in no other codec's file: the older DCVC-RT has much the same names.
+OWN_PART = "hyper_enc.conv."
 
 
 def is_light_intra(state: dict[str, Tensor]) -> bool:
     """Whether some entries belong to this codec alone, even if others are missing or wrong."""
-    return any(key in state for key in OWN_ENTRIES)
+    return any(key.startswith(OWN_PART) for key in state)
 
 
 def intra_from_state_dict(state: dict[str, Tensor], where: str,
@@ -59,5 +60,5 @@ def load_light_intra(path: Path | str, trainable: bool = False) -> LightIFrameMo
         return restore_light_intra(dimensions, content[I_FRAME_WEIGHTS], str(path), trainable)
     weights = bare_weights(content, str(path), needed="an I-frame codec")
     if not is_light_intra(weights):
-        raise InputError(f"{path}: found {len(weights)} entries of no light I-frame codec")
+        raise InputError(f"{path}: found {model_of(weights)}, needed a light I-frame codec")
     return intra_from_state_dict(weights, str(path), trainable)

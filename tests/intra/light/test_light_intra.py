@@ -13,7 +13,6 @@ from dcvc.interfaces import FrameCodec
 from dcvc.intra.light.config import SIZES, LightIntraConfig
 from dcvc.intra.light.loading import intra_from_state_dict, is_light_intra, load_light_intra
 from dcvc.intra.light.model import LightIFrameModel
-from dcvc.layers import convolution_macs
 from dcvc.weights import write_checkpoint
 
 SMALL = LightIntraConfig(width=32, latent_channels=48, hyper_channels=16)
@@ -92,14 +91,6 @@ def test_an_untrained_model_is_a_transform_codec(clips, size):
     assert float(found[1].bits["z"]) / (frame.shape[-1] * frame.shape[-2]) < 0.003
 
 
-@pytest.mark.parametrize(("size", "least", "most"), [("uf-intra", 453, 456), ("m", 0, 15), ("s", 0, 9), ("l", 0, 32)])
-def test_cost(size, least, most):
-    model = LightIFrameModel(SIZES[size], trainable=True).eval()
-    with torch.no_grad():
-        counts = convolution_macs(model, lambda: model(torch.rand(1, 3, 64, 64)))
-    assert least <= sum(counts.values()) / 64**2 / 1000 <= most
-
-
 def test_damage_is_found():
     model = LightIFrameModel(SMALL)
     payload, _ = model.compress(moving_frames(1, 40, 56), 30)
@@ -136,5 +127,5 @@ def test_published_files_are_recognised(tmp_path, shared):
         assert load_light_intra(tmp_path / "cvpr2026_image.pth.tar").config == SIZES["uf-intra"]
     assert not is_light_intra({"g_a.0.weight": torch.zeros(1)})
     torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(InputError, match="other.pt: found 1 entries of no light I-frame codec"):
+    with pytest.raises(InputError, match="other.pt: found 1 entries, needed a light I-frame codec"):
         load_light_intra(tmp_path / "other.pt")

@@ -120,6 +120,9 @@ def test_info_command(tiny_vqgan, capsys):
     info.run(parser.parse_args([str(weights), "--json"]))
     facts = json.loads(capsys.readouterr().out)
     assert (facts["variant"], facts["K"], facts["dim"], facts["f"]) == ("VQModel", 64, 8, 4)
+    decoder = next(part for part in facts["parts"]["I"] if part["name"] == "decoder")
+    assert decoder["parameters"] > 0
+    assert decoder["decoder"] > 0
 
 
 class Malicious:
