@@ -78,8 +78,7 @@ def load_p_frame_checkpoint(path: Path | str,
         model = build_p_frame(config_from_entry(content["inter"], f"{file}: inter"))
         load_weights(model, content["model"], str(file))
         i_frame = i_frame_inside(content, str(file))
-        intra = (resolved_intra(content.get("intra"), file) if i_frame is None
-                 else IntraConfig(type=i_frame.name, checkpoint=str(file)))
+        intra = _intra_inside(content, file) or resolved_intra(content.get("intra"), file)
         progress = content.get("progress", {})
     else:
         model = p_frame_from_weights(bare_weights(content, str(file)), str(file))
@@ -87,6 +86,20 @@ def load_p_frame_checkpoint(path: Path | str,
     if i_frame is not None:
         i_frame = i_frame.to(device)
     return PFrameCheckpoint(model.to(device).eval(), intra, i_frame, progress, file)
+
+
+def carried_intra(path: Path | str) -> IntraConfig | None:
+    """The I-frame codec that a run folder's or a file's weights bring along inside; None where they
+    hold none. Raises MissingError, ReadError, InputError."""
+    file = find_checkpoint(Path(path))
+    return _intra_inside(read_checkpoint(file), file)
+
+
+def _intra_inside(content: dict[str, Any], file: Path) -> IntraConfig | None:
+    # The very file serves as the I-frame codec's own, to all that know codecs by configuration.
+    if I_FRAME_WEIGHTS not in content:
+        return None
+    return IntraConfig(type=content[I_FRAME_CODEC]["codec"], checkpoint=str(file))
 
 
 def i_frame_inside(content: dict[str, Any], where: str) -> FrameCodec | None:

@@ -81,10 +81,21 @@ def _run_arguments(group: argparse._ArgumentGroup) -> None:
                        help="continue this stage from its latest.pt, or from the file given")
     group.add_argument("--load_pretrained", metavar="FILE",
                        help="start from these weights: a run folder, or a file of this project, "
-                            "of Microsoft's DCVC-2021 or of OpenDCVCs")
+                            "of Microsoft's DCVC-2021 or of OpenDCVCs; an I-frame codec that they "
+                            "hold is taken unless another one is given")
     add_options(group, TrainConfig, OPTIMISATION)
     add_device(group)
     add_flag(group, "quiet", False, "no progress line")
+
+
+def _intra(options: argparse.Namespace) -> IntraConfig:
+    """The I-frame codec of the flags; without any, the one that the first weights bring along."""
+    carried = None
+    if options.load_pretrained and not options.given & set(INTRA_FLAGS):
+        from dcvc.checkpoint import carried_intra  # late: --help starts without it
+
+        carried = carried_intra(options.load_pretrained)
+    return carried or intra_from(options)
 
 
 def _train_config(options: argparse.Namespace, preset: dict,
@@ -126,7 +137,7 @@ def job_from(options: argparse.Namespace):
         stage=replace(known, gop_size=gop_size, learning_rate=options.learning_rate,
                       epochs=options.epochs, max_steps=options.max_steps,
                       cascaded=options.stage4_gop_opt),
-        data=_data_config(options, {}), intra=intra_from(options),
+        data=_data_config(options, {}), intra=_intra(options),
         train=_train_config(options, {}, entry.lambdas), checkpoint_dir=Path(options.checkpoint_dir),
         inter=entry.size(options.model_size or entry.default_size), resume=options.resume,
         load_pretrained=options.load_pretrained, force_learning_rate=options.force_learning_rate,
@@ -164,7 +175,7 @@ def recipe_job_from(options: argparse.Namespace):
     if recipe.intra is not None and not chosen:
         intra = from_dict(IntraConfig, recipe.intra, f"{recipe.name}: intra")
     else:
-        intra = None if own else intra_from(options)
+        intra = None if own else _intra(options)
     return RecipeJob(
         recipe=recipe, data=_data_config(options, recipe.data),
         intra=intra,

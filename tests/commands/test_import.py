@@ -8,12 +8,19 @@ from uf_golden import uf_weights
 
 from dcvc.checkpoint import load_codec
 from dcvc.cli import main
+from dcvc.commands import train
+from dcvc.commands.arguments import ArgumentParser
 from dcvc.data import VideoReader
+from dcvc.data.config import DataConfig
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.inter.light.config import SIZES
 from dcvc.inter.light.model import LightPFrameModel
 from dcvc.intra.light.config import SIZES as INTRA_SIZES
 from dcvc.intra.light.model import LightIFrameModel
+from dcvc.schedule import Stage
+from dcvc.training.config import TrainConfig
+from dcvc.training.job import Job
+from dcvc.training.trainer import train_stage
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +86,27 @@ def test_info_tells_parameters_and_cost(imported, published, capsys):
     text = capsys.readouterr().out
     assert "I-frames" in text
     assert "42,179,328" in text
+
+
+def test_fine_tuning_takes_the_i_frame_codec_along(imported, tmp_path):
+    """Unless another one is given. What is tuned codes with it again."""
+    parser = ArgumentParser()
+    train.add_arguments(parser)
+    words = ["--load_pretrained", str(imported), "--recipe", "dcvc2021"]
+    carried = train.recipe_job_from(parser.parse_args(words)).intra
+    assert (carried.type, carried.checkpoint) == ("light", str(imported / "model.pt"))
+    given = train.recipe_job_from(parser.parse_args([*words, "--i_frame_quality", "3"])).intra
+    assert (given.type, given.quality) == ("compressai", 3)
+    write_synthetic_clips(tmp_path / "clips", 1, 4, (64, 64))
+    data = DataConfig(use_video_dataset=True, train_video_dir=(str(tmp_path / "clips"),), crop_size=64, batch_size=1)
+    stage = Stage(1, 2, "all", "reconstruction", ("z", "y"), learning_rate=1e-6, max_steps=1)
+    train_stage(Job(stage=stage, data=data, intra=carried, train=TrainConfig(skip_eval=True), inter=SIZES["uf-ld"],
+                    checkpoint_dir=tmp_path / "tuned", load_pretrained=str(imported), device="cpu", quiet=True))
+    before, after = load_codec(imported), load_codec(tmp_path / "tuned")
+    assert after.intra_hash == before.intra_hash
+    assert after.inter_hash != before.inter_hash
+    change = (after.p_frame.recon_head.head.bias - before.p_frame.recon_head.head.bias).detach()
+    assert 0 < float(change.abs().max()) < 1e-4
 
 
 def refused(capsys, *words):
