@@ -23,11 +23,10 @@ class IntraConfig:
     type: str = option("compressai", "which kind of I-frame codec", flag="i_frame_type")
     model_name: str = option("cheng2020-anchor", "a model of CompressAI's zoo",
                              flag="i_frame_model_name")
-    quality: int = option(6, "that model's quality, 1 to 8 (to 6 for cheng2020)",
-                          flag="i_frame_quality")
+    quality: int = option(6, "its quality, 1 to 8 (to 6 for cheng2020)", flag="i_frame_quality")
     pretrained: bool = option(True, "CompressAI's published weights (downloaded)",
                               flag="i_frame_pretrained", on_resume=True)
-    checkpoint: str | None = option(None, "a local file of weights, CompressAI's or light ones",
+    checkpoint: str | None = option(None, "a local file of CompressAI weights",
                                     flag="i_frame_checkpoint")
     size: str | None = option(None, "size of a light I-frame codec that is trained from the start",
                               flag="i_frame_size")
