@@ -75,6 +75,10 @@ class PFrameCodec(Protocol):
     Frames are float RGB `(B, 3, H, W)` in [0, 1] of any size: padding to `multiple` and cropping
     are the codec's own affair. compress and decompress take one frame at a time (B = 1) and agree
     on x_hat and on the state bit for bit.
+
+    Payloads of codecs with `rates` begin with their quality (dcvc.entropy.frame_head), and their
+    qualities lie within 0 ... 63. reconstruct and compress of codecs that refresh take
+    `refresh=True` too: the next frame then starts from the picture alone, as after an I-frame.
     """
 
     name: str                          # as checkpoints and commands call it
@@ -84,6 +88,7 @@ class PFrameCodec(Protocol):
     parts: tuple[str, ...]             # what a stage may train: ("motion", "contextual", "all")
     terms: tuple[str, ...]             # names in FrameOutput.bits
     rates: RateRange | None            # None: one rate a model
+    refreshes: bool                    # whether reconstruct and compress take `refresh`
     tables_crc: int                    # CRC-32 of the integer tables that streams are written with
 
     def part_parameters(self, part: str) -> list[str]:
@@ -123,7 +128,7 @@ class PFrameCodec(Protocol):
 class FrameCodec(Protocol):
     """A codec of single frames (I-frames). Frames are float RGB `(B, 3, H, W)` in [0, 1] of any
     size: padding to `multiple` and cropping are the codec's own affair. It is frozen: it stays in
-    eval mode and has no gradients."""
+    eval mode and has no gradients. Payloads begin as those of a PFrameCodec."""
 
     name: str                          # what --i_frame_type calls it
     stream_id: int                     # the number that stands for it in streams

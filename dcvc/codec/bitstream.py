@@ -19,6 +19,10 @@ docs/bitstream.md has the whole format. The bytes of a header, and of the record
 
 Numbers are varints (dcvc.entropy.varint); CRCs have 32 bits, little-endian.
 
+Version 3 has the same fields. Its payloads of codecs with many rates begin with their quality, and
+two more flags say which payloads these are (dcvc.entropy.frame_head). A stream without such a codec
+is written as version 2: every program that ever read it still does.
+
 The CRC of a record does not begin at 0 but at the header's CRC (the salt), and takes in the frame's
 number before the record's bytes. In a stream whose frames were swapped, or joined from two streams,
 each record is intact, and a plain CRC would pass it; with the salt it is refused like any damage.
@@ -31,14 +35,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO
 
+from dcvc.entropy.frame_head import FrameHead, split_head
 from dcvc.entropy.varint import read_varint, varint
 from dcvc.errors import BitstreamError, InputError
 
 # The numbers of the format: changing any of them makes another version.
 MAGIC = b"DCVC"
-VERSION = 2
+# 1 coded contexts in another order; 3 is 2 with qualities.
+VERSIONS = (2, 3)
 I_FRAME, P_FRAME = 1, 2
-FLAG_RECONSTRUCTION_CRC = 1
+FLAG_RECONSTRUCTION_CRC, FLAG_INTRA_QUALITY, FLAG_INTER_QUALITY = 1, 2, 4
 # Limits, so that nobody reserves memory or works for hours because of a damaged number.
 LARGEST_SIDE = 1 << 16
 LARGEST_COUNT = 1 << 40
@@ -69,8 +75,9 @@ class StreamHeader:
     frames. intra, inter: the codecs by their registered numbers, 1...255; *_hash: 8 bytes of each
     codec's weight hash. tables_crc: CRC-32 of the integer tables. threads: the CPU threads that the
     encoder computed with. reconstruction_crc: whether each frame carries the CRC-32 of its 8-bit
-    reconstruction. source: 4 bytes that differ from one clip to another, so that frames of a stream
-    whose header is the same otherwise do not fit.
+    reconstruction. intra_quality, inter_quality: whether payloads of these codecs begin with their
+    quality. source: 4 bytes that differ from one clip to another, so that frames of a stream whose
+    header is the same otherwise do not fit.
     """
 
     width: int
@@ -86,6 +93,8 @@ class StreamHeader:
     threads: int = 1
     reconstruction_crc: bool = True
     source: bytes = bytes(SOURCE_BYTES)
+    intra_quality: bool = False
+    inter_quality: bool = False
 
     def __post_init__(self) -> None:
         # A reader builds its header here too, so what a file says is checked like what we write.
@@ -108,28 +117,43 @@ class StreamHeader:
     def to_bytes(self) -> bytes:
         """The header as written; its last four bytes are its CRC."""
         # The order of these numbers is the format; `StreamReader` reads them by the same names.
-        flags = FLAG_RECONSTRUCTION_CRC if self.reconstruction_crc else 0
+        flags = (FLAG_RECONSTRUCTION_CRC * self.reconstruction_crc
+                 | FLAG_INTRA_QUALITY * self.intra_quality
+                 | FLAG_INTER_QUALITY * self.inter_quality)
         numbers = (self.width, self.height, self.fps.numerator, self.fps.denominator,
                    self.frames, self.gop, self.intra, self.inter, self.threads, flags)
-        body = MAGIC + bytes((VERSION,)) + b"".join(varint(number) for number in numbers)
+        body = MAGIC + bytes((self.version,)) + b"".join(varint(number) for number in numbers)
         body += self.source + self.intra_hash + self.inter_hash + _crc_bytes(self.tables_crc)
         return body + _crc_bytes(zlib.crc32(body))
+
+    @property
+    def version(self) -> int:
+        """The lowest that holds the stream."""
+        return VERSIONS[self.intra_quality or self.inter_quality]
 
     def kind(self, number: int) -> int:
         """I_FRAME or P_FRAME, of the frame with this number."""
         return P_FRAME if number % self.gop else I_FRAME
 
+    def head(self, kind: int, payload: bytes) -> FrameHead | None:
+        """What a payload says of itself; None where its codec has one rate. Raises
+        BitstreamError."""
+        has_one = self.inter_quality if kind == P_FRAME else self.intra_quality
+        return split_head(payload)[0] if has_one else None
+
 
 @dataclass(frozen=True)
 class FrameRecord:
     """kind: I_FRAME or P_FRAME; reconstruction_crc: of the uint8 (3, H, W) samples in C order, or
-    None; overhead: bytes of the record besides the payload."""
+    None; overhead: bytes of the record besides the payload; head: quality and refresh, None where
+    the frame's codec has one rate."""
 
     number: int
     kind: int
     payload: bytes
     reconstruction_crc: int | None
     overhead: int = 0
+    head: FrameHead | None = None
 
     @property
     def name(self) -> str:
@@ -163,6 +187,7 @@ class StreamWriter:
             raise InputError(f"frame {number}: found {len(payload)} bytes, "
                              f"needed at most {LARGEST_PAYLOAD}")
         kind = self.header.kind(number)
+        head = self.header.head(kind, payload)
         body = bytes((kind,)) + varint(len(payload)) + payload
         if self.header.reconstruction_crc:
             body += _crc_bytes(reconstruction_crc)
@@ -171,7 +196,7 @@ class StreamWriter:
         self.bytes += self._file.write(body)
         self.written += 1
         return FrameRecord(
-            number=number, kind=kind, payload=payload, overhead=len(body) - len(payload),
+            number=number, kind=kind, payload=payload, overhead=len(body) - len(payload), head=head,
             reconstruction_crc=reconstruction_crc if self.header.reconstruction_crc else None)
 
     def finish(self) -> None:
@@ -230,8 +255,9 @@ class StreamReader:
             raise self._error(f"found {magic!r}, needed {MAGIC!r}; this is not a dcvc stream")
         # Before anything else: another version may have another header.
         version = self._read(1)[0]
-        if version != VERSION:
-            raise self._error(f"found version {version}, this program reads version {VERSION}")
+        if version not in VERSIONS:
+            raise self._error(f"found version {version}, this program reads versions "
+                              f"{' and '.join(map(str, VERSIONS))}")
         names = ("width", "height", "numerator", "denominator", "frames", "gop", "intra", "inter",
                  "threads", "flags")
         fields = {name: self._varint() for name in names}
@@ -240,15 +266,20 @@ class StreamReader:
         fields["tables_crc"] = _crc_of_bytes(self._read(CRC_BYTES))
         # Damage is reported as damage, not as the strange values that it makes.
         self._check_crc(zlib.crc32(self._part))
-        # An unknown flag may change what records hold: refused rather than guessed.
         flags = fields.pop("flags")
         numerator, denominator = fields.pop("numerator"), fields.pop("denominator")
-        if flags > FLAG_RECONSTRUCTION_CRC or not denominator:
+        # An unknown flag may change what records hold: refused rather than guessed.
+        known = FLAG_RECONSTRUCTION_CRC
+        if version > VERSIONS[0]:
+            known |= FLAG_INTRA_QUALITY | FLAG_INTER_QUALITY
+        if flags & ~known or not denominator:
             raise self._error(f"found flags {flags} and frame rate {numerator}/{denominator}, "
                               "which this program does not know")
         try:
             return StreamHeader(fps=Fraction(numerator, denominator),
-                                reconstruction_crc=bool(flags), **fields)
+                                reconstruction_crc=bool(flags & FLAG_RECONSTRUCTION_CRC),
+                                intra_quality=bool(flags & FLAG_INTRA_QUALITY),
+                                inter_quality=bool(flags & FLAG_INTER_QUALITY), **fields)
         except InputError as error:
             raise self._error(str(error)) from None
 
@@ -277,5 +308,9 @@ class StreamReader:
         payload = self._read(length)
         crc = _crc_of_bytes(self._read(CRC_BYTES)) if self.header.reconstruction_crc else None
         self._check_crc(frame_crc(self._salt, number, bytes(self._part)))
+        try:
+            head = self.header.head(kind, payload)
+        except BitstreamError as error:
+            raise self._error(str(error)) from None
         return FrameRecord(number=number, kind=kind, payload=payload, reconstruction_crc=crc,
-                           overhead=len(self._part) - length)
+                           overhead=len(self._part) - length, head=head)

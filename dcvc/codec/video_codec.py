@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ from dcvc.codec.bitstream import (
     StreamReader,
     StreamWriter,
 )
+from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
 from dcvc.device import computing_threads
 from dcvc.errors import BitstreamError, DcvcError, InputError
 from dcvc.interfaces import FrameCodec, FrameOutput, PFrameCodec, State, from_levels, to_levels
@@ -86,6 +87,8 @@ class VideoCodec:
             tables_crc=self.p_frame.tables_crc,
             threads=min(torch.get_num_threads(), LARGEST_THREADS),
             reconstruction_crc=reconstruction_crc,
+            intra_quality=self.intra.rates is not None,
+            inter_quality=self.p_frame.rates is not None,
             source=os.urandom(SOURCE_BYTES) if source is None else source)
 
     def check(self, header: StreamHeader, name: str) -> None:
@@ -97,6 +100,8 @@ class VideoCodec:
             ("P-frame codec", *_codec_names(header.inter, self.p_frame)),
             ("I-frame weights", header.intra_hash.hex(), self.intra_hash.hex()),
             ("P-frame weights", header.inter_hash.hex(), self.inter_hash.hex()),
+            ("qualities in payloads", _heads(header.intra_quality, header.inter_quality),
+             _heads(self.intra.rates is not None, self.p_frame.rates is not None)),
             ("integer tables", f"{header.tables_crc:08x}", f"{self.p_frame.tables_crc:08x}"),
         )
         for what, found, needed in pairs:
@@ -106,13 +111,17 @@ class VideoCodec:
                                      "give the model that made the stream with --model")
 
     def encode(self, frames: Iterable[Tensor], header: StreamHeader, file: BinaryIO,
-               verify: bool = False) -> Iterator[CodedFrame]:
+               verify: bool = False, *, quality: Qualities = None,
+               refresh: Refreshes = None) -> Iterator[CodedFrame]:
         """Write the stream to `file` frame by frame, yielding each. `verify` decodes every payload
-        again and compares.
+        again and compares. quality, refresh: see dcvc.codec.frame_plan; by default that of the
+        codecs, and none.
 
         Raises InputError when a frame is not uint8 (3, H, W) of the header's size or the number
-        differs.
+        differs, and for a quality or a refresh that the codecs do not take.
         """
+        # Before the first byte: what the codecs refuse is no reason for half a file.
+        plan = FramePlan(self.p_frame, self.intra, header.gop, quality, refresh, header.frames)
         # One frame at a time from input to output: memory does not grow with the clip.
         writer = StreamWriter(file, header)
         size = (3, header.height, header.width)
@@ -125,7 +134,8 @@ class VideoCodec:
             kind = header.kind(number)
             # Torch's convolutions give other last bits with another number of threads.
             with computing_threads(header.threads):
-                payload, output, next_state = self._compress(kind, state, x)
+                options = (plan.of_p_frame if kind == P_FRAME else plan.of_i_frame)(number)
+                payload, output, next_state = self._compress(kind, state, x, options)
                 decoded = self._decompress(kind, state, payload)[0] if verify else output.x_hat
             picture = to_levels(output.x_hat)[0]
             # Both sides go on from the picture, so the picture is what must be the same.
@@ -175,12 +185,12 @@ class VideoCodec:
                     "the encoder's (another processor, GPU or library)")
             yield CodedFrame(record, picture, bits or {})
 
-    def _compress(self, kind: int, state: State | None,
-                  x: Tensor) -> tuple[bytes, FrameOutput, State]:
+    def _compress(self, kind: int, state: State | None, x: Tensor,
+                  options: dict[str, Any]) -> tuple[bytes, FrameOutput, State]:
         """-> payload, reconstruction and estimated bits, the state after the frame."""
         if kind == P_FRAME:
-            return self.p_frame.compress(state, x)
-        payload, x_hat = self.intra.compress(x)
+            return self.p_frame.compress(state, x, **options)
+        payload, x_hat = self.intra.compress(x, **options)
         bits = torch.tensor(8.0 * len(payload), dtype=torch.float64)
         return payload, FrameOutput(x_hat, {"i": bits}), self._start(x_hat)
 
@@ -208,3 +218,8 @@ def _codec_names(stream_id: int, codec: FrameCodec | PFrameCodec) -> tuple[str, 
     """
     ours = f"number {codec.stream_id} ({codec.name})"
     return ours if stream_id == codec.stream_id else f"number {stream_id}", ours
+
+
+def _heads(intra: bool, inter: bool) -> str:
+    """Which frames' payloads begin with a quality."""
+    return " and ".join(name for name, has in (("I", intra), ("P", inter)) if has) or "none"

@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from dcvc.entropy.coder import TableSet
 from dcvc.entropy.factorized import FactorizedModel
+from dcvc.entropy.frame_head import HIGHEST_QUALITY, QUALITY_PARTS, quality_parts
 from dcvc.entropy.tables import TAIL, factorized_tables
 from dcvc.layers import lower_bound
 
-# A stream keeps qualities in so many parts of a step.
-QUALITY_PARTS = 256
 STEPS = 4
 # A symbol costs at most -log2 of this, 19.93 bits, as the published trainer counts: gradients stay
 # bounded.
@@ -34,7 +33,7 @@ RATE_MIN = 1e-6
 class QualityRange(NamedTuple):
     """Qualities 0 (worst) ... highest of one model; `default` where nobody chooses."""
 
-    highest: int = 63
+    highest: int = HIGHEST_QUALITY
     default: int = 32
 
     def per_sample(self, quality: float | Tensor | None, batch: int,
@@ -45,8 +44,8 @@ class QualityRange(NamedTuple):
         return torch.as_tensor(quality, dtype=torch.float32, device=device).expand(batch)
 
     def parts(self, quality: float | Tensor | None) -> int:
-        """One quality as streams keep it: an integer below 2^14."""
-        return round(float(self.per_sample(quality, 1, torch.device("cpu"))) * QUALITY_PARTS)
+        """One quality as streams keep it, in quarter steps: 0 ... 252."""
+        return quality_parts(float(self.per_sample(quality, 1, torch.device("cpu"))))
 
     def from_parts(self, parts: int, device: torch.device) -> Tensor:
         """The inverse of `parts`, (1,)."""

@@ -75,6 +75,7 @@ class DCVC(nn.Module):
     parts = ("motion", "contextual", "all")
     terms = MOTION_TERMS + CONTEXT_TERMS
     rates = None                                             # one rate a model
+    refreshes = False                                        # nothing is carried but the picture
 
     def __init__(self, config: DCVCConfig | None = None) -> None:
         super().__init__()

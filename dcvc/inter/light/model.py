@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.entropy.by_quality import QUALITY_PARTS, FactorizedByQuality, QualityRange
+from dcvc.entropy.by_quality import FactorizedByQuality, QualityRange
 from dcvc.entropy.checkerboard import (
     CheckerboardTables,
     DecoderLatents,
@@ -35,8 +35,9 @@ from dcvc.entropy.checkerboard import (
     StreamLatents,
 )
 from dcvc.entropy.exact import ExactNetworks
+from dcvc.entropy.frame_head import FrameHead, split_head
 from dcvc.entropy.wavefront import UNIT
-from dcvc.errors import BitstreamError, InputError
+from dcvc.errors import InputError
 from dcvc.inter.light.block_search import search
 from dcvc.inter.light.block_warp import to_picture_grid, warp
 from dcvc.inter.light.config import NAME, STREAM_ID, TERMS, LightConfig
@@ -70,8 +71,6 @@ from dcvc.layers import (
 MULTIPLE = 16
 SMALLEST_STEP = 0.5
 QUALITY = QualityRange()
-# A payload begins with 16 bits: the quality in 256ths, and bit 14 for a refresh.
-REFRESH_BIT = 1 << 14
 
 
 class LightPFrameModel(nn.Module):
@@ -86,6 +85,7 @@ class LightPFrameModel(nn.Module):
     multiple = MULTIPLE
     parts = ("all",)
     rates = RateRange(0, QUALITY.highest)
+    refreshes = True
 
     def __init__(self, config: LightConfig | None = None) -> None:
         super().__init__()
@@ -205,22 +205,16 @@ class LightPFrameModel(nn.Module):
         parts = QUALITY.parts(quality)
         latents, until = EncoderLatents(self.tables), "reconstruction"
         output, state = self._run(latents, state, frame, self._quality(parts), until, refresh)
-        # A payload says all that its decoder must know: quality and refresh may change every frame.
-        head = (parts | REFRESH_BIT * refresh).to_bytes(2, "little")
         shown = FrameOutput(output.x_hat.clamp(0, 1), output.bits)
-        return head + latents.encoder.to_bytes(), shown, state
+        return FrameHead(parts, refresh).to_bytes() + latents.encoder.to_bytes(), shown, state
 
     @torch.no_grad()
     def decompress(self, state: LightState, payload: bytes,
                    bits: dict[str, float] | None = None) -> tuple[Tensor, LightState]:
         """-> x_hat (1, 3, H, W) in [0, 1], next state; `bits`, where given, receives what each
         latent cost. Raises BitstreamError where the payload does not fit."""
-        head = int.from_bytes(payload[:2], "little")
-        parts, refresh = head & ~REFRESH_BIT, bool(head & REFRESH_BIT)
-        if len(payload) < 2 or parts > QUALITY.highest * QUALITY_PARTS:
-            raise BitstreamError(f"payload of {len(payload)} bytes: begins with no quality; damaged, "
-                                 f"or not of {self.name}")
-        latents, until = DecoderLatents(self.tables, payload[2:], bits), "reconstruction"
+        (parts, refresh), symbols = split_head(payload)
+        latents, until = DecoderLatents(self.tables, symbols, bits), "reconstruction"
         output, state = self._run(latents, state, None, self._quality(parts), until, refresh)
         # Symbols that nobody asked for mean another model or another size.
         latents.decoder.finish()

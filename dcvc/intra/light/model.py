@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.entropy.by_quality import QUALITY_PARTS, FactorizedByQuality, QualityRange
+from dcvc.entropy.by_quality import FactorizedByQuality, QualityRange
 from dcvc.entropy.checkerboard import (
     CheckerboardTables,
     DecoderLatents,
@@ -26,6 +26,7 @@ from dcvc.entropy.checkerboard import (
     StreamLatents,
 )
 from dcvc.entropy.exact import ExactNetworks, to_factor
+from dcvc.entropy.frame_head import FrameHead, split_head
 from dcvc.entropy.wavefront import UNIT, to_grid
 from dcvc.errors import BitstreamError, InputError
 from dcvc.interfaces import (
@@ -55,8 +56,8 @@ PATCH = 8
 MULTIPLE = 16
 PATCH_CHANNELS = 3 * PATCH**2
 QUALITY = QualityRange()
-# CRC-32 of what follows; quality in 256ths, height, width. Then the symbols.
-CHECKSUM, HEADER = struct.Struct("<I"), struct.Struct("<HHH")
+# A payload: quality (frame_head.py), CRC-32 of what follows, height, width, symbols.
+CHECKSUM, SIZE = struct.Struct("<I"), struct.Struct("<HH")
 LARGEST_SIDE = 0xFFFF
 
 
@@ -194,23 +195,26 @@ class LightIFrameModel(FrozenCodec):
         parts = QUALITY.parts(quality)
         latents = EncoderLatents(self.tables)
         x_hat = self._run(latents, x, QUALITY.from_parts(parts, self.device)).clamp(0, 1)
-        body = HEADER.pack(parts, height, width) + latents.encoder.to_bytes()
-        return CHECKSUM.pack(zlib.crc32(body)) + body, x_hat
+        head, body = FrameHead(parts).to_bytes(), SIZE.pack(height, width) + latents.encoder.to_bytes()
+        return head + CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))) + body, x_hat
 
     @torch.no_grad()
     def decompress(self, payload: bytes) -> Tensor:
         """Payload -> reconstruction (1, 3, H, W) in [0, 1]; raises BitstreamError on damage."""
-        checksum, body = payload[:CHECKSUM.size], payload[CHECKSUM.size:]
-        if len(body) < HEADER.size or CHECKSUM.unpack(checksum)[0] != zlib.crc32(body):
+        head, rest = split_head(payload)
+        checksum, body = rest[:CHECKSUM.size], rest[CHECKSUM.size:]
+        computed = CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head.to_bytes())))
+        if len(body) < SIZE.size or checksum != computed:
             raise BitstreamError(f"I-frame of {len(payload)} bytes: checksum differs, damaged or cut "
                                  "short")
-        parts, height, width = HEADER.unpack_from(body)
-        if parts > QUALITY.highest * QUALITY_PARTS or not height or not width:
-            raise BitstreamError(f"I-frame: found {width}x{height} at quality "
-                                 f"{parts / QUALITY_PARTS:g}; not a payload of {self.name}")
-        latents = DecoderLatents(self.tables, body[HEADER.size:])
+        height, width = SIZE.unpack_from(body)
+        # An I-frame refers to nothing: there is nothing that a refresh could end.
+        if head.refresh or not height or not width:
+            raise BitstreamError(f"I-frame: found {width}x{height}, refresh {head.refresh}; not a "
+                                 f"payload of {self.name}")
+        latents = DecoderLatents(self.tables, body[SIZE.size:])
         padded = (height + -height % MULTIPLE, width + -width % MULTIPLE)
-        x_hat = self.code(latents, None, QUALITY.from_parts(parts, self.device), padded)
+        x_hat = self.code(latents, None, QUALITY.from_parts(head.parts, self.device), padded)
         latents.decoder.finish()
         return crop(ycbcr_to_rgb(x_hat), height, width).clamp(0, 1)
 

@@ -1,0 +1,86 @@
+"""The quality of each frame of a clip, and which P-frames are refreshes.
+
+    quality 32                     every frame
+            (40, 32, 32, 34.5)     one for each frame of the clip
+            number -> quality      asked when the frame is coded: a rate control
+    refresh 32                     the 32nd, 64th, ... frame after each I-frame
+            {5, 9}                 these frames
+
+After a refresh the next frame starts from the picture that is shown, as after an I-frame, and not
+from what the codec remembers: differences between two machines' memories end there. I-frames are
+coded at the same quality where their codec counts qualities as the P-frame codec does.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from dcvc.errors import InputError
+from dcvc.interfaces import FrameCodec, PFrameCodec, check_quality
+
+Qualities = float | Sequence[float] | Callable[[int], float] | None
+Refreshes = int | Collection[int] | None
+
+
+class FramePlan:
+    """What is said to both codecs of a clip beside its frames, as keyword arguments of `compress`,
+    `reconstruct` and `forward`.
+
+    gop: distance of I-frames; frames: how many come, where that is known. Raises InputError for a
+    quality or a refresh that the P-frame codec does not know, or that is out of its range; those of
+    a function are checked when they are asked for.
+    """
+
+    def __init__(self, p_frame: PFrameCodec, intra: FrameCodec, gop: int, quality: Qualities = None,
+                 refresh: Refreshes = None, frames: int | None = None) -> None:
+        self._name, self._rates, self._gop = p_frame.name, p_frame.rates, gop
+        # The quality of an I-frame codec with another range has another meaning.
+        self._intra_follows = intra.rates is not None and intra.rates == p_frame.rates
+        self._quality = self._checked_quality(quality, frames)
+        self._refresh = frozenset(refresh) if isinstance(refresh, Collection) else refresh
+        if refresh is not None and not p_frame.refreshes:
+            raise InputError(f"refresh: found {refresh}, but {p_frame.name} has none; leave it out")
+        if isinstance(self._refresh, int) and self._refresh < 1:
+            raise InputError(f"refresh: found {refresh}, needed at least 1 frame")
+
+    def of_i_frame(self, number: int) -> dict[str, Any]:
+        return self._quality_of(number) if self._intra_follows else {}
+
+    def of_p_frame(self, number: int) -> dict[str, Any]:
+        # Codecs without a refresh have no such argument.
+        return {**self._quality_of(number), **({"refresh": True} if self._refreshes(number) else {})}
+
+    def _refreshes(self, number: int) -> bool:
+        # Counted from the last I-frame, so that every GOP has its refreshes at the same places.
+        if isinstance(self._refresh, int):
+            return number % self._gop % self._refresh == 0
+        return self._refresh is not None and number in self._refresh
+
+    def _quality_of(self, number: int) -> dict[str, float]:
+        if self._quality is None:
+            return {}
+        if callable(self._quality):
+            return {"quality": self._checked(self._quality(number))}
+        one = isinstance(self._quality, float)
+        return {"quality": self._quality if one else self._quality[number]}
+
+    def _checked_quality(self, quality: Qualities, frames: int | None) -> Qualities:
+        if quality is None or self._rates is None:
+            # One rate a model: this raises, whatever kind of quality was given.
+            check_quality(self._name, self._rates, quality)
+            return None
+        if callable(quality):
+            return quality
+        if not isinstance(quality, Sequence) or isinstance(quality, str):
+            return self._checked(quality)
+        if frames is not None and len(quality) < frames:
+            raise InputError(f"quality: found {len(quality)} numbers, needed one for each of "
+                             f"{frames} frames")
+        return tuple(self._checked(value) for value in quality)
+
+    def _checked(self, quality: Any) -> float:
+        try:
+            quality = float(quality)
+        except (TypeError, ValueError):
+            raise InputError(f"quality: found {quality!r}, needed a number") from None
+        check_quality(self._name, self._rates, quality)
+        return quality
