@@ -19,31 +19,62 @@ from dcvc.checkpoint import load_codec
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.config import to_dict
 from dcvc.data import VideoReader
-from dcvc.inter import DCVC
+from dcvc.entropy.frame_head import FrameHead
 from dcvc.inter.dcvc2021.config import DCVCConfig
+from dcvc.inter.light.config import LightConfig
+from dcvc.inter.registry import build_p_frame, inter_entry
 from dcvc.intra.compressai import import_zoo
 from dcvc.intra.config import IntraConfig
+from dcvc.intra.light.config import LightIntraConfig
+from dcvc.intra.light.loading import save_light_intra
+from dcvc.intra.light.model import LightIFrameModel
 from dcvc.weights import write_checkpoint
 
 SMALL = DCVCConfig(4, 8, 8, 4, (4, 4, 4, 4), 4)
+SMALL_LIGHT = LightConfig(width=64, latent_channels=48, hyper_channels=16, adaptor_i_depth=1, adaptor_m_depth=1,
+                          extractor_depth=1, scale_depth=1)
+SMALL_LIGHT_INTRA = LightIntraConfig(width=64, latent_channels=96, hyper_channels=16, encoder_depth=1, decoder_depth=2)
 KINDS = ("compressai", "vqgan")
+LIGHT_KINDS = (*KINDS, "light")
 
 
-def make_runs(folder: Path, config: DCVCConfig = SMALL) -> dict[str, Path]:
+REFRESH = 3         # frames
+
+
+def wandering_quality(number: int) -> float:
+    """0 ... 63 in quarter steps, far from that of the frame before."""
+    return number * 20.75 % 63.25
+
+
+def make_runs(folder: Path, config: DCVCConfig | LightConfig = SMALL) -> dict[str, Path]:
     """One untrained checkpoint for each kind of I-frame codec -> {kind: its path}."""
     torch.manual_seed(0)
     zoo = import_zoo()["bmshj2018-hyperprior"](quality=1, pretrained=False)
     torch.save(zoo.state_dict(), folder / "zoo.pt")
     json_file, weights = make_rated_vqgan(folder)
     intra = {"compressai": IntraConfig("compressai", "bmshj2018-hyperprior", 1, False, str(folder / "zoo.pt")),
-             "vqgan": IntraConfig("vqgan", vqgan_config=str(json_file), vqgan_checkpoint=str(weights))}
+             "vqgan": IntraConfig("vqgan", vqgan_config=str(json_file), vqgan_checkpoint=str(weights)),
+             "light": IntraConfig("light", checkpoint=str(folder / "light_intra.pt"))}
     torch.manual_seed(0)
-    model, paths = DCVC(config), {}
+    save_light_intra(_stirred(LightIFrameModel(SMALL_LIGHT_INTRA)), folder / "light_intra.pt")
+    torch.manual_seed(0)
+    model, paths = build_p_frame(config), {}
+    if isinstance(config, LightConfig):
+        _stirred(model)
     for kind, chosen in intra.items():
         paths[kind] = folder / f"{kind}_run.pt"
-        write_checkpoint(paths[kind], {"model": model.state_dict(), "inter": to_dict(config), "intra": to_dict(chosen),
-                                       "settings": {}, "progress": {}})
+        write_checkpoint(paths[kind], {"model": model.state_dict(), "inter": inter_entry(config),
+                                       "intra": to_dict(chosen), "settings": {}, "progress": {}})
     return paths
+
+
+def _stirred(model: torch.nn.Module) -> torch.nn.Module:
+    """A light model as after training: an untrained one's blocks and priors are silent."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not name.startswith(("q_", "bit_estimator_z")):
+                parameter.add_(0.003 * torch.randn_like(parameter))
+    return model
 
 
 def _frames(clip: Path, count: int, seen: list[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -53,9 +84,11 @@ def _frames(clip: Path, count: int, seen: list[torch.Tensor]) -> Iterator[torch.
 
 
 @torch.no_grad()
-def round_trip(clip: Path, run: Path, folder: Path, count: int, gop: int, threads: int, decoder_threads: int) -> dict:
+def round_trip(clip: Path, run: Path, folder: Path, count: int, gop: int, threads: int, decoder_threads: int,
+               **options) -> dict:
     """Encode the first `count` frames here with `threads`, decode in another process whose own number is
-    `decoder_threads` -> equality, bytes, estimate (I-frames by the codec's likelihoods, P-frames by the model's)."""
+    `decoder_threads` -> equality, bytes, estimate (I-frames by the codec's likelihoods, P-frames by the model's).
+    options: of VideoCodec.encode."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -65,10 +98,10 @@ def round_trip(clip: Path, run: Path, folder: Path, count: int, gop: int, thread
         count = min(count, len(reader))
         file = io.BytesIO()
         header = codec.header(reader.size, reader.fps, count, gop, source=b"test")
-        for item in codec.encode(_frames(clip, count, seen), header, file):
+        for item in codec.encode(_frames(clip, count, seen), header, file, **options):
             expected.append(item.x_hat)
             payload += len(item.record.payload)
-            bits = item.bits if item.record.name == "P" else _intra_bits(codec, seen[0])
+            bits = item.bits if item.record.name == "P" else _intra_bits(codec, seen[0], item.record.head)
             for term, value in bits.items():
                 terms[term] = terms.get(term, 0.0) + float(value)
         encoded = time.perf_counter()
@@ -93,15 +126,18 @@ def round_trip(clip: Path, run: Path, folder: Path, count: int, gop: int, thread
             "encode_seconds": encoded - begin, "decode_seconds": time.perf_counter() - encoded}
 
 
-def _intra_bits(codec: VideoCodec, frame: torch.Tensor) -> dict[str, torch.Tensor]:
-    return codec.intra(frame[None].float() / 255).bits
+def _intra_bits(codec: VideoCodec, frame: torch.Tensor, head: FrameHead | None) -> dict[str, torch.Tensor]:
+    return codec.intra(frame[None].float() / 255, head and head.quality).bits
 
 
 def bench_round_trips(clips: list[Path], folder: Path, count: int = 16, gop: int = 16,
-                      kinds: tuple[str, ...] = KINDS) -> Iterator[dict]:
-    """Every clip with both I-frame codecs, coded with one thread for a decoder of two and the other way round."""
-    runs = make_runs(folder)
+                      light: bool = False) -> Iterator[dict]:
+    """Every clip with every I-frame codec, coded with one thread for a decoder of two and the other way round.
+
+    light: by the light P-frame codec, at another quality for every frame, and with refreshes."""
+    runs, kinds = make_runs(folder, SMALL_LIGHT if light else SMALL), LIGHT_KINDS if light else KINDS
+    options = {"quality": wandering_quality, "refresh": REFRESH} if light else {}
     for clip in clips:
         for kind in kinds:
             for threads, other in ((1, 2), (2, 1)):
-                yield round_trip(clip, runs[kind], folder, count, gop, threads, other)
+                yield round_trip(clip, runs[kind], folder, count, gop, threads, other, **options)

@@ -3,7 +3,13 @@
 import argparse
 from pathlib import Path
 
-from dcvc.commands.options import add_lpips, add_sequences, lpips_from, sequences_from
+from dcvc.commands.options import (
+    add_lpips,
+    add_qualities,
+    add_sequences,
+    lpips_from,
+    sequences_from,
+)
 from dcvc.commands.output import add_results_output, command_line, frame_progress, frames_folder, write_and_print
 from dcvc.errors import InputError
 
@@ -15,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         metavar="NAME[:CRF,CRF…]",
                         help="x264, x265, svt-av1, aom-av1 or vp9, with the CRF values to "
                              "measure, if you like: x264:22,27,32,37")
+    add_qualities(parser, "measure anchors without CRF values of their own at these qualities: 0 "
+                          "(the encoder's largest CRF) to 63 (CRF 0), as dcvc eval takes them")
     parser.add_argument("--speed", help="the encoder's own preset: medium, veryslow … for x264 and "
                                         "x265, 8 … for svt-av1, 4 … for vp9")
     kept = Path.home() / ".cache" / "dcvc" / "anchors"
@@ -38,13 +46,15 @@ def parse_anchor(text: str) -> tuple[str, tuple[int, ...] | None]:
 
 
 def run(options: argparse.Namespace) -> int | None:
-    from dcvc.evaluation.anchors import compare
+    from dcvc.evaluation.anchors import compare, find_anchor
 
     anchors: dict[str, tuple[int, ...] | None] = {}
     for name, qualities in map(parse_anchor, options.anchors):
         if name in anchors:
             raise InputError(f"--anchors: found {name} twice, needed its CRF values together: "
                              f"{name}:22,27,32,37")
+        if qualities is None and options.qualities:
+            qualities = tuple(map(find_anchor(name).crf, options.qualities))
         anchors[name] = qualities
     lpips = lpips_from(options)
     sequences, intra_period = sequences_from(options)

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from dcvc.codec.bitstream import SOURCE_BYTES
 from dcvc.commands.arguments import add_device, add_flag
-from dcvc.commands.options import add_intra_period, add_model, codec_from, intra_period_from
+from dcvc.commands.options import (
+    add_intra_period,
+    add_model,
+    add_quality,
+    codec_from,
+    intra_period_from,
+)
 from dcvc.commands.output import progress_bar
 from dcvc.errors import InputError
 from dcvc.evaluation.frame_sums import FrameSums
@@ -21,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--max_frames", type=int, help="code only the first N frames")
     add_intra_period(parser)
+    add_quality(parser)
     add_flag(parser, "verify", False, "decode every frame at once and compare it")
     add_flag(parser, "reconstruction_crc", True,
              "write the checksum of every decoded frame (4 bytes each), so that the decoder "
@@ -51,7 +58,8 @@ def run(options: argparse.Namespace) -> int | None:
     bits, payload = FrameSums(), 0
     with replacing(target) as file:
         frames = (frame for _, frame in zip(range(count), reader, strict=False))
-        coded = codec.encode(frames, header, file, verify=options.verify)
+        coded = codec.encode(frames, header, file, verify=options.verify, quality=options.quality,
+                             refresh=options.refresh)
         for frame in progress_bar(options, "frame", "encode")(coded, count):
             payload += len(frame.record.payload)
             bits.add(frame.bits)
@@ -60,7 +68,8 @@ def run(options: argparse.Namespace) -> int | None:
     result = {"frames": count, "width": reader.size[1], "height": reader.size[0], "bytes": size,
               "bpp": 8 * size / pixels, "bpp_estimate": sum(bits.total.values()) / pixels,
               "bits": bits.total, "payload_bytes": payload, "container_bytes": size - payload,
-              "verified": bool(options.verify)}
+              "verified": bool(options.verify), "quality": options.quality,
+              "refresh": options.refresh}
     if options.json:
         print(json.dumps(result))
     else:

@@ -5,8 +5,16 @@ import argparse
 from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag, add_options
-from dcvc.commands.options import add_lpips, add_sequences, lpips_from, sequences_from
+from dcvc.commands.options import (
+    add_lpips,
+    add_qualities,
+    add_refresh,
+    add_sequences,
+    lpips_from,
+    sequences_from,
+)
 from dcvc.commands.output import add_results_output, command_line, frame_progress, frames_folder, write_and_print
+from dcvc.entropy.frame_head import FrameHead, quality_parts
 from dcvc.errors import InputError
 from dcvc.intra.config import IntraConfig
 
@@ -20,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sequences(parser)
     add_lpips(parser, "measure LPIPS too")
     parser.add_argument("--model", nargs="+", default=[], metavar="RUN",
-                        help="run folders or checkpoint files, one point of the curve each")
+                        help="run folders or checkpoint files, one point of the curve each (with "
+                             "--qualities a curve each)")
+    add_qualities(parser, "measure each model at these qualities, 0 to 63, higher is better, in "
+                          "quarter steps (default: its middle)")
+    add_refresh(parser)
     parser.add_argument("--name", default="dcvc", help="the curve's name")
     parser.add_argument("--i_frame", nargs="+", default=[], metavar="TYPE:…",
                         help=f"I-frame codecs: {FORMS}; RATE is uniform, static or prior "
@@ -86,15 +98,25 @@ def codecs_from(options: argparse.Namespace, intra_period: int):
     from dcvc.evaluation.measured_codec import MeasuredCodec
 
     names = distinct(options.model)
-    other_intra = intra[0][0] if intra else None
-    return [MeasuredCodec(label=options.name, setting=names[model], model=model, intra=other_intra,
-                          intra_period=intra_period, copy=options.copy, **common)
-            for model in options.model]
+    common |= {"intra": intra[0][0] if intra else None, "intra_period": intra_period,
+               "copy": options.copy, "refresh": options.refresh}
+    if not options.qualities:
+        return [MeasuredCodec(label=options.name, setting=names[model], model=model, **common)
+                for model in options.model]
+    # A model is a curve of its own here, so several of them need names that differ.
+    several = len(options.model) > 1
+    # Named as they are written: two that are one in a stream are one point of the curve.
+    qualities = [FrameHead(quality_parts(quality)).quality for quality in options.qualities]
+    return [MeasuredCodec(label=f"{options.name} {names[model]}" if several else options.name,
+                          setting=f"q{quality:g}", model=model, quality=quality, **common)
+            for model in options.model for quality in qualities]
 
 
 def _intra_codecs(options: argparse.Namespace, intra: list[Intra], common: dict):
     from dcvc.evaluation.measured_codec import MeasuredCodec
 
+    if options.qualities or options.refresh:
+        raise InputError("--intra_only: found --qualities or --refresh too, which are of a --model")
     if options.model:
         raise InputError("--intra_only: found --model too, which has P-frames; give one of them")
     if not intra:

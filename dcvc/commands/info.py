@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from dcvc.codec.bitstream import MAGIC, StreamHeader
+from dcvc.codec.bitstream import MAGIC, FrameRecord, StreamHeader
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.options import add_model, codec_from, open_stream
 from dcvc.errors import DcvcError, MissingError, ReadError
@@ -80,6 +80,7 @@ def _stream(options: argparse.Namespace) -> int:
             frames.append({"frame": record.number, "type": record.name,
                            "payload_bits": 8 * len(record.payload),
                            "container_bits": 8 * record.overhead, "crc": record.reconstruction_crc,
+                           **(_head(record) if record.head else {}),
                            **({"terms": bits} if options.model else {})})
     groups = {name: _sums([frame for frame in frames if frame["type"] == name], pixels)
               for name in ("I", "P")}
@@ -88,6 +89,11 @@ def _stream(options: argparse.Namespace) -> int:
     else:
         _print_stream(header, frames, groups)
     return 0
+
+
+def _head(record: FrameRecord) -> dict:
+    """What frames of codecs with many rates say themselves."""
+    return {"quality": record.head.quality, "refresh": record.head.refresh}
 
 
 def _header(header: StreamHeader) -> dict:
@@ -113,12 +119,14 @@ def _sums(frames: list[dict], pixels: int) -> dict:
 def _print_stream(header: dict, frames: list[dict], groups: dict) -> None:
     print("\n".join(f"{key:<20}{value}" for key, value in header.items()))
     terms = list(dict.fromkeys(term for frame in frames for term in frame.get("terms", {})))
-    heads = f"{'frame':>6} type {'payload':>10} {'container':>10} {'crc':>8}"
+    heads = f"{'frame':>6} type quality {'payload':>10} {'container':>10} {'crc':>8}"
     print("\nbits of each frame\n" + heads + "".join(f" {term:>10}" for term in terms))
     for frame in frames:
         crc = "" if frame["crc"] is None else f"{frame['crc']:08x}"
         parts = "".join(f" {frame['terms'].get(term, 0):>10.0f}" for term in terms)
-        print(f"{frame['frame']:>6} {frame['type']:>4} {frame['payload_bits']:>10} "
+        # R: a refresh.
+        quality = f"{frame['quality']:g}{'R' * frame['refresh']}" if "quality" in frame else "-"
+        print(f"{frame['frame']:>6} {frame['type']:>4} {quality:>7} {frame['payload_bits']:>10} "
               f"{frame['container_bits']:>10} {crc:>8}{parts}")
     print()
     for name, group in groups.items():

@@ -100,6 +100,23 @@ def intra_period_from(options: argparse.Namespace, default: int = INTRA_PERIOD) 
     return period
 
 
+def add_quality(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--quality", type=float, metavar="Q",
+                        help="of a model with many rates: 0 to 63, higher is better, in quarter steps "
+                             "(default: the model's middle)")
+    add_refresh(parser)
+
+
+def add_qualities(parser: argparse._ActionsContainer, help: str) -> None:
+    parser.add_argument("--qualities", type=float, nargs="+", metavar="Q", help=help)
+
+
+def add_refresh(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--refresh", type=int, metavar="N",
+                        help="start anew from the shown picture N, 2N … frames after an I-frame, for "
+                             "models that remember more than it (default: never)")
+
+
 def add_lpips(parser: argparse._ActionsContainer, purpose: str) -> None:
     parser.add_argument("--lpips_weights", nargs="+", default=[], metavar="FILE",
                         help=f"{purpose}: one file of the whole network, or one of the classifier "

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from dcvc.config import nearest
 from dcvc.data.eval_sequences import EvalSequence
+from dcvc.entropy.frame_head import HIGHEST_QUALITY
 from dcvc.errors import InputError, ReadError
 from dcvc.evaluation.frame_counter import FrameCounter, FrameDone, Progress
 from dcvc.evaluation.lpips import LPIPS, shared_lpips
@@ -64,6 +65,13 @@ class Anchor:
     presets: tuple[str, ...]
     qualities: tuple[int, ...]
     worst: int
+
+    def crf(self, quality: float) -> int:
+        """The CRF value in the place of a quality 0 (worst) to 63. Raises InputError beyond."""
+        if not 0 <= quality <= HIGHEST_QUALITY:
+            raise InputError(f"--qualities: found {quality:g}, needed 0...{HIGHEST_QUALITY}, "
+                             "higher is better")
+        return round(self.worst * (1 - quality / HIGHEST_QUALITY))
 
     def options(self, quality: int, intra_period: int, preset: str | None = None) -> dict[str, str]:
         """For the encoder: low delay, no B-frames, an I-frame every `intra_period` frames."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import InputError
@@ -57,26 +58,30 @@ class TypeSums:
 
 def code_sequence(intra: FrameCodec, p_frame: PFrameCodec, frames: Iterator[Tensor], *,
                   intra_period: int, distortion: Until = "reconstruction",
-                  device: torch.device | str = "cpu",
+                  device: torch.device | str = "cpu", quality: Qualities = None,
+                  refresh: Refreshes = None,
                   ) -> Iterator[tuple[str, Tensor, Tensor | None, FrameOutput]]:
     """Yield (type "I"/"P", frame `(1, 3, H, W)`, the decoded frame before a P-frame, output with
-    x_hat in [0, 1]).
+    x_hat in [0, 1]). quality, refresh: see dcvc.codec.frame_plan.
 
     distortion "prediction" stops after the prediction, which is then the decoded frame, and what
     the next one refers to.
     """
+    plan = FramePlan(p_frame, intra, intra_period, quality, refresh)
     state = decoded = None
     for number, frame in enumerate(frames):
         frame = frame.unsqueeze(0).to(device)
         if number % intra_period == 0:
-            kind, previous, output = "I", None, intra.forward(frame)
+            kind, previous, output = "I", None, intra.forward(frame, **plan.of_i_frame(number))
         else:
             kind, previous = "P", decoded
-            output, state = p_frame.reconstruct(state, frame, until=distortion)
+            output, state = p_frame.reconstruct(state, frame, until=distortion,
+                                                **plan.of_p_frame(number))
         stops = kind == "P" and distortion == "prediction"
         decoded = (output.prediction if stops else output.x_hat).float().clamp(0, 1)
         if kind == "I":
-            state = p_frame.start(decoded)
+            # As in a stream: P-frames refer to the picture of 256 levels.
+            state = p_frame.start(from_levels(to_levels(decoded)))
         yield kind, frame, previous, FrameOutput(decoded, output.bits)
 
 
@@ -132,8 +137,9 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def evaluate(intra: FrameCodec, p_frame: PFrameCodec, sequences: Sequences, *,
-             intra_period: int = 10, distortion: Until = "reconstruction", device: torch.device | str = "cpu",
-             process: int = 0, processes: int = 1, gather: Callable[[list], list] | None = None,
+             intra_period: int = 10, distortion: Until = "reconstruction",
+             device: torch.device | str = "cpu", quality: Qualities = None, process: int = 0,
+             processes: int = 1, gather: Callable[[list], list] | None = None,
              progress: Callable[[str], None] | None = None,
              watch: Callable[..., None] | None = None) -> dict[str, Any]:
     """Evaluate every sequence (each process its share) -> {"rates": "estimate", "mode", "mean", …}.
@@ -151,7 +157,8 @@ def evaluate(intra: FrameCodec, p_frame: PFrameCodec, sequences: Sequences, *,
                 progress(name)
             own_share.append((index, evaluate_sequence(
                 intra, p_frame, name, sequences.stream(index), watch,
-                intra_period=intra_period, distortion=distortion, device=device)))
+                intra_period=intra_period, distortion=distortion, device=device,
+                quality=quality)))
     finally:
         p_frame.train(training)
     everyone = gather(own_share) if gather else own_share
@@ -189,7 +196,8 @@ def measure_estimate(codec: VideoCodec, sequence: EvalSequence, measured: Measur
     """As written.measure_stream without writing: the bits are the models' estimates."""
     recorder, watch = measured.recorder_with_copy(sequence), Stopwatch()
     coded = code_sequence(codec.intra, codec.p_frame, map(from_levels, sequence.stream()),
-                          intra_period=measured.intra_period, device=codec.device)
+                          intra_period=measured.intra_period, device=codec.device,
+                          quality=measured.quality, refresh=measured.refresh)
     for kind, x, _, output in watch.through(coded):
         terms = {term: float(value) for term, value in output.bits.items()}
         x, x_hat = to_levels(x[0]).cpu(), to_levels(output.x_hat[0]).cpu()

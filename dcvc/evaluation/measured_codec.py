@@ -20,7 +20,8 @@ class MeasuredCodec:
     stream. decode: decode the written stream again, compare its frames with the encoder's, and
     measure the time. copy: also measure showing the last I-frame again. folder: for the decoded
     frames that the report shows. rate_models: of a VQGAN alone, one point each; None: all that its
-    checkpoint holds. lpips: files of that metric's weights; none: it is not measured.
+    checkpoint holds. lpips: files of that metric's weights; none: it is not measured. quality: of
+    a model with many rates, None for its own default; refresh: every so many frames, None for never.
     """
 
     label: str
@@ -35,6 +36,8 @@ class MeasuredCodec:
     folder: Path | None = None
     rate_models: tuple[str, ...] | None = None
     lpips: tuple[str, ...] = ()
+    quality: float | None = None
+    refresh: int | None = None
 
     @property
     def name(self) -> str:

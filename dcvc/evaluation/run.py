@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from dcvc.checkpoint import load_codec
+from dcvc.codec.frame_plan import FramePlan
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import InputError
 from dcvc.evaluation.copy_recorder import COPY
@@ -78,6 +79,7 @@ def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], 
     double = next((name for name in names if names.count(name) > 1), None)
     if double:
         raise InputError(f"eval: found '{double}' twice, needed every codec once")
+    _check_qualities(codecs)
     results = new_table(command, sequences, folder, intra_period=codecs[0].intra_period,
                         lpips=codecs[0].lpips, mode="stream")
     codecs = [replace(measured, folder=folder) for measured in codecs]
@@ -86,6 +88,21 @@ def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], 
         own = [outcomes[number, k] for k in range(len(sequences))]
         results["points"] += _points(measured, own, results["points"])
     return results
+
+
+def _check_qualities(codecs: list[MeasuredCodec]) -> None:
+    """Raises InputError for a quality or a refresh that a model does not take, before any model is
+    measured."""
+    for measured in codecs:
+        # Loading a model only to look at it takes time: where nothing is asked of it, it need not be.
+        if measured.quality is None and measured.refresh is None:
+            continue
+        codec, _ = _load(measured.model, measured.intra, measured.device)
+        try:
+            FramePlan(codec.p_frame, codec.intra, measured.intra_period, measured.quality,
+                      measured.refresh)
+        except InputError as error:
+            raise InputError(f"{measured.model}: {error}") from None
 
 
 def _points(measured: MeasuredCodec, outcomes: list[Outcome],
@@ -102,6 +119,8 @@ def _points(measured: MeasuredCodec, outcomes: list[Outcome],
             continue
         model = os.path.basename(os.path.abspath(measured.model)) if measured.model else None
         settings = {"model": model, "weights": weights, "gop_size": measured.intra_period}
+        settings |= {name: value for name in ("quality", "refresh")
+                     if (value := getattr(measured, name)) is not None}
         if variant:
             settings["rate_model"] = variant
         kind = "neural" if measured.model else "intra"

@@ -38,7 +38,9 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stream.dcvc"
         with open(path, "wb") as file:
-            for frame in watch.through(codec.encode(frames(), header, file)):
+            coded = codec.encode(frames(), header, file, quality=measured.quality,
+                                 refresh=measured.refresh)
+            for frame in watch.through(coded):
                 x_hat, record = frame.x_hat.cpu(), frame.record
                 recorder.add(record.name, 8 * len(record.payload), originals.pop(), x_hat,
                              frame.bits)

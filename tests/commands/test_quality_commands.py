@@ -1,0 +1,76 @@
+"""`dcvc encode --quality --refresh`, and what `dcvc info` tells of such streams."""
+
+import json
+
+import numpy as np
+import pytest
+from kit.round_trip import SMALL_LIGHT, make_runs
+
+from dcvc.cli import main
+from dcvc.data import VideoReader
+from dcvc.demo.synthetic import write_synthetic_clips
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """in.mp4 of six frames; light models beside light_run.pt, models of DCVC-2021 in old/."""
+    folder = tmp_path_factory.mktemp("quality")
+    make_runs(folder, SMALL_LIGHT)
+    (folder / "old").mkdir()
+    make_runs(folder / "old")
+    write_synthetic_clips(folder, 1, 6, (96, 64), seed=4)[0].rename(folder / "in.mp4")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _there(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def encode(*words, model="light_run.pt", out="a.dcvc") -> int:
+    return main(["encode", "in.mp4", out, "--model", model, "--device", "cpu", "--quiet", *words])
+
+
+def test_streams_say_their_qualities_and_refreshes_without_a_model(capsys):
+    assert encode("--quality", "40.3", "--refresh", "2", "--intra_period", "5", "--verify", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["verified"]
+    assert main(["info", "a.dcvc", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [frame["quality"] for frame in shown["frames"]] == 6 * [40.25]
+    assert [frame["refresh"] for frame in shown["frames"]] == [False, False, True, False, True, False]
+    assert main(["info", "a.dcvc", "--model", "light_run.pt", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:3] == ["2", "P", "40.25R"] for line in lines)
+    assert main(["decode", "a.dcvc", "a.mkv", "--model", "light_run.pt", "--device", "cpu", "--quiet"]) == 0
+    assert len(VideoReader("a.mkv")) == 6
+
+
+def test_quality_chooses_the_rate():
+    sizes = []
+    for quality in ("0", "20", "63"):
+        assert encode("--quality", quality) == 0
+        with open("a.dcvc", "rb") as file:
+            sizes.append(len(file.read()))
+    assert np.all(np.diff(sizes) > 0)
+
+
+@pytest.mark.parametrize(("words", "model", "message"), [
+    (["--quality", "63.5"], "light_run.pt", "quality: found 63.5, light needs 0...63, higher is better"),
+    (["--quality", "nan"], "light_run.pt", "quality: found nan"),
+    (["--refresh", "0"], "light_run.pt", "refresh: found 0, needed at least 1 frame"),
+    (["--quality", "3"], "old/vqgan_run.pt", "quality: found 3.0, but dcvc2021 has one rate a model"),
+    (["--refresh", "3"], "old/vqgan_run.pt", "refresh: found 3, but dcvc2021 has none"),
+])
+def test_what_a_model_does_not_take_is_one_line_and_leaves_the_output_alone(words, model, message, folder, capsys):
+    (folder / "kept.dcvc").write_bytes(b"precious")
+    assert encode(*words, model=model, out="kept.dcvc") == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert (folder / "kept.dcvc").read_bytes() == b"precious"
+
+
+def test_a_model_of_one_rate_reads_no_stream_of_the_other(capsys):
+    assert encode("--quality", "9") == 0
+    assert main(["decode", "a.dcvc", "b.mkv", "--model", "old/light_run.pt", "--device", "cpu", "--quiet"]) == 1
+    assert "P-frame codec found number 2, this model has number 1 (dcvc2021)" in capsys.readouterr().err
