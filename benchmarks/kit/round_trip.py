@@ -15,7 +15,7 @@ import torch
 from kit.vqgan import make_rated_vqgan
 from PIL import Image
 
-from dcvc.checkpoint import load_codec
+from dcvc.checkpoint import i_frame_content, load_codec
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.config import to_dict
 from dcvc.data import VideoReader
@@ -26,7 +26,6 @@ from dcvc.inter.registry import build_p_frame, inter_entry
 from dcvc.intra.compressai import import_zoo
 from dcvc.intra.config import IntraConfig
 from dcvc.intra.light.config import LightIntraConfig
-from dcvc.intra.light.loading import save_light_intra
 from dcvc.intra.light.model import LightIFrameModel
 from dcvc.weights import write_checkpoint
 
@@ -56,7 +55,7 @@ def make_runs(folder: Path, config: DCVCConfig | LightConfig = SMALL) -> dict[st
              "vqgan": IntraConfig("vqgan", vqgan_config=str(json_file), vqgan_checkpoint=str(weights)),
              "light": IntraConfig("light", checkpoint=str(folder / "light_intra.pt"))}
     torch.manual_seed(0)
-    save_light_intra(_stirred(LightIFrameModel(SMALL_LIGHT_INTRA)), folder / "light_intra.pt")
+    write_checkpoint(folder / "light_intra.pt", i_frame_content(_stirred(LightIFrameModel(SMALL_LIGHT_INTRA))))
     torch.manual_seed(0)
     model, paths = build_p_frame(config), {}
     if isinstance(config, LightConfig):
