@@ -297,6 +297,43 @@ def start_blocks(model: nn.Module) -> None:
             nn.init.zeros_(module.ffn[-1].weight)
 
 
+# The hyperprior's first channels begin as the activity of groups of y's channels: where each group
+# begins, as a share of all channels, the largest expected variance first.
+GROUPS = (0, 1 / 64, 1 / 24, 1 / 12, 1 / 5, 1 / 2)
+
+
+@torch.no_grad()
+def activity_hyperprior(encoder: "Chain", decoder: "Chain", deviations: Tensor, gain: float,
+                        left: float) -> None:
+    """A hyperprior that works before it has learned: z is how busy each square of 64x64 pixels is,
+    relative to what is expected, and scales follow it. For a chain of block, two Downsample and its
+    inverse, after `start_blocks`; deviations (n,) of y's channels.
+
+    gain: z is so many times the mean of |y| / deviation. left: share of the deviation that a scale has
+    where z is zero. Example with 3 and 0.1: y is twice as large as expected over a square. z there is
+    3 * 2 * 0.8 = 4.8, rounded 5. A Gaussian's deviation is 1.25 times its mean magnitude, so scales
+    are 1.25 * 5 / 3 + 0.1 = 2.2 times what is expected.
+    """
+    n, groups = len(deviations), len(GROUPS)
+    starts = [round(share * n) for share in GROUPS] + [n]
+    group = torch.bucketize(torch.arange(n), torch.tensor(starts[1:]), right=True)
+    first, last = encoder.conv[0].adaptor.weight, decoder.conv[2].adaptor
+    last.bias.copy_(left * deviations)
+    first[:groups] = last.weight[:, :groups] = 0
+    for k in range(groups):
+        chosen = group == k
+        first[k, chosen, 0, 0] = gain / (chosen.sum() * deviations[chosen])
+        last.weight[chosen, k, 0, 0] = 1.25 / gain * deviations[chosen]
+    # Down: the mean of each 2x2. Up: the same for all four. All other channels of z begin silent.
+    quarter = torch.eye(groups).repeat_interleave(4, dim=1)
+    encoder.conv[2].down.weight.zero_()
+    for level in (1, 2):
+        down, up = encoder.conv[level].down.weight, decoder.conv[level - 1].up.conv[0].weight
+        down[:groups] = up[:4 * groups] = up[:, :groups] = 0
+        down[:groups, :4 * groups, 0, 0] = quarter / 4
+        up[:4 * groups, :groups, 0, 0] = quarter.t()
+
+
 class TransformBasis(NamedTuple):
     """An orthonormal transform of 16x16 pixels in two steps, as a light codec starts with.
 

@@ -146,13 +146,13 @@ class FactorizedByQuality(nn.Module):
             return torch.sigmoid(_cumulative_logits(z + 0.5, *parameters)) - lower
 
     @torch.no_grad()
-    def start_narrow(self, share: float = 0.98) -> None:
-        """Every z is zero with a probability of `share`, and no two channels differ."""
+    def start_narrow(self, share: float = 0.98, channels: slice = slice(None)) -> None:
+        """Every z of these channels is zero with a probability of `share`."""
         slope = torch.logit(torch.tensor((1 + share) / 2)).double().mul(2).pow(1 / STEPS)
         # softplus(h) = slope in each of the four steps: their product is the slope of the logit.
-        self.h.fill_(float(torch.log(torch.expm1(slope))))
-        self.b.zero_()
-        self.a.zero_()
+        self.h[:, channels] = float(torch.log(torch.expm1(slope)))
+        self.b[:, channels] = 0
+        self.a[:, channels] = 0
 
     def tables(self, row: int) -> TableSet:
         """Integer tables of one row, a table for each channel; float64 on the CPU."""

@@ -118,7 +118,7 @@ class ScaleClasses:
     def index(self, scale: Tensor) -> Tensor:
         """Float32 scales of any shape -> int64 numbers of their classes."""
         edges = self.edges.to(scale.device)
-        return (torch.bucketize(scale, edges, right=True) - 1).clamp_min_(0)
+        return (torch.bucketize(scale.contiguous(), edges, right=True) - 1).clamp_min_(0)
 
     def bits(self, symbols: Tensor, scale: Tensor) -> Tensor:
         """What each symbol costs by its table, without making use of it: same shape, float32."""

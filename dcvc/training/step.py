@@ -68,12 +68,13 @@ def prepare_step(accelerator: Accelerator, intra: FrameCodec, p_frame: PFrameCod
     trained = set(p_frame.part_parameters(part) if part else ())
     for name, parameter in p_frame.named_parameters():
         parameter.requires_grad_(name in trained and parameter.requires_grad)
-    p_frame.to(accelerator.device, memory_format=torch.channels_last).train()
+    layout = _layout(p_frame, accelerator.device)
+    p_frame.to(accelerator.device, memory_format=layout).train()
     # One module for the optimizer's and the average's view, whatever is trained.
     model = p_frame
     if stage.intra:
         _make_trainable(intra)
-        model = CodecPair(p_frame, intra.to(memory_format=torch.channels_last).train())
+        model = CodecPair(p_frame, intra.to(memory_format=layout).train())
     loss = GOPLoss(p_frame, stage, config.lambda_value, intra=intra if stage.intra else None,
                    compiled=config.compile, checkpointing=config.activation_checkpointing)
     # After the freezing: neither DDP nor the optimizer may see a parameter without gradients.
@@ -84,6 +85,13 @@ def prepare_step(accelerator: Accelerator, intra: FrameCodec, p_frame: PFrameCod
         accelerator=accelerator, intra=intra, p_frame=p_frame, model=model, loss=loss,
         optimizer=optimizer, trained=parameters, stage=stage, config=config,
         ema=EMA(model, config.ema_decay) if config.use_ema else None)
+
+
+def _layout(p_frame: PFrameCodec, device: torch.device) -> torch.memory_format:
+    """Channels last is fastest but where a codec says otherwise for the CPU."""
+    if device.type == "cpu":
+        return getattr(p_frame, "cpu_layout", torch.channels_last)
+    return torch.channels_last
 
 
 def _make_trainable(intra: FrameCodec) -> None:

@@ -9,7 +9,7 @@ What is kept is the cheapest by
 
     sum of absolute differences + lambda_sad * bits(vector - prediction)
 
-lambda_sad is 0.6 of the quality's quantisation step, as block codecs have it (the square root of
+lambda_sad is the quality's quantisation step, about twice what block codecs take (the square root of
 their lambda of squared errors). A component of a vector counts 1 + 2 log2(1 + |d|) bits, and the
 prediction is the median of the vectors left, above and above right: in noise the neighbours' vectors
 win. Luma alone is compared, in quarters of a grey level.
@@ -32,7 +32,7 @@ from dcvc.inter.light.block_warp import TAPS
 
 # 8-bit grey levels in steps of a quarter.
 GREY = 4 * 255
-LAMBDA_SHARE = 0.6
+LAMBDA_SHARE = 1.0
 # Rows of 16x16 blocks that one thread takes at a time.
 BAND = 4
 

@@ -12,13 +12,15 @@ import torch
 from torch import nn
 
 from dcvc.entropy.by_quality import QualityRange
-from dcvc.layers import start_blocks, transform_basis
+from dcvc.layers import GROUPS, activity_hyperprior, start_blocks, transform_basis
 
 # Differences of neighbouring frames: a twentieth of the pixels' range, hardly correlated.
 DEVIATION, CORRELATION = 0.05, 0.7
 # Steps are wider than an I-frame's: what its rounding has left then lies within half a step, and a
 # picture that stands still costs nothing.
 WIDER_STEP = 1.7
+# Most squares of a P-frame have nothing to say: their z is zero, and their scales are small.
+ACTIVITY_GAIN, ACTIVITY_LEFT, ACTIVE_SHARE = 2.0, 0.12, 0.9
 # The prior networks see y in eighths of the pixels' range: differences are small numbers otherwise.
 PRIOR_GAIN = 8.0
 
@@ -60,17 +62,21 @@ def _start_entropy(model: nn.Module, quality: QualityRange, deviations: torch.Te
     """Known scales, means of zero, and a z that costs nearly nothing until it is good for
     something."""
     n = model.config.latent_channels
-    scales = torch.zeros(n)
+    scales = torch.full((n,), PRIOR_GAIN * float(deviations.min()))
     scales[:len(deviations)] = PRIOR_GAIN * deviations
     last, start = model.y_prior_fusion.conv[-1], [torch.ones(n), scales, torch.zeros(n)]
     if model.config.exact_scales:
-        model.scale_prior.conv[-1].weight.zero_()
-        model.scale_prior.conv[-1].bias.copy_(start.pop(1))
+        # Scales are what the hyperprior says; the trace is to be learned.
+        start.pop(1)
+        same = torch.eye(n)
+        _set(model.scale_prior.conv[0].adaptor, torch.cat((same, 0 * same, 0 * same), dim=1))
+        _set(model.scale_prior.conv[-1], same)
     last.weight.zero_()
     last.bias.copy_(torch.cat(start))
     model.y_spatial_prior.conv[-1].weight.zero_()
-    model.hyper_encoder.conv[-1].down.weight.zero_()
     model.bit_estimator_z.start_narrow()
+    activity_hyperprior(model.hyper_encoder, model.hyper_decoder, scales, ACTIVITY_GAIN, ACTIVITY_LEFT)
+    model.bit_estimator_z.start_narrow(ACTIVE_SHARE, slice(len(GROUPS)))
     steps = WIDER_STEP * quality.steps(model.config.quality_rows)[:, None]
     model.q_encoder.copy_((1 / steps).expand_as(model.q_encoder))
     model.q_decoder.copy_(steps.expand_as(model.q_decoder))

@@ -86,6 +86,8 @@ class LightPFrameModel(nn.Module):
     parts = ("all",)
     rates = RateRange(0, QUALITY.highest)
     refreshes = True
+    # Between 1x1 convolutions of a few channels, channels last would cost a copy at every layer.
+    cpu_layout = torch.contiguous_format
 
     def __init__(self, config: LightConfig | None = None) -> None:
         super().__init__()
@@ -313,7 +315,12 @@ class LightPFrameModel(nn.Module):
             unit = QUALITY.vector(self.q_prior, quality)
             steps = QUALITY.vector(self.q_hyper, quality)
         # z lies at 1/64, so y is padded to whole squares of 4x4.
-        z = None if y is None else self.hyper_encoder(pad_to_multiple(y / unit, 4)) * steps
+        z = None
+        if y is not None:
+            seen = pad_to_multiple(y / unit, 4)
+            # How far y is from zero is what scales are about; the published network finds out itself.
+            seen = seen.abs() if self.config.topology == "transform" else seen
+            z = self.hyper_encoder(seen) * steps
         row = QUALITY.row(quality, self.config.z_rows)
         shape = (len(memory), self.config.hyper_channels, -(height // -4), -(width // -4))
         z_hat = latents.factorized("z", self.bit_estimator_z, z, row, shape)

@@ -68,8 +68,8 @@ def _published() -> tuple[Stage, ...]:
 
 
 RECIPES: dict[str, Recipe] = {
-    "light-s": _ours("light-s", "s", (6000, 3000, 1500)),
-    "light-m": _ours("light-m", "m", (6000, 3000, 1500)),
+    "light-s": _ours("light-s", "s", (4000, 1800, 800)),
+    "light-m": _ours("light-m", "m", (4000, 1800, 800)),
     "light-l": _ours("light-l", "l", (60_000, 30_000, 15_000)),
     "light-smoke": replace(
         _ours("light-smoke", "s", (12, 6, 4)),

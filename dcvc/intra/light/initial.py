@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from dcvc.entropy.by_quality import QualityRange
-from dcvc.layers import start_blocks, transform_basis
+from dcvc.layers import GROUPS, activity_hyperprior, start_blocks, transform_basis
 
+# A z that tells how busy its square is, is zero rarely.
+ACTIVE_SHARE = 0.2
 # Natural pictures: a fifth of the pixels' range, strongly correlated.
 DEVIATION, CORRELATION = 0.2, 0.95
 
@@ -46,10 +48,13 @@ def _start_entropy(model: nn.Module, quality: QualityRange, deviations: torch.Te
     last = model.y_prior_fusion.conv[-1]
     last.weight.zero_()
     last.bias.zero_()
-    last.bias[:min(n, len(deviations))] = deviations
+    last.weight[:n, :n, 0, 0] = torch.eye(n)
     model.y_spatial_prior.conv[-1].weight.zero_()
-    model.hyper_enc.conv[-1].down.weight.zero_()
     model.bit_estimator_z.start_narrow()
+    known = torch.full((n,), float(deviations.min()))
+    known[:len(deviations)] = deviations
+    activity_hyperprior(model.hyper_enc, model.hyper_dec, known, gain=8.0, left=0.05)
+    model.bit_estimator_z.start_narrow(ACTIVE_SHARE, slice(len(GROUPS)))
     steps = quality.steps(model.config.quality_rows)[:, None]
     tables = {model.q_scale_y_enc: 1 / steps, model.q_scale_y_dec: steps, model.q_prior: 1 / steps,
               # z follows at half the pace: it has less to say at a low quality, but not a 27th.

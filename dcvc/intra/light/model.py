@@ -251,7 +251,11 @@ class LightIFrameModel(FrozenCodec):
         height, width = (-(side // -4) for side in grid)
         published = self.config.topology == "published"
         steps = 1.0 if published else QUALITY.vector(self.q_hyper, quality)
-        z = None if y is None else self.hyper_enc(pad_to_multiple(y, 4)) * steps
+        z = None
+        if y is not None:
+            # How far y is from zero is what scales are about; the published network finds out itself.
+            seen = y if published else y.abs()
+            z = self.hyper_enc(pad_to_multiple(seen, 4)) * steps
         row = QUALITY.row(quality, self.config.z_rows)
         shape = (len(quality), self.config.hyper_channels, height, width)
         z_hat = latents.factorized("z", self.bit_estimator_z, z, row, shape)
