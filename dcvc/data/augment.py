@@ -66,3 +66,12 @@ def _recoloured(frames: Tensor, jitter: float, rng: np.random.Generator) -> Tens
 def _rounded(x: Tensor) -> Tensor:
     """Float levels 0 … 255 -> uint8; changes `x`."""
     return x.add_(0.5).clamp_(0, 255).to(torch.uint8)
+
+
+def forth_and_back(frames: Tensor, count: int) -> Tensor:
+    """(T, ...) with T >= 2, or T = count -> (count, ...): 0 1 2 of three frames become 0 1 2 1 0 1."""
+    if len(frames) >= count:
+        return frames
+    period = 2 * (len(frames) - 1)
+    places = torch.arange(count) % period
+    return frames[torch.minimum(places, period - places)]

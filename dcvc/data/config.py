@@ -25,6 +25,8 @@ class SamplingOptions:
     stride: int = option(1, least=1)
     # Play half of the GOPs backwards.
     reverse: bool = option(False)
+    # Play videos that are shorter than a GOP forth and back instead of refusing them.
+    ping_pong: bool = option(False)
     # Draw again where the scene changes within the GOP.
     avoid_cuts: bool = option(False)
     # Short side in pixels, uniform in [low, high]; never enlarged.

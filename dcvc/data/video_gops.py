@@ -42,7 +42,7 @@ import numpy as np
 from torch import Tensor
 
 from dcvc.config import from_dict
-from dcvc.data.augment import augment, has_cut
+from dcvc.data.augment import augment, forth_and_back, has_cut
 from dcvc.data.bad_videos import BadVideos
 from dcvc.data.config import SamplingOptions
 from dcvc.data.gop_cache import GOPCache
@@ -63,6 +63,8 @@ MOST_CUTS = 8
 # of 256x256 take 264 MB for each crop that waits, shared out over the workers.
 CACHE_MB = 512
 _ROWS_AT_A_TIME = 65_536
+# One frame is no video, however often it is shown.
+SHORTEST = 2
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,15 @@ class VideoGOPDataset(TrainingSet):
         errors: list[DcvcError] = [ReadError(entry[3]) for entry in table.excluded]
         usable = np.empty(len(table), bool)
         for part in _parts(len(usable)):
-            usable[part] = ((table.frames[part] >= self._span) & (table.height[part] >= needed) &
-                            (table.width[part] >= needed))
+            enough = (table.height[part] >= needed) & (table.width[part] >= needed)
+            usable[part] = (table.frames[part] >= self._span) & enough
+            if self.options.ping_pong:
+                usable[part] |= enough & (table.frames[part] >= SHORTEST)
         # The comparisons are made once more, one by one, for messages that name file and size.
         for row in np.flatnonzero(~usable):
             try:
-                check_length(table.path(row), int(table.frames[row]), self._span)
+                least = min(SHORTEST, self._span) if self.options.ping_pong else self._span
+                check_length(table.path(row), int(table.frames[row]), least)
                 check_size(table.path(row), self._size(row), needed)
             except InputError as error:
                 errors.append(error)
@@ -146,7 +151,7 @@ class VideoGOPDataset(TrainingSet):
         # As many as a video has possible GOPs, or one.
         weights = np.ones(len(self._rows))
         for part in _parts(len(weights)) if options.sampling == "frames" else ():
-            weights[part] = self.table.frames[self._rows[part]] - self._span + 1
+            weights[part] = np.maximum(self.table.frames[self._rows[part]] - self._span + 1, 1)
         if options.weights is not None:
             # Within each entry the weights are made to come to 1 before the entry's own one counts.
             source = self.table.source[self._rows]
@@ -167,6 +172,10 @@ class VideoGOPDataset(TrainingSet):
         # Compiling takes seconds, and its result serves all workers.
         compile_loops(sample_depth(name) for name in self.table.header["pix_fmt"])
 
+    def _length(self, row: int) -> int:
+        """How many frames a GOP of this video is made of."""
+        return min(self._span, int(self.table.frames[row]))
+
     def _size(self, row: int) -> tuple[int, int]:
         return int(self.table.height[row]), int(self.table.width[row])
 
@@ -180,7 +189,7 @@ class VideoGOPDataset(TrainingSet):
             position = int(self._cumulated.searchsorted(mark, "right"))
         # The product above may be rounded up to the sum itself, behind which there is no row.
         row = int(self._rows[min(position, len(self._rows) - 1)])
-        starts = int(self.table.frames[row]) - self._span + 1
+        starts = max(int(self.table.frames[row]) - self._span + 1, 1)
         if self.random_shuffle:
             start = int(rng.integers(starts))
         else:
@@ -214,8 +223,9 @@ class VideoGOPDataset(TrainingSet):
         if frames is None:
             crops = [place.crop, *(crop for crop in group_crops if crop != place.crop)]
             reader = self._readers.get(self.table, place.row)
-            spans = reader.read_crops(place.start, self._span, crops)
-            gops = [frames[:: self.options.stride] for frames in spans]
+            spans = reader.read_crops(place.start, self._length(place.row), crops)
+            gops = [forth_and_back(frames[:: self.options.stride], self.gop_size)
+                    for frames in spans]
             frames = gops[0]
             if self._cache is not None:
                 # For the same reason the group's own crop, the first, is not kept.
@@ -258,7 +268,7 @@ class VideoGOPDataset(TrainingSet):
         if not group_crops or place.crop == group_crops[0]:
             return frames
         reader = self._readers.get(self.table, place.row)
-        return reader.read(place.start, self._span, group_crops[0])
+        return reader.read(place.start, self._length(place.row), group_crops[0])
 
     def gop(self, epoch: int, index: int) -> Tensor:
         _, frames, rng = self._draw(epoch, index)
@@ -273,7 +283,8 @@ class VideoGOPDataset(TrainingSet):
             place = self._draw(self.epoch, index)[0]
         else:
             place = self.choose_gop(index, self.rng(self.epoch, index))
-        return f"{self.table.path(place.row)} frames {place.start}-{place.start + self._span - 1}"
+        last = place.start + self._length(place.row) - 1
+        return f"{self.table.path(place.row)} frames {place.start}-{last}"
 
 
 def _parts(rows: int) -> Iterator[slice]:

@@ -148,3 +148,19 @@ def test_many_files_cost_nothing_per_sample(folder, tmp_path):
     data = VideoGOPDataset(path, 3, None, 32, seed=0, sampling="frames")
     assert len(data) == 20_000
     assert data[19_999].shape == (3, 3, 32, 32)
+
+
+def test_short_videos_are_played_forth_and_back(tmp_path):
+    """Four frames for a GOP of nine: 0 1 2 3 2 1 0 1 2; without the option they are refused by name."""
+    sample_videos.encode(tmp_path / "short.mp4", "libx264", sample_videos.textures(4, 48, 64))
+    with pytest.raises(InputError, match=r"short.mp4: found 4 frames, needed at least 9"):
+        VideoGOPDataset(tmp_path, gop_size=9, crop_size=32)
+    data = VideoGOPDataset(tmp_path, gop_size=9, crop_size=32, ping_pong=True, sampling="frames")
+    clip = data[0]
+    assert clip.shape[0] == 9
+    for later, frame in enumerate((0, 1, 2, 3, 2, 1, 0, 1, 2)):
+        assert torch.equal(clip[later], clip[frame])
+    assert not torch.equal(clip[0], clip[3])
+    sample_videos.encode(tmp_path / "one.mp4", "libx264", sample_videos.textures(1, 48, 64))
+    with pytest.raises(InputError, match=r"one.mp4: found 1 frames, needed at least 2"):
+        VideoGOPDataset(tmp_path, gop_size=9, crop_size=32, ping_pong=True)
