@@ -1,6 +1,7 @@
-"""Damaged streams of the tiny codec: none may decode silently, hang or crash.
+"""Damaged streams of a tiny codec: none may decode silently, hang or crash.
 
 `python benchmarks/damaged_streams.py --streams 1000 --seed 0 > benchmarks/damaged_streams.json`
+`python benchmarks/damaged_streams.py --light > benchmarks/damaged_light_streams.json`
 """
 
 import argparse
@@ -16,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=10_000, dest="count")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--light", action="store_true", help="version 3: I- and P-frames of the light codecs")
     options = parser.parse_args()
     command = "python benchmarks/damaged_streams.py " + " ".join(sys.argv[1:])
     result = bench_damage(**vars(options))

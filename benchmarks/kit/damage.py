@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from kit.light_models import tiny_light_codec, wandering_quality
 from PIL import Image
 from torch import Tensor, nn
 
@@ -91,7 +92,10 @@ def make_sample(codec: VideoCodec, shift: int) -> Sample:
     base = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
     file = io.BytesIO()
     header = codec.header((24, 24), Fraction(25), 4, 3)
-    frames = [item.x_hat for item in codec.encode((torch.roll(base, n + shift, 2) for n in range(4)), header, file)]
+    # Where there are qualities, each frame has its own, and the first P-frame is a refresh.
+    options = {"quality": wandering_quality, "refresh": {1}} if codec.p_frame.rates else {}
+    coded = codec.encode((torch.roll(base, n + shift, 2) for n in range(4)), header, file, **options)
+    frames = [item.x_hat for item in coded]
     file.seek(0)
     reader, records, start = StreamReader(file), [], file.tell()
     for _ in reader:
@@ -128,10 +132,15 @@ def damage(kind: str, sample: Sample, other: Sample, source: random.Random) -> t
         (a, b), (c, d) = sorted(((a, b), (c, d)))
         return data[:a] + data[c:d] + data[b:c] + data[a:b] + data[d:], a
     # Changed on purpose: the frame's own checksum is made to fit, only the reconstruction can tell.
-    body, place = bytearray(data[a:b - 4]), source.randrange(3, b - a - 8)
+    body, place = bytearray(data[a:b - 4]), source.randrange(_payload_start(data, a), b - 8) - a
     body[place] ^= source.randrange(1, 256)
     salt = struct.unpack("<I", data[sample.header_bytes - 4:sample.header_bytes])[0]
     return data[:a] + bytes(body) + _sum(frame_crc(salt, number, bytes(body))) + data[b:], a
+
+
+def _payload_start(data: bytes, record: int) -> int:
+    """Behind the type and the length, whose last byte is below 128."""
+    return next(place for place in range(record + 1, len(data)) if data[place] < 128) + 1
 
 
 def _sum(value: int) -> bytes:
@@ -159,9 +168,11 @@ def _decode(codec: VideoCodec, data: bytes, folder: Path) -> tuple[list[np.ndarr
     return pictures, message
 
 
-def bench_damage(count: int = 10_000, seed: int = 0) -> dict:
-    """`count` damaged streams of all kinds in turn -> counts by kind; every number of `faults` must be 0."""
-    codec, stranger = tiny_codec(), tiny_codec(1)
+def bench_damage(count: int = 10_000, seed: int = 0, light: bool = False) -> dict:
+    """`count` damaged streams of all kinds in turn -> counts by kind; every number of `faults` must be 0.
+
+    light: I- and P-frames of the light codecs (version 3), else P-frames of DCVC-2021 (version 2)."""
+    codec, stranger = map(tiny_light_codec if light else tiny_codec, (0, 1))
     sample, other = make_sample(codec, 0), make_sample(codec, 7)
     source, refused, untouched, slowest = random.Random(seed), Counter(), Counter(), 0.0
     faults, kept = Counter(wrong=0, silent=0, lost=0, unnamed=0, slow=0), 0

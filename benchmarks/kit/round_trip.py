@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from kit.light_models import SMALL_LIGHT, SMALL_LIGHT_INTRA, stirred, wandering_quality
 from kit.vqgan import make_rated_vqgan
 from PIL import Image
 
@@ -25,24 +26,15 @@ from dcvc.inter.light.config import LightConfig
 from dcvc.inter.registry import build_p_frame, inter_entry
 from dcvc.intra.compressai import import_zoo
 from dcvc.intra.config import IntraConfig
-from dcvc.intra.light.config import LightIntraConfig
 from dcvc.intra.light.model import LightIFrameModel
 from dcvc.weights import write_checkpoint
 
 SMALL = DCVCConfig(4, 8, 8, 4, (4, 4, 4, 4), 4)
-SMALL_LIGHT = LightConfig(width=64, latent_channels=48, hyper_channels=16, adaptor_i_depth=1, adaptor_m_depth=1,
-                          extractor_depth=1, scale_depth=1)
-SMALL_LIGHT_INTRA = LightIntraConfig(width=64, latent_channels=96, hyper_channels=16, encoder_depth=1, decoder_depth=2)
 KINDS = ("compressai", "vqgan")
 LIGHT_KINDS = (*KINDS, "light")
 
 
 REFRESH = 3         # frames
-
-
-def wandering_quality(number: int) -> float:
-    """0 ... 63 in quarter steps, far from that of the frame before."""
-    return number * 20.75 % 63.25
 
 
 def make_runs(folder: Path, config: DCVCConfig | LightConfig = SMALL) -> dict[str, Path]:
@@ -55,25 +47,17 @@ def make_runs(folder: Path, config: DCVCConfig | LightConfig = SMALL) -> dict[st
              "vqgan": IntraConfig("vqgan", vqgan_config=str(json_file), vqgan_checkpoint=str(weights)),
              "light": IntraConfig("light", checkpoint=str(folder / "light_intra.pt"))}
     torch.manual_seed(0)
-    write_checkpoint(folder / "light_intra.pt", i_frame_content(_stirred(LightIFrameModel(SMALL_LIGHT_INTRA))))
+    i_frame = stirred(LightIFrameModel(SMALL_LIGHT_INTRA))
+    write_checkpoint(folder / "light_intra.pt", i_frame_content(i_frame))
     torch.manual_seed(0)
     model, paths = build_p_frame(config), {}
     if isinstance(config, LightConfig):
-        _stirred(model)
+        stirred(model)
     for kind, chosen in intra.items():
         paths[kind] = folder / f"{kind}_run.pt"
         write_checkpoint(paths[kind], {"model": model.state_dict(), "inter": inter_entry(config),
                                        "intra": to_dict(chosen), "settings": {}, "progress": {}})
     return paths
-
-
-def _stirred(model: torch.nn.Module) -> torch.nn.Module:
-    """A light model as after training: an untrained one's blocks and priors are silent."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if not name.startswith(("q_", "bit_estimator_z")):
-                parameter.add_(0.003 * torch.randn_like(parameter))
-    return model
 
 
 def _frames(clip: Path, count: int, seen: list[torch.Tensor]) -> Iterator[torch.Tensor]:

@@ -7,20 +7,18 @@ from fractions import Fraction
 import pytest
 import torch
 from kit.damage import DeflatedIntra
-from kit.round_trip import LIGHT_KINDS, SMALL_LIGHT, make_runs, round_trip, wandering_quality
+from kit.light_models import SMALL_LIGHT, TINY_LIGHT, wandering_quality
+from kit.round_trip import LIGHT_KINDS, make_runs, round_trip
 from other_process import moving_frames
 
 from dcvc.checkpoint import load_codec
 from dcvc.codec.bitstream import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.errors import BitstreamError, InputError
-from dcvc.inter.light.config import LightConfig
 from dcvc.inter.light.model import LightPFrameModel
 from dcvc.interfaces import to_levels
 from dcvc.video.outputs import open_output, write_frames
 
-TINY = LightConfig(width=16, latent_channels=8, hyper_channels=4, adaptor_i_depth=1, adaptor_m_depth=1,
-                   extractor_depth=1, scale_depth=1)
 CLIPS = ("chromeos_office.mkv", "flutter_bee.mp4", "gopro_karma.mp4", "nvidia_forest_dog.mp4", "sam2_02_cups.mp4",
          "udacity_vehicle.mp4")
 
@@ -59,7 +57,7 @@ def test_every_validation_clip(name, kind, runs, clips, tmp_path):
 
 def small_codec() -> VideoCodec:
     torch.manual_seed(3)
-    return VideoCodec(LightPFrameModel(TINY), DeflatedIntra())
+    return VideoCodec(LightPFrameModel(TINY_LIGHT), DeflatedIntra())
 
 
 def small_clip(count: int) -> torch.Tensor:

@@ -122,22 +122,23 @@ def test_refusals_say_what_was_found(change, message):
         list(codec().decode(StreamReader(io.BytesIO(change(data)))))
 
 
-def check_damage(count: int, seed: int) -> dict:
-    found = bench_damage(count, seed)
+def check_damage(count: int, seed: int, light: bool) -> None:
+    found = bench_damage(count, seed, light)
     assert set(found["faults"].values()) == {0}, found
     assert sum(found["refused"].values()) > 0.95 * count
     assert set(found["refused"]) == set(KINDS)
     assert found["frames_kept"] > count / 10
-    return found
 
 
-def test_damage_never_passes():
-    check_damage(300, 1)
+@pytest.mark.parametrize("light", [False, True])
+def test_damage_never_passes(light):
+    check_damage(300, 1, light)
 
 
 @pytest.mark.slow
-def test_ten_thousand_damaged_streams():
-    check_damage(10_000, 2)
+@pytest.mark.parametrize("light", [False, True])
+def test_ten_thousand_damaged_streams(light):
+    check_damage(10_000, 2, light)
 
 
 def test_the_damage_check_notices_wrong_and_silent_frames(monkeypatch):

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from kit.round_trip import SMALL_LIGHT, make_runs
+from kit.light_models import SMALL_LIGHT
+from kit.round_trip import make_runs
 
 from dcvc.cli import main
 from dcvc.data import VideoReader

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 from kit.eval_memory import write_untrained_model
-from kit.round_trip import SMALL_LIGHT, make_runs
+from kit.light_models import SMALL_LIGHT
+from kit.round_trip import make_runs
 
 from dcvc.cli import main
 from dcvc.data.eval_sequences import open_sequences

@@ -1,0 +1,38 @@
+"""Small untrained light models, as benchmarks and tests code with them."""
+
+import torch
+from torch import nn
+
+from dcvc.codec.video_codec import VideoCodec
+from dcvc.inter.light.config import LightConfig
+from dcvc.inter.light.model import LightPFrameModel
+from dcvc.intra.light.config import LightIntraConfig
+from dcvc.intra.light.model import LightIFrameModel
+
+SMALL_LIGHT = LightConfig(width=64, latent_channels=48, hyper_channels=16, adaptor_i_depth=1, adaptor_m_depth=1,
+                          extractor_depth=1, scale_depth=1)
+SMALL_LIGHT_INTRA = LightIntraConfig(width=64, latent_channels=96, hyper_channels=16, encoder_depth=1, decoder_depth=2)
+TINY_LIGHT = LightConfig(width=16, latent_channels=8, hyper_channels=4, adaptor_i_depth=1, adaptor_m_depth=1,
+                         extractor_depth=1, encoder_depth=1, decoder_depth=1, head_depth=1, fusion_depth=1,
+                         spatial_depth=1, scale_depth=1)
+TINY_LIGHT_INTRA = LightIntraConfig(width=16, latent_channels=8, hyper_channels=4, encoder_depth=1, decoder_depth=2,
+                                    fusion_depth=1, spatial_depth=1)
+
+
+def stirred(model: nn.Module, deviation: float = 0.003) -> nn.Module:
+    """A light model as after training: an untrained one's blocks and priors are silent."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not name.startswith(("q_", "bit_estimator_z")):
+                parameter.add_(deviation * torch.randn_like(parameter))
+    return model
+
+
+def tiny_light_codec(seed: int = 0) -> VideoCodec:
+    torch.manual_seed(seed)
+    return VideoCodec(stirred(LightPFrameModel(TINY_LIGHT)), stirred(LightIFrameModel(TINY_LIGHT_INTRA)))
+
+
+def wandering_quality(number: int) -> float:
+    """0 ... 63 in quarter steps, far from that of the frame before."""
+    return number * 20.75 % 63.25
