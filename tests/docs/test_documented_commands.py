@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from kit.light_models import SMALL_LIGHT
+from kit.round_trip import make_runs
 from PIL import Image
 
 from dcvc.cli import main
@@ -42,7 +44,7 @@ ADDED = {
     "dcvc encode": "--device cpu --quiet", "dcvc decode": "--device cpu --quiet",
     "dcvc info": "", "dcvc report": "",
 }
-NAMES = {"VIDEOS": "videos/val", "RUN": "runs/first", "RUN2": "runs/second",
+NAMES = {"VIDEOS": "videos/val", "RUN": "runs/first", "RUN2": "runs/second", "LIGHT": "light/light_run.pt",
          "vqgan:CONFIG:WEIGHTS": "vqgan:runs/vqgan/vqgan.json:runs/vqgan/vqgan.pt",
          "train_dcvc.py": str(ROOT / "train_dcvc.py")}
 LAUNCHERS = {"accelerate": ["-m", "accelerate.commands.accelerate_cli"], "torchrun": ["-m", "torch.distributed.run"]}
@@ -66,6 +68,8 @@ def desk(tmp_path_factory) -> Path:
     write_synthetic_clips(desk / "videos" / "val", count=2, frames=3, size=(96, 64), seed=4)
     clips = sorted((desk / "videos" / "train").glob("*.mp4"))
     (desk / "in.mp4").write_bytes(clips[0].read_bytes())
+    (desk / "light").mkdir()
+    make_runs(desk / "light", SMALL_LIGHT)
     for number, clip in enumerate(clips[:2], 1):
         septuplet = desk / "vimeo_septuplet" / "sequences" / "00001" / f"{number:04}"
         for folder, count in ((septuplet, 7), (desk / "HEVC_B" / f"clip{number}", 3)):

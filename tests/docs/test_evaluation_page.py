@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 from kit.eval_memory import write_untrained_model
+from kit.light_models import SMALL_LIGHT
+from kit.round_trip import make_runs
 from kit.vqgan import make_rated_vqgan
 
 from dcvc.cli import main
@@ -24,17 +26,19 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     for run in ("RUN", "RUN2"):
         (tmp_path / run / "stage4_gop2").mkdir(parents=True)
         shutil.copy(model, tmp_path / run / "stage4_gop2" / "best.pt")
+    shutil.copy(make_runs(tmp_path, SMALL_LIGHT)["light"], "LIGHT")
     config, weights = make_rated_vqgan(tmp_path / "vqgan")
     shutil.copy(config, "CONFIG")
     shutil.copy(weights, "WEIGHTS")
     commands = re.search(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M)[1].splitlines()
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         words = shlex.split(command, comments=True)
         assert words[0] == "dcvc"
         offline = ["--no-i_frame_pretrained"] if "--intra_only" in words else []
         assert main([*words[1:], *offline]) == 0
     assert [p["setting"] for p in read_results("ours.json")["points"]] == ["RUN", "RUN", "RUN2"]
+    assert [p["setting"] for p in read_results("light.json")["points"]] == ["q0", "q16", "q32", "q48", "q63"]
     assert len(read_results("anchors.json")["points"]) == 9
     assert len(read_results("intra.json")["points"]) == 5
     assert (tmp_path / "report.html").stat().st_size > 50_000
