@@ -302,6 +302,11 @@ def start_blocks(model: nn.Module) -> None:
 GROUPS = (0, 1 / 64, 1 / 24, 1 / 12, 1 / 5, 1 / 2)
 
 
+def active_channels(encoder: "Chain") -> int:
+    """How many channels of z begin as activity: the first ones."""
+    return min(len(GROUPS), encoder.conv[-1].down.out_channels)
+
+
 @torch.no_grad()
 def activity_hyperprior(encoder: "Chain", decoder: "Chain", deviations: Tensor, gain: float,
                         left: float) -> None:
@@ -314,9 +319,10 @@ def activity_hyperprior(encoder: "Chain", decoder: "Chain", deviations: Tensor, 
     3 * 2 * 0.8 = 4.8, rounded 5. A Gaussian's deviation is 1.25 times its mean magnitude, so scales
     are 1.25 * 5 / 3 + 0.1 = 2.2 times what is expected.
     """
-    n, groups = len(deviations), len(GROUPS)
-    starts = [round(share * n) for share in GROUPS] + [n]
-    group = torch.bucketize(torch.arange(n), torch.tensor(starts[1:]), right=True)
+    n, groups = len(deviations), active_channels(encoder)
+    # A small z has fewer groups, and a small y may leave some of them empty.
+    ends = torch.tensor([*(round(share * n) for share in GROUPS[1:groups]), n])
+    group = torch.bucketize(torch.arange(n), ends, right=True)
     first, last = encoder.conv[0].adaptor.weight, decoder.conv[2].adaptor
     last.bias.copy_(left * deviations)
     first[:groups] = last.weight[:, :groups] = 0

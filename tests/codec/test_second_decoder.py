@@ -20,6 +20,7 @@ GOLDEN = Path(__file__).with_name("golden_light.dcvc").read_bytes()
 LIMIT, PACE = 1 << 27, math.log(256 / 0.11) / 127
 EDGES = np.exp(math.log(0.11) + np.arange(128) * PACE).astype(np.float32)
 SKIP = np.float32(0.15)
+SIXTH = 10923           # in units of 2^-16
 
 
 def frequencies(masses) -> np.ndarray:
@@ -102,7 +103,8 @@ def convolution(layer, x: np.ndarray) -> np.ndarray:
 
 
 def activation(x: np.ndarray, fold: int = 1) -> np.ndarray:
-    product = x * np.clip(x + (1 << 17), 0, 1 << 18)
+    gate = rounded(x * SIXTH + (1 << 33), 16)
+    product = x * np.clip(gate, 0, 1 << 18)
     return rounded(product.reshape(-1, fold, *x.shape[1:]).sum(1), 18)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dcvc.entropy.by_quality import QualityRange
-from dcvc.layers import GROUPS, activity_hyperprior, start_blocks, transform_basis
+from dcvc.layers import active_channels, activity_hyperprior, start_blocks, transform_basis
 
 # Differences of neighbouring frames: a twentieth of the pixels' range, hardly correlated.
 DEVIATION, CORRELATION = 0.05, 0.7
@@ -76,7 +76,7 @@ def _start_entropy(model: nn.Module, quality: QualityRange, deviations: torch.Te
     model.y_spatial_prior.conv[-1].weight.zero_()
     model.bit_estimator_z.start_narrow()
     activity_hyperprior(model.hyper_encoder, model.hyper_decoder, scales, ACTIVITY_GAIN, ACTIVITY_LEFT)
-    model.bit_estimator_z.start_narrow(ACTIVE_SHARE, slice(len(GROUPS)))
+    model.bit_estimator_z.start_narrow(ACTIVE_SHARE, slice(active_channels(model.hyper_encoder)))
     steps = WIDER_STEP * quality.steps(model.config.quality_rows)[:, None]
     model.q_encoder.copy_((1 / steps).expand_as(model.q_encoder))
     model.q_decoder.copy_(steps.expand_as(model.q_decoder))

@@ -155,7 +155,8 @@ class LightPFrameModel(nn.Module):
 
     @property
     def tables_crc(self) -> int:
-        return self.tables.crc
+        # Vectors have tables of their own; without them the number is that of y and z, as published.
+        return self.motion.crc ^ self.tables.crc if self.moves else self.tables.crc
 
     def start(self, x_hat: Tensor) -> LightState:
         """The state after an I-frame decoded to x_hat (B, 3, H, W) in [0, 1]. No network runs here:

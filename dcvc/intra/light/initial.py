@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dcvc.entropy.by_quality import QualityRange
-from dcvc.layers import GROUPS, activity_hyperprior, start_blocks, transform_basis
+from dcvc.layers import active_channels, activity_hyperprior, start_blocks, transform_basis
 
 # A z that tells how busy its square is, is zero rarely.
 ACTIVE_SHARE = 0.2
@@ -54,7 +54,7 @@ def _start_entropy(model: nn.Module, quality: QualityRange, deviations: torch.Te
     known = torch.full((n,), float(deviations.min()))
     known[:len(deviations)] = deviations
     activity_hyperprior(model.hyper_enc, model.hyper_dec, known, gain=8.0, left=0.05)
-    model.bit_estimator_z.start_narrow(ACTIVE_SHARE, slice(len(GROUPS)))
+    model.bit_estimator_z.start_narrow(ACTIVE_SHARE, slice(active_channels(model.hyper_enc)))
     steps = quality.steps(model.config.quality_rows)[:, None]
     tables = {model.q_scale_y_enc: 1 / steps, model.q_scale_y_dec: steps, model.q_prior: 1 / steps,
               # z follows at half the pace: it has less to say at a low quality, but not a 27th.
