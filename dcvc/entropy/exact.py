@@ -21,9 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.entropy.fixed_point import FRACTION_BITS, LIMIT, MANTISSA_BITS, RANGE_BITS, UNIT, to_grid
+from dcvc.entropy.fixed_point import (
+    FRACTION_BITS,
+    MANTISSA_BITS,
+    RANGE_BITS,
+    UNIT,
+    snap,
+    to_grid,
+)
 from dcvc.errors import InputError
-from dcvc.layers import Activation
+from dcvc.layers import Activation, weights_version
 
 WEIGHT_BITS = 24
 # A residual block adds up three activations before the next layer rounds and limits them.
@@ -42,10 +49,6 @@ def to_factor(x: Tensor) -> Tensor:
     return x.double().mul(FACTOR).round_().div_(FACTOR)
 
 
-def _snap(x: Tensor) -> Tensor:
-    return x.round_().clamp_(-LIMIT, LIMIT)
-
-
 class _ExactConvolution(nn.Module):
     """A 1x1 or a depthwise convolution of integers in float64."""
 
@@ -58,23 +61,24 @@ class _ExactConvolution(nn.Module):
         unit = 2.0 ** min(WEIGHT_BITS, MANTISSA_BITS - used)
         self.weight = (weight * unit).round_().div_(unit)
         bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach()
-        self.bias = to_grid(bias).to(weight.device)[:, None, None]
+        self.bias = to_grid(bias).to(weight.device)[:, None]
         self.depthwise, self.pad = layer.groups > 1, layer.padding[0]
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.depthwise:
             # Matrix products add in any order they like.
-            out = self.weight.flatten(1) @ x.flatten(2)
-            return _snap(out.view(len(x), -1, *x.shape[2:]) + self.bias)
+            weight = self.weight.flatten(1).expand(len(x), -1, -1)
+            out = torch.baddbmm(self.bias, weight, x.flatten(2))
+            return snap(out.view(len(x), -1, *x.shape[2:]))
         # torch runs depthwise convolutions of float64 channel by channel: shift and add instead.
         height, width = x.shape[2:]
         x = F.pad(x, [self.pad] * 4)
-        out = self.bias.expand(len(x), -1, height, width).clone()
+        out = self.bias[:, None].expand(len(x), -1, height, width).clone()
         for row in range(self.weight.shape[2]):
             for column in range(self.weight.shape[3]):
                 window = x[:, :, row:row + height, column:column + width]
                 out.addcmul_(window, self.weight[:, 0, row, column, None, None])
-        return _snap(out)
+        return snap(out)
 
 
 class _ExactActivation(nn.Module):
@@ -83,10 +87,12 @@ class _ExactActivation(nn.Module):
         self.fold = layer.fold
 
     def forward(self, x: Tensor) -> Tensor:
-        # 27 bits times 16 bits, then 27 times 18: both products and the sum of four are exact.
-        gate = (x * SIXTH).add_(0.5 * UNIT).round_().div_(UNIT).clamp_(0, 1)
-        out = x * gate
-        return _snap(out if self.fold == 1 else out.unflatten(1, (-1, self.fold)).sum(2))
+        # 27 bits times 16 bits, then 27 times 19: both products and the sum of four are exact. Every
+        # pass through memory counts, so the gate stays in units until the end.
+        gate = torch.add(x.new_tensor(UNIT / 2), x, alpha=SIXTH)
+        out = F.hardtanh_(gate.round_(), 0.0, UNIT).mul_(x)
+        out = out if self.fold == 1 else out.unflatten(1, (-1, self.fold)).sum(2)
+        return snap(out.mul_(1 / UNIT))
 
 
 def exact_copy(network: nn.Module) -> nn.Module:
@@ -107,8 +113,7 @@ def exact_copy(network: nn.Module) -> nn.Module:
 
 
 class ExactNetworks:
-    """Exact copies of some networks by name, made again when a weight changes: torch counts the
-    changes of every tensor, and a moved model has other tensors."""
+    """Exact copies of some networks by name, made again when a weight changes."""
 
     def __init__(self, **networks: nn.Module) -> None:
         self.networks = networks
@@ -117,7 +122,7 @@ class ExactNetworks:
     def __call__(self, name: str, x: Tensor) -> Tensor:
         """x: float64 integers in units of 2^-18 -> the same."""
         weights = [value for network in self.networks.values() for value in network.parameters()]
-        now = tuple((value.data_ptr(), value.device, value._version) for value in weights)
+        now = weights_version(weights)
         if self._made is None or self._made[0] != now:
             self._made = now, {key: exact_copy(value) for key, value in self.networks.items()}
         return self._made[1][name](x)

@@ -23,7 +23,6 @@ is a `Latents` strategy (dcvc/entropy/checkerboard.py).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcvc.entropy.by_quality import FactorizedByQuality, QualityRange
@@ -59,12 +58,16 @@ from dcvc.layers import (
     Chain,
     Downsample,
     Upsample,
+    all_finite,
     blocks,
     crop,
     lower_bound,
+    packed,
     pad_to_multiple,
     patch_blocks,
     rgb_to_ycbcr,
+    shuffle,
+    unshuffle,
     ycbcr_to_rgb,
 )
 
@@ -167,7 +170,7 @@ class LightPFrameModel(nn.Module):
 
     def _after_picture(self, picture: Tensor, size: tuple[int, int]) -> LightState:
         shown = to_picture_grid(picture) if self.moves else None
-        return LightState(None, F.pixel_unshuffle(picture, PATCH), size, picture=shown)
+        return LightState(None, unshuffle(picture, PATCH), size, picture=shown)
 
     def forward(self, state: LightState, frame: Tensor, quality: Quality = None, *,
                 until: Until = "reconstruction",
@@ -181,7 +184,7 @@ class LightPFrameModel(nn.Module):
         quality = QUALITY.per_sample(quality, len(frame), frame.device)
         return self._run(Latents(self.training), state, frame, quality, until, refresh)
 
-    @torch.no_grad()
+    @packed()
     def reconstruct(self, state: LightState, frame: Tensor, quality: Quality = None, *,
                     until: Until = "reconstruction",
                     refresh: bool = False) -> tuple[FrameOutput, LightState]:
@@ -194,7 +197,7 @@ class LightPFrameModel(nn.Module):
         output, state = self._run(latents, state, frame, quality, until, refresh)
         return FrameOutput(output.x_hat.clamp(0, 1), output.bits), state
 
-    @torch.no_grad()
+    @packed()
     def compress(self, state: LightState, frame: Tensor, quality: Quality = None, *,
                  refresh: bool = False) -> tuple[bytes, FrameOutput, LightState]:
         """-> payload, x_hat (1, 3, H, W) in [0, 1] as `decompress` gives it with estimated bits, next
@@ -203,7 +206,7 @@ class LightPFrameModel(nn.Module):
         if frame.shape[0] != 1:
             found = frame.shape[0]
             raise InputError(f"frame: found a batch of {found}, needed one frame (1, 3, H, W)")
-        if not torch.isfinite(frame).all():
+        if not all_finite(frame):
             raise InputError("frame: found a value that is not finite")
         parts = QUALITY.parts(quality)
         latents, until = EncoderLatents(self.tables), "reconstruction"
@@ -211,7 +214,7 @@ class LightPFrameModel(nn.Module):
         shown = FrameOutput(output.x_hat.clamp(0, 1), output.bits)
         return FrameHead(parts, refresh).to_bytes() + latents.encoder.to_bytes(), shown, state
 
-    @torch.no_grad()
+    @packed()
     def decompress(self, state: LightState, payload: bytes,
                    bits: dict[str, float] | None = None) -> tuple[Tensor, LightState]:
         """-> x_hat (1, 3, H, W) in [0, 1], next state; `bits`, where given, receives what each
@@ -257,7 +260,7 @@ class LightPFrameModel(nn.Module):
         context = self.feature_extractor(memory)
         y = None
         if picture is not None:
-            patches = F.pixel_unshuffle(picture, PATCH)
+            patches = unshuffle(picture, PATCH)
             gain = QUALITY.vector(self.q_encoder, quality)
             y = self.encoder(patches, context.to(patches.dtype), gain)
         y_hat, trace = self._code_latents(latents, state, y, memory, quality)
@@ -265,11 +268,11 @@ class LightPFrameModel(nn.Module):
         # The feature, not the picture, goes on to the next frame: what the head leaves out of a
         # picture is not lost.
         if prediction is None:
-            x_hat = F.pixel_shuffle(self.recon_head(feature).float(), PATCH)
+            x_hat = shuffle(self.recon_head(feature).float(), PATCH)
         else:
             # The head draws what changes, so a prediction that is good enough is shown as it is.
             change = self.recon_head(feature - context.to(feature.dtype)).float()
-            x_hat = prediction + F.pixel_shuffle(change, PATCH)
+            x_hat = prediction + shuffle(change, PATCH)
         # A refresh forgets all but the picture, which the next frame takes for an I-frame's.
         if refresh:
             return x_hat, self._after_picture(x_hat, state.size)
@@ -297,7 +300,7 @@ class LightPFrameModel(nn.Module):
             if state.memory is None:
                 return self.feature_adaptor_i(state.feature)
             return self.feature_adaptor_m(torch.cat((state.memory, state.feature), dim=1))
-        patches = F.pixel_unshuffle(prediction, PATCH)
+        patches = unshuffle(prediction, PATCH)
         if state.memory is None:
             return self.feature_adaptor_i(patches)
         # The moved picture stands where the frame does; memory and feature still lie where the last

@@ -14,7 +14,6 @@ import struct
 import zlib
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcvc.entropy.by_quality import FactorizedByQuality, QualityRange
@@ -47,8 +46,11 @@ from dcvc.layers import (
     Upsample,
     blocks,
     crop,
+    packed,
     pad_to_multiple,
     rgb_to_ycbcr,
+    shuffle,
+    unshuffle,
     ycbcr_to_rgb,
 )
 
@@ -173,7 +175,7 @@ class LightIFrameModel(FrozenCodec):
         x_hat = self._run(latents, x, QUALITY.per_sample(quality, len(x), x.device))
         return IntraOutput(x_hat, latents.bits)
 
-    @torch.no_grad()
+    @packed()
     def reconstruct(self, x: Tensor, quality: Quality = None) -> IntraOutput:
         """What a decoder shows, clamped to [0, 1], without gradients; bits as streams cost them,
         qualities rounded as streams keep them."""
@@ -183,7 +185,7 @@ class LightIFrameModel(FrozenCodec):
         quality = QUALITY.as_written(QUALITY.per_sample(quality, len(x), x.device))
         return IntraOutput(self._run(latents, x, quality).clamp(0, 1), latents.bits)
 
-    @torch.no_grad()
+    @packed()
     def compress(self, x: Tensor, quality: Quality = None) -> tuple[bytes, Tensor]:
         """One frame (1, 3, H, W) -> payload and the reconstruction that `decompress` gives, bit for
         bit."""
@@ -198,7 +200,7 @@ class LightIFrameModel(FrozenCodec):
         head, body = FrameHead(parts).to_bytes(), SIZE.pack(height, width) + latents.encoder.to_bytes()
         return head + CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))) + body, x_hat
 
-    @torch.no_grad()
+    @packed()
     def decompress(self, payload: bytes) -> Tensor:
         """Payload -> reconstruction (1, 3, H, W) in [0, 1]; raises BitstreamError on damage."""
         head, rest = split_head(payload)
@@ -235,14 +237,14 @@ class LightIFrameModel(FrozenCodec):
         y = None
         if picture is not None:
             gain = QUALITY.vector(self.q_scale_enc, quality) if published else 1.0
-            y = self.enc(F.pixel_unshuffle(picture, PATCH), gain)
+            y = self.enc(unshuffle(picture, PATCH), gain)
         prior = self._prior(latents, y, quality, (size[0] // MULTIPLE, size[1] // MULTIPLE))
         if y is not None:
             y = y.float() * QUALITY.vector(self.q_scale_y_enc, quality)
         code_y = self._in_four_steps if self.config.steps == 4 else self._in_two_steps
         y_hat = code_y(latents, y, prior, quality) * QUALITY.vector(self.q_scale_y_dec, quality)
         gain = QUALITY.vector(self.q_scale_dec, quality) if published else 1.0
-        return F.pixel_shuffle(self.dec(y_hat, gain).float(), PATCH)
+        return shuffle(self.dec(y_hat, gain).float(), PATCH)
 
     def _prior(self, latents: Latents, y: Tensor | None, quality: Tensor,
                grid: tuple[int, int]) -> Tensor:

@@ -9,6 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcvc.layers.packed import (  # noqa: F401
+    PackedBlock,
+    packed,
+    packs,
+    shuffle,
+    unshuffle,
+    weights_version,
+)
+
 
 class _LowerBound(torch.autograd.Function):
     """max(x, bound) whose gradient still passes below the bound when it would raise x.
@@ -35,6 +44,13 @@ def lower_bound(x: Tensor, bound: float) -> Tensor:
 def round_straight_through(x: Tensor) -> Tensor:
     """round(x) with the gradient of the identity."""
     return x + (torch.round(x) - x).detach()
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether no value of x is NaN or infinite."""
+    # One pass in place of several: what has a finite sum is finite. Sums of finite numbers may
+    # overflow, though, so only a second look tells what is wrong.
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 
 class GDN(nn.Module):
@@ -203,12 +219,27 @@ class DepthConvBlock(nn.Module):
             nn.Conv2d(outputs, 4 * inner, 1), Activation(style.activation, fold=4),
             nn.Conv2d(inner, outputs, 1))
         self.shortcut = shortcut
+        self._packed: tuple[tuple, PackedBlock] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        # Hooks want to see the layers at work.
+        if packs(x) and not self.dc[0]._forward_hooks:
+            return self._pack()(x)
         x = x if self.adaptor is None else self.adaptor(x)
         out = x + self.dc(x)
         out = out + self.ffn(out)
         return out + x if self.shortcut else out
+
+    def _pack(self) -> PackedBlock:
+        layers = [layer for layer in (self.adaptor, *self.dc, *self.ffn) if isinstance(layer, nn.Conv2d)]
+        version = weights_version(w for layer in layers for w in (layer.weight, layer.bias))
+        if self._packed is None or self._packed[0] != version:
+            self._packed = version, PackedBlock(self.adaptor, self.dc, self.ffn, self.shortcut)
+        return self._packed[1]
+
+    def __getstate__(self) -> dict:
+        """A copy packs its own weights."""
+        return {**self.__dict__, "_packed": None}
 
 
 class Chain(nn.Module):
@@ -245,7 +276,7 @@ class Downsample(nn.Module):
         self.conv = DepthConvBlock(outputs, outputs, style, shortcut=style.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.down(F.pixel_unshuffle(x, 2)))
+        return self.conv(self.down(unshuffle(x, 2)))
 
 
 def upsampling(inputs: int, outputs: int) -> Chain:
