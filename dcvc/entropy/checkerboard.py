@@ -17,19 +17,15 @@ but r, so tables have mean zero, and only the number of a table and which places
 be the same in the decoder:
 
     scale <= skip     not coded, r = 0: nearly sure to be zero, and much of the work
-    otherwise         class i of 128, the last with edges[i] <= scale; the edges are spread evenly
-                      in the logarithm
+    otherwise         by the table of its class (scale_classes.py)
 
-Worked example: edges 0.11, 0.114, ... 16; scale 0.2 is of class 15, whose table has the deviation
-of the middle of that class. Where all scales are known after the first pass, y of a picture is one
-call of the coder.
+Where all scales are known after the first pass, y of a picture is one call of the coder.
 
 Scales come from networks. Where these are exact (exact.py) any machine finds the same classes.
 Otherwise both sides must compute alike: the same machine, library and number of threads.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -38,16 +34,13 @@ import torch
 from torch import Tensor
 
 from dcvc.entropy.by_quality import RATE_MIN, FactorizedByQuality
-from dcvc.entropy.coder import PRECISION, FrequencyTable, SymbolDecoder, SymbolEncoder, TableSet
-from dcvc.entropy.conditional import SCALE_MIN, likelihood
-from dcvc.entropy.tables import TAIL, tables_crc
+from dcvc.entropy.coder import SymbolDecoder, SymbolEncoder, TableSet
+from dcvc.entropy.conditional import likelihood
+from dcvc.entropy.scale_classes import LOWEST, ScaleClasses, scale_classes
+from dcvc.entropy.tables import tables_crc
 from dcvc.errors import InputError
 from dcvc.layers import all_finite, lower_bound, round_straight_through, weights_version
 
-CLASSES = 128
-LOWEST = SCALE_MIN["gaussian"]
-# Leaves six of the 23 bits of a float32's mantissa: buckets of scales, narrower than classes are.
-BUCKET_SHIFT = 23 - 6
 # Which of the four places of a 2x2 square (a b over c d) a quarter of the channels takes at each
 # step.
 FOUR_STEPS = ("abcd", "dcba", "cdab", "badc")
@@ -96,73 +89,6 @@ def gaussian_bits(residual: Tensor, scale: Tensor) -> Tensor:
         # A plain clamp as published: a symbol that is out of all reach has no gradient.
         p = likelihood("gaussian", residual.float(), scale).clamp_min(1e-9)
         return lower_bound(-torch.log2(lower_bound(p, RATE_MIN)), 0.0)
-
-
-class ScaleClasses:
-    """128 classes of scales from 0.11 to `largest`, and the integer table of each."""
-
-    def __init__(self, largest: float) -> None:
-        low, high = math.log(LOWEST), math.log(largest)
-        pace = (high - low) / (CLASSES - 1)
-        # Float32 as the scales are, so that the comparison is the same on every machine.
-        self.pace = pace
-        edges = [math.exp(low + pace * i) for i in range(CLASSES)]
-        self.edges = torch.tensor(edges, dtype=torch.float32)
-        self._make_buckets(self.edges.numpy())
-        deviations = [math.exp(low + pace * (i + 0.5)) for i in range(CLASSES)]
-        self.tables = TableSet(_zero_mean_table(deviation) for deviation in deviations)
-        self.deviations = torch.tensor(deviations, dtype=torch.float32)
-        self.reach = -torch.from_numpy(self.tables.first)
-        # What a symbol beyond its table costs: the escape, and 32 plain bits.
-        beyond = [self.tables.bits(np.array([reach + 1]), np.array([i]))
-                  for i, reach in enumerate(self.reach.tolist())]
-        self.beyond = torch.tensor(beyond, dtype=torch.float32)
-
-    def _make_buckets(self, edges: np.ndarray) -> None:
-        """The upper bits of a float32 name a bucket, so narrow that one edge at most lies in it: the
-        class at its beginning, and the edge where the next class begins."""
-        low, high = (int(edges[i:][:1].view(np.int32)[0]) >> BUCKET_SHIFT for i in (0, CLASSES - 1))
-        starts = (np.arange(low, high + 2, dtype=np.int32) << BUCKET_SHIFT).view(np.float32)
-        classes = (np.searchsorted(edges, starts, side="right") - 1).clip(0)
-        self._lowest_bucket, self._bucket_class = low, torch.from_numpy(classes)
-        self._next_edge = torch.from_numpy(np.append(edges[1:], np.float32(np.inf))[classes])
-
-    def index(self, scale: Tensor) -> Tensor:
-        """Float32 scales of any shape -> int64 numbers of their classes."""
-        # Ten times as fast as a binary search, which all of y goes through.
-        scale, shape = scale.flatten(), scale.shape
-        bucket = (scale.view(torch.int32) >> BUCKET_SHIFT).sub_(self._lowest_bucket)
-        # What lies beyond either end takes the end's bucket; negative numbers have negative bits.
-        bucket.clamp_(0, len(self._bucket_class) - 1)
-        begins, edge = (table.to(scale.device).index_select(0, bucket)
-                        for table in (self._bucket_class, self._next_edge))
-        return begins.add_(scale >= edge).view(shape)
-
-    def bits(self, symbols: Tensor, scale: Tensor) -> Tensor:
-        """What each symbol costs by its table, without making use of it: same shape, float32."""
-        index = self.index(scale)
-        # Formulas instead of a table lookup: this runs for every symbol of an evaluation.
-        deviation, reach, beyond = (table.to(scale.device)[index]
-                                    for table in (self.deviations, self.reach, self.beyond))
-        inside = -torch.log2(likelihood("gaussian", symbols, deviation).clamp_min(2.0**-PRECISION))
-        return torch.where(symbols.abs() > reach, beyond, inside)
-
-
-@functools.cache
-def scale_classes(largest: float) -> ScaleClasses:
-    return ScaleClasses(largest)
-
-
-def _zero_mean_table(deviation: float) -> FrequencyTable:
-    """Symbol k has the mass of [k - 1/2, k + 1/2] under a Gaussian of mean zero; what is beyond
-    goes to the escape."""
-    # 5.1 deviations leave less than TAIL on either side.
-    reach = 1 + math.ceil(5.1 * deviation)
-    # Upper tails at k + 1/2; the mass of a symbol is the difference of two.
-    tails = [0.5 * math.erfc((k + 0.5) / (deviation * math.sqrt(2))) for k in range(reach + 1)]
-    side = [tails[k - 1] - tails[k] for k in range(1, reach + 1)]
-    masses = [*side[::-1], 1.0 - 2.0 * tails[0], *side, max(2.0 * tails[-1], TAIL * 2.0**-2)]
-    return FrequencyTable.from_probabilities(np.array(masses), first=-reach, escape=True)
 
 
 class Latents:

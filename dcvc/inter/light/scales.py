@@ -16,7 +16,7 @@ which the next I-frame or refresh ends.
 import torch
 from torch import Tensor
 
-from dcvc.entropy.checkerboard import ScaleClasses
+from dcvc.entropy.scale_classes import ScaleClasses
 from dcvc.entropy.exact import ExactNetworks, to_factor
 from dcvc.entropy.wavefront import UNIT, to_grid
 

@@ -1,0 +1,146 @@
+"""The blocks of the light codecs (dcvc/inter/light, dcvc/intra/light): DepthConvBlock, and changes of
+resolution. The published entry names are kept, so that published weights load without a table of
+names."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcvc.layers.packed import PackedBlock, packs, unshuffle, weights_version
+
+
+def _wsilu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(4 * x)
+
+
+# "clip" is x clip(x / 6 + 1/2, 0, 1): the same shape of curve by additions, products and clips alone,
+# no exponential, whose last bits differ between libraries. torch has it as one kernel, called
+# hardswish; written out, its many passes through memory take as long as the convolutions.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"wsilu": _wsilu, "clip": F.hardswish}
+
+
+class BlockStyle(NamedTuple):
+    """How the blocks of one network look inside. half: inner width is half the outer one. shortcut:
+    the block behind a change of resolution adds its own input once more."""
+
+    activation: str
+    half: bool
+    shortcut: bool = False
+
+
+class Activation(nn.Module):
+    """The activation by name, then the sum of each `fold` neighbouring channels: (B, C, H, W) ->
+    (B, C/fold, H, W)."""
+
+    def __init__(self, kind: str, fold: int = 1) -> None:
+        super().__init__()
+        self.kind, self.fold = kind, fold
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = ACTIVATIONS[self.kind](x)
+        return x if self.fold == 1 else x.unflatten(1, (-1, self.fold)).sum(2)
+
+
+class DepthConvBlock(nn.Module):
+    """The only block of the light codecs (DCVC-RT, Jia et al., CVPR 2025; half width as in DCVC-UF,
+    2026):
+
+        x = adaptor(x)       1x1, where the widths differ or `adaptor` asks for it
+        h = x + dc(x)        1x1, activation, depthwise kernel x kernel, 1x1
+        o = h + ffn(h)       1x1 to four times the inner width, activation, fold 4, 1x1
+
+    (B, inputs, H, W) -> (B, outputs, H, W). Only the depthwise convolution looks beyond its own
+    position.
+    """
+
+    def __init__(self, inputs: int, outputs: int, style: BlockStyle, kernel: int = 3,
+                 adaptor: bool = False, shortcut: bool = False) -> None:
+        super().__init__()
+        inner = outputs // 2 if style.half else outputs
+        self.adaptor = nn.Conv2d(inputs, outputs, 1) if adaptor or inputs != outputs else None
+        self.dc = nn.Sequential(
+            nn.Conv2d(outputs, inner, 1), Activation(style.activation),
+            nn.Conv2d(inner, inner, kernel, padding=kernel // 2, groups=inner),
+            nn.Conv2d(inner, outputs, 1))
+        self.ffn = nn.Sequential(
+            nn.Conv2d(outputs, 4 * inner, 1), Activation(style.activation, fold=4),
+            nn.Conv2d(inner, outputs, 1))
+        self.shortcut = shortcut
+        self._packed: tuple[tuple, PackedBlock] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Hooks want to see the layers at work.
+        if packs(x) and not self.dc[0]._forward_hooks:
+            return self._pack()(x)
+        x = x if self.adaptor is None else self.adaptor(x)
+        out = x + self.dc(x)
+        out = out + self.ffn(out)
+        return out + x if self.shortcut else out
+
+    def _pack(self) -> PackedBlock:
+        layers = [layer for layer in (self.adaptor, *self.dc, *self.ffn) if isinstance(layer, nn.Conv2d)]
+        version = weights_version(w for layer in layers for w in (layer.weight, layer.bias))
+        if self._packed is None or self._packed[0] != version:
+            self._packed = version, PackedBlock(self.adaptor, self.dc, self.ffn, self.shortcut)
+        return self._packed[1]
+
+    def __getstate__(self) -> dict:
+        """A copy packs its own weights."""
+        return {**self.__dict__, "_packed": None}
+
+
+class Chain(nn.Module):
+    """Layers one after the other, whose entries are called `conv.0`, `conv.1`, ..."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def blocks(inputs: int, outputs: int, count: int, style: BlockStyle,
+           kernel: int = 3) -> list[nn.Module]:
+    """`count` blocks, the first of which changes the width."""
+    return [DepthConvBlock(outputs if i else inputs, outputs, style, kernel) for i in range(count)]
+
+
+def patch_blocks(outputs: int, count: int, style: BlockStyle, kernel: int = 3) -> list[nn.Module]:
+    """As `blocks`, from patches of 8x8 pixels; the first block always has a 1x1 convolution of its
+    own for them."""
+    first = DepthConvBlock(192, outputs, style, kernel, adaptor=True)
+    return [first, *blocks(outputs, outputs, count - 1, style, kernel)]
+
+
+class Downsample(nn.Module):
+    """Half the height and width: each 2x2 square to one position by a 1x1 convolution, then a
+    block."""
+
+    def __init__(self, inputs: int, outputs: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(4 * inputs, outputs, 1)
+        self.conv = DepthConvBlock(outputs, outputs, style, shortcut=style.shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.down(unshuffle(x, 2)))
+
+
+def upsampling(inputs: int, outputs: int) -> Chain:
+    """Twice the height and width by a 1x1 convolution and a pixel shuffle."""
+    return Chain(nn.Conv2d(inputs, 4 * outputs, 1, bias=False), nn.PixelShuffle(2))
+
+
+class Upsample(nn.Module):
+    """`upsampling`, then a block."""
+
+    def __init__(self, inputs: int, outputs: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.up = upsampling(inputs, outputs)
+        self.conv = DepthConvBlock(outputs, outputs, style, shortcut=style.shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.up(x))
