@@ -13,7 +13,8 @@ from dcvc.data.eval_sequences import open_sequences
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.report.results import curves, read_results
 
-QUALITIES = (0, 16, 32.25, 48, 63)
+# Untrained models of so small a width show no more detail beyond.
+QUALITIES = (0, 8, 16.25, 24, 30)
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +35,14 @@ def evaluated(workplace, *more, runs=("light",), out="results.json"):
 
 def test_every_quality_is_a_point_of_one_curve(workplace):
     points = evaluated(workplace)
-    assert [point["setting"] for point in points] == ["q0", "q16", "q32.25", "q48", "q63"]
+    assert [point["setting"] for point in points] == ["q0", "q8", "q16.25", "q24", "q30"]
     assert [point["settings"]["quality"] for point in points] == list(QUALITIES)
     assert {point["codec"] for point in points} == {"dcvc"}
     curve = curves(points, "psnr")["dcvc"]
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in zip(curve, curve[1:], strict=False))
     # Its bits are those of the file that encode writes at this quality.
     sequence, stream = open_sequences(workplace / "clips")[0], workplace / "one.dcvc"
-    assert main(["encode", sequence.path, str(stream), "--model", str(workplace / "light_run.pt"), "--quality", "32.25",
+    assert main(["encode", sequence.path, str(stream), "--model", str(workplace / "light_run.pt"), "--quality", "16.25",
                  "--intra_period", "3", "--quiet", "--device", "cpu"]) == 0
     assert points[2]["sequences"][0]["bits"] == 8 * stream.stat().st_size
 
@@ -72,20 +73,21 @@ def test_several_models_are_several_curves_and_processes_do_not_matter(workplace
 
 def test_report_and_deltas_work_as_for_one_model_a_rate(workplace, capsys):
     evaluated(workplace)
-    words = ["--anchors", "x264", "x265:30", "--qualities", "0", "16", "24", "32", "40", "--intra_period", "3"]
+    words = ["--anchors", "x264", "x265:30", "--qualities", "0", "5", "10", "15", "20", "--intra_period", "3"]
     assert main(["compare", str(workplace / "clips"), *words, "--no_cache", "--quiet",
                  "-o", str(workplace / "anchors.json")]) == 0
     anchors = read_results(workplace / "anchors.json")["points"]
     # The largest CRF is 51; an anchor with a value of its own keeps it.
     assert [(point["codec"], point["setting"]) for point in anchors] == [
-        *(("x264", f"crf {crf}") for crf in (51, 38, 32, 25, 19)), ("x265", "crf 30")]
+        *(("x264", f"crf {crf}") for crf in (51, 47, 43, 39, 35)), ("x265", "crf 30")]
     capsys.readouterr()
     page = workplace / "report.html"
     assert main(["report", str(workplace / "results.json"), str(workplace / "anchors.json"), "-o", str(page),
                  "--json"]) == 0
-    deltas = json.dumps(json.loads(capsys.readouterr().out))
-    assert "bd_rate" in deltas
-    assert "the test curve has" not in deltas.split('"x265"')[0]
+    deltas = [delta for delta in json.loads(capsys.readouterr().out)["bd"] if delta["sequence"] == "mean curve"]
+    (ours,) = [delta for delta in deltas if delta["codec"] == "dcvc" and delta["metric"] == "psnr"]
+    assert ours["problem"] == ""
+    assert isinstance(ours["bd_rate"], float)
     assert page.stat().st_size > 50_000
 
 
