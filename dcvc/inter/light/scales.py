@@ -16,8 +16,8 @@ which the next I-frame or refresh ends.
 import torch
 from torch import Tensor
 
-from dcvc.entropy.scale_classes import ScaleClasses
 from dcvc.entropy.exact import ExactNetworks, to_factor
+from dcvc.entropy.scale_classes import ScaleClasses
 from dcvc.entropy.wavefront import UNIT, to_grid
 
 # The trace holds |symbols| up to 15 in fourths, and logarithms of scales in sixteenths of a class.
