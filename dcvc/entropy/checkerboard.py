@@ -58,7 +58,7 @@ class VectorCoder(Protocol):
 
     def stream_bits(self, vectors: Tensor, previous: Tensor | None) -> Tensor: ...
 
-    def push(self, vectors: Tensor, previous: Tensor | None, encoder: SymbolEncoder) -> None: ...
+    def push(self, vectors: Tensor, previous: Tensor | None, encoder: SymbolEncoder) -> Tensor: ...
 
     def pop(self, shape: tuple[int, ...], previous: Tensor | None,
             decoder: SymbolDecoder) -> tuple[Tensor, float]: ...
@@ -272,8 +272,8 @@ class EncoderLatents(StreamLatents):
     def vectors(self, name: str, model: VectorCoder, vectors: Tensor, previous: Tensor | None,
                 shape: tuple[int, ...]) -> Tensor:
         # Before z and y: a decoder needs the moved picture for all that follows.
-        model.push(vectors, previous, self.encoder)
-        return super().vectors(name, model, vectors, previous, shape)
+        self.bits[name] = model.push(vectors, previous, self.encoder)
+        return vectors
 
     def write(self, name: str, symbols: Tensor, scale: Tensor, mask: Tensor) -> None:
         require_finite(name, symbols)

@@ -144,14 +144,18 @@ class MotionCoder(nn.Module):
     @torch.no_grad()
     def stream_bits(self, vectors: Tensor, previous: Tensor | None) -> Tensor:
         """Total bits as the integer tables count them, 0-dim float32."""
+        return self.push(vectors, previous, None)
+
+    @torch.no_grad()
+    def push(self, vectors: Tensor, previous: Tensor | None,
+             encoder: SymbolEncoder | None) -> Tensor:
+        """What `stream_bits` gives, of vectors that an encoder takes."""
         cost = 0.0
         for tables, symbols, context in self._symbols(vectors, previous):
             cost += tables.bits(symbols, context)
+            if encoder is not None:
+                encoder.push(symbols, tables, context)
         return torch.tensor(cost, device=vectors.device)
-
-    def push(self, vectors: Tensor, previous: Tensor | None, encoder: SymbolEncoder) -> None:
-        for tables, symbols, context in self._symbols(vectors, previous):
-            encoder.push(symbols, tables, context)
 
     @torch.no_grad()
     def pop(self, shape: tuple[int, ...], previous: Tensor | None,

@@ -1,0 +1,148 @@
+"""Speed of whole `dcvc encode` and `dcvc decode` commands with the light codecs, and of decoding beside DCVC-2021.
+
+`python benchmarks/light_speed.py CLIP --out benchmarks/light_speed.json`
+
+Each command runs in a fresh process for few and for many frames; the difference is the time of the frames between
+them, without start-up, I-frame and first P-frame. Settings take turns, and medians of the rounds count. Beside frames
+per second stands the CPU time of a frame, which other work on the machine changes less. Weights are those that
+training begins from; the arithmetic is that of trained ones. "limit" is the frames per second at which the networks'
+multiplications alone would keep all threads busy at the speed of large matrix products, "gflops" what was reached.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from dcvc.bench.data import versions
+from dcvc.bench.macs import p_frame_parts, total
+from dcvc.checkpoint import write_codecs
+from dcvc.data import VideoReader
+from dcvc.files import write_text
+from dcvc.inter.registry import build_p_frame, codec_entry
+from dcvc.interfaces import from_levels, to_levels
+from dcvc.intra.light.config import SIZES as INTRA_SIZES
+from dcvc.intra.light.model import LightIFrameModel
+from dcvc.video.writer import VideoWriter
+
+# codec, size, (width, height), few and many frames, frames per second that are asked for each way.
+SETTINGS = {"m": ("light", "m", (640, 360), (3, 33), (15, 15)),
+            "s": ("light", "s", (640, 360), (3, 33), (25, 25)),
+            "uf-ld": ("light", "uf-ld", (416, 240), (3, 19), (8, 10)),
+            "dcvc2021": ("dcvc2021", None, (640, 360), (2, 4), None)}
+ASKED_RATIO = 40        # decoding: m over DCVC-2021
+
+
+def write_clip(source: Path, target: Path, size: tuple[int, int], frames: int) -> None:
+    """The first frames of the source in another size."""
+    with VideoReader(source) as reader, VideoWriter(target, size, Fraction(25)) as writer:
+        for frame in islice(reader, frames):
+            small = F.interpolate(from_levels(frame)[None], size=size[::-1], mode="area")
+            writer.write(to_levels(small)[0].permute(1, 2, 0).numpy())
+
+
+def seconds(arguments: list[str], threads: int) -> tuple[float, float]:
+    """Wall and CPU time of one command."""
+    usage, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run([sys.executable, "-W", "ignore", "-m", "dcvc.cli", *arguments, "--quiet"], check=True,
+                   stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime
+
+
+def peak_gflops(threads: int) -> float:
+    """Of a large matrix product, float32."""
+    before, x = torch.get_num_threads(), torch.rand(1536, 1536)
+    torch.set_num_threads(threads)
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        x @ x
+        times.append(time.perf_counter() - begin)
+    torch.set_num_threads(before)
+    return 2 * 1536**3 / min(times) / 1e9
+
+
+def prepare(name: str, source: Path, folder: Path) -> dict:
+    codec, size, shape, counts, asked = SETTINGS[name]
+    entry = codec_entry(codec)
+    torch.manual_seed(0)
+    model = build_p_frame(entry.size(size or entry.default_size)).eval()
+    cost = total(p_frame_parts(model))
+    write_codecs(folder / f"{name}.pt", model, LightIFrameModel(INTRA_SIZES["s"]))
+    write_clip(source, folder / f"{name}.mp4", shape, max(counts))
+    return {"codec": codec, "size": size or entry.default_size, "width": shape[0], "height": shape[1],
+            "frames": list(counts), "asked_fps": asked,
+            "kmac_per_pixel": {"encode": cost.encoder, "decode": cost.decoder}}
+
+
+def run_round(name: str, folder: Path, threads: int) -> dict[str, list[tuple[float, float]]]:
+    """{"encode", "decode"} -> wall and CPU seconds for few and for many frames."""
+    file, model = str(folder / name), str(folder / f"{name}.pt")
+    quality = [] if SETTINGS[name][0] == "dcvc2021" else ["--quality", "32"]
+    found: dict[str, list[tuple[float, float]]] = {"encode": [], "decode": []}
+    for count in SETTINGS[name][3]:
+        encode = ["encode", f"{file}.mp4", f"{file}.dcvc", "--model", model, "--intra_period", "1000",
+                  "--max_frames", str(count), *quality]
+        found["encode"].append(seconds(encode, threads))
+        found["decode"].append(seconds(["decode", f"{file}.dcvc", f"{file}.out.mp4", "--model", model], threads))
+    return found
+
+
+def summary(row: dict, rounds: list[dict], threads: int, peak: float) -> None:
+    """Adds frames per second, CPU time and arithmetic of each way to the row."""
+    few, many = row["frames"]
+    for way in ("encode", "decode"):
+        pairs = [[(b - a) / (many - few) for a, b in zip(*round_[way], strict=True)] for round_ in rounds]
+        wall, cpu = (statistics.median(values) for values in zip(*pairs, strict=True))
+        operations = 2e3 * row["kmac_per_pixel"][way] * row["width"] * row["height"]
+        row[way] = {"fps": 1 / wall, "cpu_ms_per_frame": 1e3 * cpu, "all_fps": [1 / pair[0] for pair in pairs],
+                    "gflops": operations / wall / 1e9, "gflops_per_cpu": operations / cpu / 1e9,
+                    "limit_fps": peak * 1e9 / operations}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clip", type=Path, help="at least 33 frames")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS))
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        rows = {name: prepare(name, options.clip, folder) for name in options.only}
+        rounds: dict[str, list[dict]] = {name: [] for name in rows}
+        for _ in range(options.rounds):
+            for name in rows:
+                rounds[name].append(run_round(name, folder, options.threads))
+                print(name, rounds[name][-1], file=sys.stderr)
+    peak = peak_gflops(options.threads)
+    for name, row in rows.items():
+        summary(row, rounds[name], options.threads, peak)
+    record = {"command": "python benchmarks/light_speed.py CLIP" + "".join(f" {x}" for x in sys.argv[2:]),
+              "clip": options.clip.name, "threads": options.threads, "rounds": options.rounds, "peak_gflops": peak,
+              "load_average": os.getloadavg()[0], "rows": rows, "versions": versions()}
+    if {"m", "dcvc2021"} <= set(rows):
+        # CPU times, as other work on the machine changes them less.
+        record["decoding_m_over_dcvc2021"] = {
+            "asked": ASKED_RATIO, "by_wall_time": rows["m"]["decode"]["fps"] / rows["dcvc2021"]["decode"]["fps"],
+            "by_cpu_time": (rows["dcvc2021"]["decode"]["cpu_ms_per_frame"] / rows["m"]["decode"]["cpu_ms_per_frame"])}
+    print(json.dumps(record, indent=1))
+    if options.out:
+        write_text(options.out, json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
