@@ -36,8 +36,10 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for source in sorted(options.clips.iterdir()):
-        if source.suffix in (".mp4", ".mkv"):
-            cut(source, options.out / f"{source.stem}.mp4", options.short_side, options.frames)
+        target = options.out / f"{source.stem}.mp4"
+        # What is there is whole: files appear under their name when they are finished.
+        if source.suffix in (".mp4", ".mkv") and not target.exists():
+            cut(source, target, options.short_side, options.frames)
 
 
 if __name__ == "__main__":
