@@ -20,7 +20,7 @@ from dcvc.layers.blocks import (  # noqa: F401
     patch_blocks,
     upsampling,
 )
-from dcvc.layers.packed import packed, shuffle, unshuffle, weights_version  # noqa: F401
+from dcvc.layers.packed import Pointwise, packed, shuffle, unshuffle, weights_version  # noqa: F401
 
 
 class _LowerBound(torch.autograd.Function):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.layers.packed import PackedBlock, packs, unshuffle, weights_version
+from dcvc.layers.packed import PackedBlock, Pointwise, downsampled, packs, weights_version
 
 
 def _wsilu(x: Tensor) -> Tensor:
@@ -122,16 +122,16 @@ class Downsample(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, style: BlockStyle) -> None:
         super().__init__()
-        self.down = nn.Conv2d(4 * inputs, outputs, 1)
+        self.down = Pointwise(4 * inputs, outputs)
         self.conv = DepthConvBlock(outputs, outputs, style, shortcut=style.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.down(unshuffle(x, 2)))
+        return self.conv(downsampled(x, self.down))
 
 
 def upsampling(inputs: int, outputs: int) -> Chain:
     """Twice the height and width by a 1x1 convolution and a pixel shuffle."""
-    return Chain(nn.Conv2d(inputs, 4 * outputs, 1, bias=False), nn.PixelShuffle(2))
+    return Chain(Pointwise(inputs, 4 * outputs, bias=False), nn.PixelShuffle(2))
 
 
 class Upsample(nn.Module):

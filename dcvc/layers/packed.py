@@ -18,6 +18,7 @@ chosen block by block: a codec's `compress`, `decompress` and `reconstruct` run 
 else, training above all, goes the plain way.
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,9 +36,20 @@ IN_PLACE = {"wsilu": F.silu, "clip": F.hardswish}
 _PACKED = ContextVar("packed", default=False)
 
 
+@functools.cache
+def _keep_memory() -> None:
+    """Once a process: let it keep the memory that tensors leave.
+
+    glibc gives freed blocks back to the system if they are larger than any that was freed before, up
+    to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), and new ones come page by page, each with a fault: up to
+    a fifth of a frame's time. So one that is larger than the others is freed. It is never touched."""
+    torch.empty(31 << 20, dtype=torch.uint8)
+
+
 @contextmanager
 def packed() -> Iterator[None]:
     """Inside, or in a function that has this as its decorator: no gradients, and packed blocks."""
+    _keep_memory()
     before = _PACKED.set(True)
     try:
         with torch.no_grad():
@@ -56,6 +68,16 @@ def weights_version(weights: Iterable[Tensor]) -> tuple[Any, ...]:
     """Another value as soon as a weight changes: torch counts the changes of every tensor, and a moved
     model has other tensors. What is made of weights can be kept beside it until then."""
     return tuple((value.data_ptr(), value.device, value._version) for value in weights)
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B H W, C); a view where x lies channels last."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def picture_of(rows: Tensor, like: Tensor) -> Tensor:
+    """The inverse of `rows_of`, channels last; B, H and W as `like` has them."""
+    return rows.view(len(like), *like.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 def _matrix(layer: nn.Conv2d, gain: float = 1.0) -> Tensor:
@@ -87,21 +109,43 @@ class PackedBlock:
         self.wide_bias = wide.bias[order] * gain + (second.bias - shift) @ self.wide
 
     def __call__(self, x: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
-        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+        picture, rows = x, rows_of(x)
         # A fresh matrix in either case, which what follows may add to.
         x = rows + self.shift if self.adaptor is None else torch.addmm(self.shift, rows, self.adaptor)
         inner = self.activation(torch.addmm(self.first_bias, x, self.first), inplace=True)
-        inner = inner.view(batch, height, width, -1).permute(0, 3, 1, 2)
-        inner = F.conv2d(inner, self.depthwise, self.depthwise_bias, padding=self.padding,
-                         groups=self.inner).permute(0, 2, 3, 1).reshape(-1, self.inner)
+        inner = rows_of(F.conv2d(picture_of(inner, picture), self.depthwise, self.depthwise_bias,
+                                 padding=self.padding, groups=self.inner))
         out = torch.addmm(x, inner, self.second) if self.shortcut else x.addmm_(inner, self.second)
         inner = self.activation(torch.addmm(self.wide_bias, out, self.wide), inplace=True)
         for size in (2 * self.inner, self.inner):
             inner = inner[:, :size].add_(inner[:, size:])
         out.addmm_(inner, self.last)
-        out = out.add_(x) if self.shortcut else out
-        return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+        return picture_of(out.add_(x) if self.shortcut else out, picture)
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution: in `packed` one matrix product that leaves the picture channels last, where
+    torch's convolution would copy it to and fro."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not packs(x):
+            return super().forward(x)
+        return picture_of(F.linear(rows_of(x), self.weight.flatten(1), self.bias), x)
+
+
+def downsampled(x: Tensor, layer: Pointwise) -> Tensor:
+    """layer(pixel_unshuffle(x, 2)). In `packed` whole rows of channels move, and the weight is put in
+    their order: that is less than moving every number of the picture."""
+    if not packs(x):
+        return layer(F.pixel_unshuffle(x, 2))
+    batch, channels, height, width = x.shape
+    rows = rows_of(x).view(batch, height // 2, 2, width // 2, 2, channels)
+    weight = layer.weight.view(-1, channels, 2, 2).permute(0, 2, 3, 1).flatten(1)
+    rows = F.linear(rows.transpose(2, 3).reshape(-1, 4 * channels), weight, layer.bias)
+    return picture_of(rows, x[:, :, ::2, ::2])
 
 
 def unshuffle(x: Tensor, side: int) -> Tensor:

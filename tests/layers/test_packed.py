@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcvc.layers import BlockStyle, DepthConvBlock, packed, shuffle, unshuffle
+from dcvc.layers import BlockStyle, DepthConvBlock, Downsample, Upsample, packed, shuffle, unshuffle
 
 
 @pytest.mark.parametrize("activation", ["clip", "wsilu"])
@@ -46,3 +46,12 @@ def test_squares_become_positions_and_back():
     with packed():
         assert torch.equal(unshuffle(x, 8), F.pixel_unshuffle(x, 8))
         assert torch.equal(shuffle(unshuffle(x, 8), 8), x)
+
+
+@pytest.mark.parametrize("layer", [Downsample, Upsample])
+def test_a_packed_change_of_resolution_computes_the_same(layer):
+    layer, x = layer(12, 16, BlockStyle("clip", True)), torch.randn(2, 12, 8, 6)
+    with torch.no_grad():
+        expected = layer(x)
+    with packed():
+        assert torch.allclose(layer(x), expected, atol=1e-5)

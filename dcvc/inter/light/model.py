@@ -57,6 +57,7 @@ from dcvc.layers import (
     BlockStyle,
     Chain,
     Downsample,
+    Pointwise,
     Upsample,
     all_finite,
     blocks,
@@ -112,7 +113,7 @@ class LightPFrameModel(nn.Module):
         # The prediction's pixels join what is known; their own embedding keeps the DCT's meaning.
         if self.moves:
             self.motion = MotionCoder()
-            self.prediction_embedding = nn.Conv2d(PATCH_CHANNELS, c, 1)
+            self.prediction_embedding = Pointwise(PATCH_CHANNELS, c)
             inputs = 3 * c
         self.feature_adaptor_m = Chain(
             *blocks(inputs, c, config.adaptor_m_depth, style, config.adaptor_m_kernel))
@@ -128,13 +129,13 @@ class LightPFrameModel(nn.Module):
         # Exact scales have a network of their own; the fusion then finds steps and means alone.
         found = 2 * n if config.exact_scales else 3 * n
         self.y_prior_fusion = Chain(*blocks(n + c, n + c, config.fusion_depth, style),
-                                    nn.Conv2d(n + c, found, 1))
+                                    Pointwise(n + c, found))
         if config.exact_scales:
             self.scale_prior = Chain(*blocks(3 * n, n, config.scale_depth, style),
-                                     nn.Conv2d(n, n, 1))
+                                     Pointwise(n, n))
             self._exact = ExactNetworks(hyper=self.hyper_decoder, scale=self.scale_prior)
         self.y_spatial_prior = Chain(*blocks(4 * n, 2 * n, config.spatial_depth, style),
-                                     nn.Conv2d(2 * n, n, 1))
+                                     Pointwise(2 * n, n))
         self.decoder = Decoder(config, style)
         self.recon_head = Head(config, style)
         # Tables and exact networks live beside the modules and follow their weights.

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from dcvc.inter.light.config import LightConfig
-from dcvc.layers import BlockStyle, Downsample, blocks, upsampling
+from dcvc.layers import BlockStyle, Downsample, Pointwise, blocks, upsampling
 
 PATCH = 8
 PATCH_CHANNELS = 3 * PATCH**2
@@ -37,7 +37,7 @@ class Decoder(nn.Module):
         self.published = config.topology == "published"
         self.up = upsampling(config.latent_channels, c)
         self.conv1 = nn.Sequential(*blocks(2 * c, c, config.decoder_depth, style, config.kernel))
-        self.conv2 = nn.Conv2d(c, c, 1)
+        self.conv2 = Pointwise(c, c)
 
     def forward(self, y_hat: Tensor, context: Tensor, gain: Tensor) -> Tensor:
         """The published model scales the feature. Ours scales what y adds to the context: a
@@ -55,7 +55,7 @@ class Head(nn.Module):
         super().__init__()
         c = config.width
         self.conv = nn.Sequential(*blocks(c, c, config.head_depth, style, config.kernel))
-        self.head = nn.Conv2d(c, PATCH_CHANNELS, 1)
+        self.head = Pointwise(c, PATCH_CHANNELS)
 
     def forward(self, feature: Tensor) -> Tensor:
         return self.head(self.conv(feature))

@@ -43,6 +43,7 @@ from dcvc.layers import (
     Chain,
     DepthConvBlock,
     Downsample,
+    Pointwise,
     Upsample,
     blocks,
     crop,
@@ -139,18 +140,18 @@ class LightIFrameModel(FrozenCodec):
         self.hyper_dec = Chain(Upsample(hyper, hyper, style), Upsample(hyper, hyper, style),
                                *blocks(hyper, n, 1, style))
         self.y_prior_fusion = Chain(*blocks(n, fused, config.fusion_depth, style),
-                                    nn.Conv2d(fused, 2 * n, 1))
+                                    Pointwise(fused, 2 * n))
         if config.steps == 4:
-            self.y_spatial_prior_reduction = nn.Conv2d(2 * n, n, 1)
+            self.y_spatial_prior_reduction = Pointwise(2 * n, n)
             # Each step has a block of its own, and then all share one network.
             for step in range(1, 4):
                 adaptor = DepthConvBlock(2 * n, 2 * n, style, adaptor=True)
                 setattr(self, f"y_spatial_prior_adaptor_{step}", adaptor)
             self.y_spatial_prior = Chain(*blocks(2 * n, 2 * n, config.spatial_depth, style),
-                                         nn.Conv2d(2 * n, 2 * n, 1))
+                                         Pointwise(2 * n, 2 * n))
         else:
             self.y_spatial_prior = Chain(*blocks(3 * n, n, config.spatial_depth, style),
-                                         nn.Conv2d(n, n, 1))
+                                         Pointwise(n, n))
         self.dec = _Decoder(config, style)
 
     def train(self, mode: bool = True) -> "LightIFrameModel":
