@@ -46,11 +46,13 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
     """frame, reference (B, 3, H, W), YCbCr less one half, H and W multiples of 16; quality (B,), 0
     ... 63 -> vectors (B, 2, H/8, W/8), int32, (dy, dx) in quarter pixels; no gradients."""
     batch, _, height, width = frame.shape
+    # Luma alone tells where things are; the smaller pictures find what is far away.
     current = _grey(frame)
     planes, halves, quarters = _pyramids(reference)
     smaller = F.avg_pool2d(current, 2)
     smallest = F.avg_pool2d(smaller, 2)
     current, smaller, smallest = (_integers(x) for x in (current, smaller, smallest))
+    # A coarse quantiser throws away what a better vector would save, so bits count more there.
     range_ = QualityRange()
     share = range_.place(quality.cpu().float(), 64) / 63
     steps = 4 / 255 * 768 ** (0.5 * (1 - share.numpy()))

@@ -246,6 +246,7 @@ class MotionCoder(nn.Module):
         if vectors is not None:
             vectors = vectors.to(out.device)
             others = torch.stack([vectors[:, :, y::2, x::2] for y, x in places], dim=2)
+            # One component of one block is enough to split all four.
             flags = (others != corner[:, :, None]).flatten(1, 2).any(1).flatten(1).int()
         flags = code_flags(flags, spreads.flatten(1)).bool()
         # One list over the batch, in raster order: how many there are is known to both sides.

@@ -34,6 +34,7 @@ STAGES: dict[int, Stage] = {stage.number: stage for stage in (_TOGETHER, _P_FRAM
 
 def _ours(name: str, size: str, steps: tuple[int, int, int]) -> Recipe:
     """GOPs of 3, 5 and 7 frames, so many steps each."""
+    # Short clips first: they show as many pixels in less time, and most is learned from them.
     grow = replace(_TOGETHER, epochs=None, crop_size=160, batch_size=6, max_steps=steps[0],
                    final_rate=0.6)
     # The first stage learns to code; what is rare in use comes when it can.

@@ -197,7 +197,9 @@ def test_an_untrained_model_is_a_transform_codec(clips, size):
         output, state = model.reconstruct(state, frames[t:t + 1], 32)
         assert float(-10 * torch.log10((output.x_hat - frames[t:t + 1]).square().mean())) >= 24
         pixels = frames.shape[-1] * frames.shape[-2]
-        assert float(output.bits["z"]) / pixels < 0.003
+        assert float(output.bits["z"]) / pixels < 0.006
+        # The search finds the road: moving costs less than what is left to say.
+        assert float(output.bits["mv"]) < float(output.bits["y"])
     # The prediction is a copy: what does not move costs nearly nothing.
     still, _ = model.reconstruct(state, model.reconstruct(state, frames[2:], 32)[0].x_hat, 0)
     assert float(still.bits["y"]) / pixels < 0.05

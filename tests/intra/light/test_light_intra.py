@@ -88,7 +88,9 @@ def test_an_untrained_model_is_a_transform_codec(clips, size):
     assert decibels[1] >= 24
     assert decibels[0] < decibels[1] < decibels[2]
     assert float(found[0].total_bits) < float(found[1].total_bits) < float(found[2].total_bits)
-    assert float(found[1].bits["z"]) / (frame.shape[-1] * frame.shape[-2]) < 0.003
+    # What the hyperprior says costs little, and less than a tenth of what it is about.
+    assert float(found[1].bits["z"]) / (frame.shape[-1] * frame.shape[-2]) < 0.01
+    assert float(found[1].bits["z"]) < 0.1 * float(found[1].bits["y"])
 
 
 def test_damage_is_found():
