@@ -1,21 +1,25 @@
 """The encoder's search for motion: for each block of 8x8 pixels, where it was in the last picture.
 
-    1  at a quarter of the size, every place within 32 pixels, 32x32 pixels at a time
-    2  at half and full size the best places are refined, 16x16 pixels at a time
-    3  half, then quarter pixels around the best place
-    4  the four blocks of 8x8: each may differ from the 16x16 where that pays
+    1  at a quarter of the size, every place within 32 pixels, for each 16x16 and its surroundings
+    2  for each 16x16, from the best of those vectors and of its neighbours': 2, 1, 1/2, 1/4 pixel
+    3  for each of its four 8x8, from there: 1, 1/2, 1/4 pixel
+    4  in the order in which vectors are coded (motion_coder.py), with the very prediction that the
+       decoder will have: keep what was found, or take the prediction, a neighbour's, no motion,
+       or four vectors
 
 What is kept is the cheapest by
 
-    sum of absolute differences + lambda_sad * bits(vector - prediction)
+    sum of absolute differences + lambda * bits(vector - prediction)
 
-lambda_sad is the quality's quantisation step, about twice what block codecs take (the square root of
-their lambda of squared errors). A component of a vector counts 1 + 2 log2(1 + |d|) bits, and the
-prediction is the median of the vectors left, above and above right: in noise the neighbours' vectors
-win. Luma alone is compared, in quarters of a grey level.
+in 8-bit luma, with lambda = LAMBDA_SHARE quantisation steps of the quality: on real clips that gave
+the least distortion + lambda * (bits of vectors and of the quantised DCT of what is left). A
+difference of nothing is nearly free and any other begins at several bits, as the coder has it, and
+what is far below a step counts as nothing: in noise and on still ground the prediction wins.
 
-Nothing here needs to be the same on every machine: a decoder reads the vectors. Results do not
-depend on the number of threads: a picture is always cut into the same bands.
+Half pixels are interpolated as in block_warp.py, quarter pixels are means of two of these; the
+exact prediction is for the codec to make. Nothing here needs to be the same on every machine: a
+decoder reads the vectors. Results do not depend on the number of threads: a picture is always cut
+into the same bands.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -23,80 +27,83 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dcvc.entropy.by_quality import QualityRange
-from dcvc.inter.light.block_search_loops import MARGIN, search_band, search_coarse
-from dcvc.inter.light.block_warp import TAPS
+from dcvc.inter.light import block_search_loops as loops
+from dcvc.inter.light.motion_coder import steps_of
 
-# 8-bit grey levels in steps of a quarter.
-GREY = 4 * 255
-LAMBDA_SHARE = 1.0
+LAMBDA_SHARE = 0.45
+# Bits of a component that differs from its prediction by 0, 1, 2, ... quarter pixels, and of four
+# vectors instead of one: about what the coder needs.
+BITS = np.array([0.4, *(4.5 + 1.5 * np.log2(np.arange(1, 512)))])
+SPLIT_BITS = 4.0
 # Rows of 16x16 blocks that one thread takes at a time.
-BAND = 4
-
-
-@lru_cache(maxsize=4)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="block-search")
+BAND = 6
 
 
 def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
     """frame, reference (B, 3, H, W), YCbCr less one half, H and W multiples of 16; quality (B,), 0
-    ... 63 -> vectors (B, 2, H/8, W/8), int32, (dy, dx) in quarter pixels; no gradients."""
+    ... 63 -> vectors (B, 2, H/8, W/8), int32, (dy, dx) in quarter pixels; no gradients. Blocks
+    leave the picture by 32 pixels at most."""
     batch, _, height, width = frame.shape
-    # Luma alone tells where things are; the smaller pictures find what is far away.
-    current = _grey(frame)
-    planes, halves, quarters = _pyramids(reference)
-    smaller = F.avg_pool2d(current, 2)
-    smallest = F.avg_pool2d(smaller, 2)
-    current, smaller, smallest = (_integers(x) for x in (current, smaller, smallest))
-    # A coarse quantiser throws away what a better vector would save, so bits count more there.
-    range_ = QualityRange()
-    share = range_.place(quality.cpu().float(), 64) / 63
-    steps = 4 / 255 * 768 ** (0.5 * (1 - share.numpy()))
-    lambdas = (LAMBDA_SHARE * GREY * steps).astype(np.float32)
-    coarse = np.zeros((batch, height // 16, width // 16, 2), np.int32)
-    vectors = np.zeros((batch, height // 8, width // 8, 2), np.int32)
-    bands = [(sample, first, min(first + BAND, height // 16))
-             for sample in range(batch) for first in range(0, height // 16, BAND)]
+    current, last = _grey(frame), _grey(reference)
+    table = QualityRange().steps(64)[:, None]
+    steps = QualityRange().vector(table, quality.detach().float().cpu()).flatten().numpy()
+    lambdas = LAMBDA_SHARE * 255 * steps.astype(np.float64)
+    rows, columns = height // 16, width // 16
+    # A picture of one row of blocks is smaller than what is compared: its border is repeated.
+    sides = [max(loops.SMALL, 4 * side) for side in (rows, columns)]
+    small = np.empty((batch, *sides), np.uint8)
+    margins = np.empty((batch, *(side + 2 * loops.REACH for side in sides)), np.uint8)
+    planes = np.zeros((batch, 4, height + 2 * loops.MARGIN, width + 2 * loops.MARGIN), np.uint8)
+    coarse, whole = (np.zeros((batch, rows, columns, 2), np.int32) for _ in range(2))
+    parts = np.zeros((batch, rows, columns, 4, 2), np.int32)
+    vectors = np.zeros((batch, 2, 2 * rows, 2 * columns), np.int32)
 
-    def find(band: tuple[int, int, int]) -> None:
-        sample, first, last = band
-        search_coarse(smallest[sample, 0], quarters[sample, 0], smaller[sample, 0],
-                      halves[sample, 0], coarse[sample], first, last)
-        search_band(current[sample, 0], planes[sample], coarse[sample], vectors[sample], first, last,
-                    lambdas[sample])
+    def prepare(i: int) -> None:
+        loops.half_pixels(last[i], planes[i])
+        loops.quarter_size(current[i], 0, small[i])
+        loops.quarter_size(last[i], loops.REACH, margins[i])
 
-    threads = torch.get_num_threads()
-    # One thread needs no pool, whose threads would be new to a child process.
-    list((map if threads == 1 else _pool(threads).map)(find, bands))
-    return torch.from_numpy(vectors).permute(0, 3, 1, 2).contiguous().to(frame.device)
+    def begin(band: tuple[int, int, int]) -> None:
+        i, first, end = band
+        # A lambda of 16 pixels for one at a quarter of the size, where noise is a quarter as well.
+        loops.search_coarse(small[i], margins[i], first, end, lambdas[i] / 4, BITS, coarse[i])
+
+    def refine(band: tuple[int, int, int]) -> None:
+        i, first, end = band
+        loops.search_band(current[i], planes[i], coarse[i], first, end, lambdas[i], BITS,
+                          SPLIT_BITS + BITS[1], whole[i], parts[i])
+
+    def choose(i: int) -> None:
+        loops.choose(current[i], planes[i], whole[i], parts[i], *_coding_order(rows, columns),
+                     lambdas[i], BITS, SPLIT_BITS, vectors[i])
+
+    bands = [(i, first, min(first + BAND, rows))
+             for i in range(batch) for first in range(0, rows, BAND)]
+    # A pool of its own for each call: threads do not live on in a forked process.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for work, items in ((prepare, range(batch)), (begin, bands), (refine, bands),
+                            (choose, range(batch))):
+            list(pool.map(work, items))
+    return torch.from_numpy(vectors).to(frame.device)
 
 
-def _grey(x: Tensor) -> Tensor:
-    return (x[:, :1].float().cpu() + 0.5) * GREY
+def _grey(x: Tensor) -> np.ndarray:
+    """Luma (B, H, W), uint8."""
+    return x[:, 0].detach().float().add(0.5).mul(255).round().clamp(0, 255).byte().cpu().numpy()
 
 
-def _integers(x: Tensor) -> np.ndarray:
-    return x.round().to(torch.int16).numpy()
-
-
-def _padded(x: Tensor, margin: int) -> np.ndarray:
-    return _integers(F.pad(x, [margin] * 4, mode="replicate"))
-
-
-def _pyramids(reference: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The reference at full size, in its four half pixel phases (B, 4, H, W), at half and at a
-    quarter of the size; all with margins, so that vectors may point outside."""
-    grey = _grey(reference)
-    half = F.avg_pool2d(grey, 2)
-    smaller = _padded(half, MARGIN // 2), _padded(F.avg_pool2d(half, 2), MARGIN // 4)
-    taps = torch.tensor(TAPS[2], dtype=torch.float32).div_(64)
-    padded = F.pad(grey, [MARGIN + 4] * 4, mode="replicate")
-    down = F.conv2d(padded, taps.view(1, 1, 8, 1))[:, :, 1:]
-    # A filter of eight taps leaves 7 rows less: 3 before, 4 behind.
-    phases = [padded[:, :, 4:-4, 4:-4], F.conv2d(padded, taps.view(1, 1, 1, 8))[:, :, 4:-4, 1:],
-              down[:, :, :, 4:-4], F.conv2d(down, taps.view(1, 1, 1, 8))[:, :, :, 1:]]
-    return _integers(torch.cat(phases, dim=1)), *smaller
+@lru_cache(maxsize=32)
+def _coding_order(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks (N, 2) as `steps_of` orders them and the four that predict each, (N, 4, 2); -1 where
+    the frame before does."""
+    order, near = [], []
+    for step in steps_of(rows, columns):
+        order.append(torch.stack((step.rows, step.columns), dim=1))
+        if step.near_rows is None:
+            near.append(torch.full((len(step.rows), 4, 2), -1))
+        else:
+            near.append(torch.stack((step.near_rows, step.near_columns), dim=2).transpose(0, 1))
+    return torch.cat(order).numpy(), torch.cat(near).contiguous().numpy()

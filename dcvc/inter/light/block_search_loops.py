@@ -1,15 +1,22 @@
 """The loops of the block search, compiled by Numba. What they do is explained in block_search.py.
 
-Positions in a reference are those of the picture plus MARGIN (half and a quarter of it in the
-smaller pictures); vectors are kept so that no block leaves the margin.
+What looks odd is for speed, tenfold here: luma is uint8 and a block lies in one piece, so that a
+sum of absolute differences is one loop of a known length over bytes, which becomes vector
+instructions made for that (`psadbw`); int32 everywhere, since Numba makes an int64 of every sum
+unless told; `uintp` for indices, since one that may be negative keeps a loop from becoming vector
+instructions.
 """
 
 import numba
 import numpy as np
+from numba import int32, uintp
 
-# Pixels around the reference: reach, a block, and what interpolation looks at.
-MARGIN = 64
-REACH = 8               # at a quarter of the size: 32 pixels
+# Pixels around the reference. Blocks may leave the picture by OUTSIDE of them.
+MARGIN, OUTSIDE = 40, 32
+# Differences below so many lambdas a pixel count as so many: no symbol comes of them.
+FREE = 0.15
+# A quarter of the size: blocks of 8x8, every place within 8 pixels of theirs.
+SMALL, REACH = 8, 8
 
 
 def _compiled(function):
@@ -21,79 +28,141 @@ def _compiled(function):
 
 
 @_compiled
-def _difference(current, reference, y, x, top, left, size, limit):
-    """Sum of absolute differences of a block, or more than limit."""
-    total = np.int32(0)
+def _limited(place, size):
+    return min(max(place, 0), size - 1)
+
+
+@_compiled
+def _half(a, b, c, d, e, f, g, h):
+    """Between d and e, by HEVC's taps as in block_warp.py."""
+    total = int32(int32(40) * int32(int32(d) + int32(e)) - int32(11) * int32(int32(c) + int32(f))
+                  + int32(4) * int32(int32(b) + int32(g)) - int32(int32(a) + int32(h)) + int32(32))
+    return np.uint8(min(max(int32(total >> int32(6)), int32(0)), int32(255)))
+
+
+@_compiled
+def half_pixels(grey, planes):
+    """grey (H, W) -> planes (4, H + 2 MARGIN, W + 2 MARGIN): itself, half a pixel to the right,
+    half a pixel down, both."""
+    _, rows, columns = planes.shape
+    for y in range(rows):
+        line = _limited(y - MARGIN, grey.shape[0])
+        for x in range(columns):
+            planes[0, y, x] = grey[line, _limited(x - MARGIN, grey.shape[1])]
+    # Down first; across then makes two planes of two. The outermost pixels lack some of the taps:
+    # they stay empty, and no block reaches them.
+    for y in range(3, rows - 4):
+        for x in range(columns):
+            at = uintp(x)
+            planes[2, y, at] = _half(
+                planes[0, y - 3, at], planes[0, y - 2, at], planes[0, y - 1, at],
+                planes[0, y, at], planes[0, y + 1, at], planes[0, y + 2, at],
+                planes[0, y + 3, at], planes[0, y + 4, at])
+    for plane in range(0, 4, 2):
+        for y in range(3, rows - 4):
+            for x in range(3, columns - 4):
+                at = uintp(x)
+                planes[plane + 1, y, at] = _half(
+                    planes[plane, y, at - uintp(3)], planes[plane, y, at - uintp(2)],
+                    planes[plane, y, at - uintp(1)], planes[plane, y, at],
+                    planes[plane, y, at + uintp(1)], planes[plane, y, at + uintp(2)],
+                    planes[plane, y, at + uintp(3)], planes[plane, y, at + uintp(4)])
+
+
+@_compiled
+def quarter_size(grey, margin, out):
+    """Means of 4x4 pixels, the border repeated as far as out (h + 2 margin, w + 2 margin) asks."""
+    height, width = grey.shape[0] // 4, grey.shape[1] // 4
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            top, left = 4 * _limited(y - margin, height), 4 * _limited(x - margin, width)
+            total = 8
+            for i in range(4):
+                for j in range(4):
+                    total += grey[top + i, left + j]
+            out[y, x] = total >> 4
+
+
+@_compiled
+def _copy(picture, y, x, size, block):
     for i in range(size):
         for j in range(size):
-            total += abs(np.int32(current[y + i, x + j]) - np.int32(reference[top + i, left + j]))
-        if total > limit:
-            break
+            block[size * i + j] = picture[y + i, x + j]
+
+
+@_compiled
+def _apart(a, b):
+    return int32(abs(int32(int32(a) - int32(b))))
+
+
+@_compiled
+def _mean(a, b):
+    return int32(int32(int32(int32(a) + int32(b)) + int32(1)) >> int32(1))
+
+
+@_compiled
+def _difference(block, size, planes, width, at, other):
+    """Sum of absolute differences between a block and the mean of planes at `at` and at `other`."""
+    total = int32(0)
+    # Four loops of fixed lengths: with one of any length, the compiler finds no such instruction.
+    if size == 16:
+        if at == other:
+            for i in range(256):
+                place = (i >> 4) * width + (i & 15)
+                total = int32(total + _apart(block[uintp(i)], planes[uintp(at + place)]))
+        else:
+            for i in range(256):
+                place = (i >> 4) * width + (i & 15)
+                mean = _mean(planes[uintp(at + place)], planes[uintp(other + place)])
+                total = int32(total + _apart(block[uintp(i)], mean))
+    elif at == other:
+        for i in range(64):
+            place = (i >> 3) * width + (i & 7)
+            total = int32(total + _apart(block[uintp(i)], planes[uintp(at + place)]))
+    else:
+        for i in range(64):
+            place = (i >> 3) * width + (i & 7)
+            mean = _mean(planes[uintp(at + place)], planes[uintp(other + place)])
+            total = int32(total + _apart(block[uintp(i)], mean))
     return total
 
 
 @_compiled
-def _quarter_difference(current, planes, y, x, dy, dx, size, limit):
-    """As `_difference` for a vector in quarter pixels: the mean of the two nearest half pixels."""
-    # Half pixel positions before and behind; equal where the vector lies on one.
-    y0, x0 = (4 * y + dy) >> 1, (4 * x + dx) >> 1
-    y1, x1 = (4 * y + dy + 1) >> 1, (4 * x + dx + 1) >> 1
-    first, second = planes[2 * (y0 & 1) + (x0 & 1)], planes[2 * (y1 & 1) + (x1 & 1)]
-    top0, left0 = (y0 >> 1) + MARGIN, (x0 >> 1) + MARGIN
-    top1, left1 = (y1 >> 1) + MARGIN, (x1 >> 1) + MARGIN
-    total = np.int32(0)
-    for i in range(size):
-        for j in range(size):
-            mean = (np.int32(first[top0 + i, left0 + j]) + np.int32(second[top1 + i, left1 + j])) >> 1
-            total += abs(np.int32(current[y + i, x + j]) - mean)
-        if total > limit:
-            break
-    return total
+def _match(block, size, planes, y, x, dy, dx):
+    """`_difference` for the block at (y, x) moved by quarter pixels: the mean of the half pixels
+    before and behind, which are one where the vector lies on it."""
+    _, rows, width = planes.shape
+    y0, x0, y1, x1 = 4 * y + dy, 4 * x + dx, 4 * y + dy + 1, 4 * x + dx + 1
+    phase, behind = 2 * ((y0 >> 1) & 1) + ((x0 >> 1) & 1), 2 * ((y1 >> 1) & 1) + ((x1 >> 1) & 1)
+    at = (phase * rows + (y0 >> 2) + MARGIN) * width + (x0 >> 2)
+    other = (behind * rows + (y1 >> 2) + MARGIN) * width + (x1 >> 2)
+    return _difference(block, size, planes.reshape(-1), width, at + MARGIN, other + MARGIN)
 
 
 @_compiled
-def search_coarse(smallest, quarter, smaller, half, coarse, first, last):
-    """Vectors in whole pixels for the 16x16 blocks of rows first ... last - 1, into coarse."""
-    height, width = smallest.shape
+def search_coarse(small, margins, first, last, share, bits, coarse):
+    """Rows first ... last - 1 of 16x16 blocks and what is around each, 8x8 of small (h, w), against
+    margins, the reference with REACH around it -> coarse (rows, columns, 2) in quarter pixels."""
+    block = np.empty(SMALL * SMALL, np.uint8)
+    width, flat = margins.shape[1], margins.reshape(-1)
     for row in range(first, last):
         for column in range(coarse.shape[1]):
-            # 8x8 at a quarter of the size: the block and what is around it.
-            y = min(max(4 * row - 2, 0), max(height - 8, 0))
-            x = min(max(4 * column - 2, 0), max(width - 8, 0))
-            size = min(8, height, width)
-            margin = MARGIN // 4
-            best_y = best_x = 0
-            # Staying where it is has a head start of a grey level a pixel: far places match by chance.
-            best = _difference(smallest, quarter, y, x, y + margin, x + margin, size, 1 << 30) - 64
+            y = min(max(4 * row - 2, 0), small.shape[0] - SMALL)
+            x = min(max(4 * column - 2, 0), small.shape[1] - SMALL)
+            _copy(small, y, x, SMALL, block)
+            at = (y + REACH) * width + x + REACH
+            best = 2 * share * bits[0] + _difference(block, SMALL, flat, width, at, at)
+            # Less than a grey level a pixel: nothing moves here.
+            if best <= SMALL * SMALL:
+                continue
             for dy in range(-REACH, REACH + 1):
                 for dx in range(-REACH, REACH + 1):
-                    # Counted already, with its head start.
-                    if dy == 0 and dx == 0:
-                        continue
-                    far = 2 * (abs(dy) + abs(dx))
-                    cost = far + _difference(smallest, quarter, y, x, y + margin + dy,
-                                             x + margin + dx, size, best - far)
+                    there = at + dy * width + dx
+                    cost = share * (bits[abs(16 * dy)] + bits[abs(16 * dx)])
+                    cost += _difference(block, SMALL, flat, width, there, there)
                     if cost < best:
-                        best, best_y, best_x = cost, dy, dx
-            # 8x8 at half of the size is the block itself.
-            y, x, margin = 8 * row, 8 * column, MARGIN // 2
-            centre_y, centre_x = 2 * best_y, 2 * best_x
-            best = np.int64(1 << 30)
-            for dy in range(centre_y - 1, centre_y + 2):
-                for dx in range(centre_x - 1, centre_x + 2):
-                    cost = _difference(smaller, half, y, x, y + margin + dy, x + margin + dx, 8, best)
-                    if cost < best:
-                        best, best_y, best_x = cost, dy, dx
-            coarse[row, column, 0], coarse[row, column, 1] = 2 * best_y, 2 * best_x
-
-
-@_compiled
-def _bits(d):
-    size, bits = abs(d) + 1, 1
-    while size > 1:
-        size >>= 1
-        bits += 2
-    return bits
+                        best = cost
+                        coarse[row, column, 0], coarse[row, column, 1] = 16 * dy, 16 * dx
 
 
 @_compiled
@@ -102,85 +171,148 @@ def _median(a, b, c):
 
 
 @_compiled
-def _try(current, planes, y, x, dy, dx, size, py, px, lmbda, best):
-    """Whether a vector costs less than best[0]; then best = (cost, dy, dx)."""
-    reach = 4 * (MARGIN - 20)
-    height, width = current.shape
-    # A block may leave the picture by so much and no further.
-    if not (-reach <= 4 * y + dy and 4 * (y + size) + dy <= 4 * height + reach
-            and -reach <= 4 * x + dx and 4 * (x + size) + dx <= 4 * width + reach):
+def _try(block, size, planes, shape, y, x, dy, dx, py, px, lmbda, bits, best):
+    """best = (cost, dy, dx), where the vector (dy, dx), predicted by (py, px), costs less."""
+    # Blocks end within the margin.
+    if not (-4 * OUTSIDE <= 4 * y + dy <= 4 * (shape[0] + OUTSIDE - size)
+            and -4 * OUTSIDE <= 4 * x + dx <= 4 * (shape[1] + OUTSIDE - size)):
         return
-    # Bits alone can rule a vector out; then nothing is compared.
-    rate = lmbda * (_bits(dy - py) + _bits(dx - px))
-    if rate >= best[0]:
-        return
-    cost = rate + _quarter_difference(current, planes, y, x, dy, dx, size, best[0] - rate)
+    last = len(bits) - 1
+    # A vector that is dearer than all of the best one need not be looked at.
+    cost = lmbda * (bits[min(abs(dy - py), last)] + bits[min(abs(dx - px), last)])
     if cost < best[0]:
-        best[0], best[1], best[2] = cost, dy, dx
+        cost += max(_match(block, size, planes, y, x, dy, dx), lmbda * FREE * size * size)
+        if cost < best[0]:
+            best[0], best[1], best[2] = cost, dy, dx
 
 
 @_compiled
-def _refine(current, planes, y, x, size, py, px, lmbda, best, step):
-    """The eight neighbours of the best vector at a distance of `step` quarter pixels."""
-    dy, dx = int(best[1]), int(best[2])
-    for i in range(-1, 2):
-        for j in range(-1, 2):
-            if i != 0 or j != 0:
-                _try(current, planes, y, x, dy + i * step, dx + j * step, size, py, px, lmbda, best)
+def _refine(block, size, planes, shape, y, x, py, px, lmbda, bits, best, step, rounds):
+    """The eight neighbours of the best vector at a distance of `step`; again if one is better."""
+    for _ in range(rounds):
+        # The centre moves with what is found, but only once all eight were seen.
+        dy, dx = int(best[1]), int(best[2])
+        for i in range(-1, 2):
+            for j in range(-1, 2):
+                if i != 0 or j != 0:
+                    _try(block, size, planes, shape, y, x, dy + i * step, dx + j * step, py, px,
+                         lmbda, bits, best)
+        if best[1] == dy and best[2] == dx:
+            break
 
 
 @_compiled
-def search_band(current, planes, coarse, vectors, first, last, lmbda):
-    """Vectors of all 8x8 blocks in rows first ... last - 1 of 16x16 blocks, in quarter pixels."""
-    columns = coarse.shape[1]
-    best, part = np.zeros(3), np.zeros(3)
-    four = np.zeros((4, 2), np.int32)
+def _new(near, i, different):
+    """Whether the vector is not among the first so many."""
+    new = True
+    for j in range(different):
+        new &= near[j, 0] != near[i, 0] or near[j, 1] != near[i, 1]
+    return new
+
+
+@_compiled
+def search_band(current, planes, coarse, first, last, lmbda, bits, least, whole, parts):
+    """Rows first ... last - 1 of 16x16 blocks: whole (rows, columns, 2), the best vector of each,
+    and parts (rows, columns, 4, 2), those of its four 8x8 blocks; least: what four vectors cost."""
+    columns, shape, best = whole.shape[1], current.shape, np.empty(3)
+    block, part = np.empty(256, np.uint8), np.empty(64, np.uint8)
+    near = np.zeros((9, 2), np.int64)
     for row in range(first, last):
         for column in range(columns):
-            y, x, r, c = 16 * row, 16 * column, 2 * row, 2 * column
-            # Vectors of the blocks before this one; a band does not look beyond its own.
-            left_y = left_x = up_y = up_x = right_y = right_x = 0
+            y, x = 16 * row, 16 * column
+            _copy(current, y, x, 16, block)
+            # Vectors that may fit: none, left, up, up right, what they agree on, the coarse ones
+            # here and where the next blocks will be. A band does not look beyond its own rows.
+            near[:] = 0
             if column > 0:
-                left_y, left_x = vectors[r, c - 1, 0], vectors[r, c - 1, 1]
+                near[1] = whole[row, column - 1]
             if row > first:
-                up_y, up_x = vectors[r - 1, c, 0], vectors[r - 1, c, 1]
-                after = min(c + 2, 2 * columns - 1)
-                right_y, right_x = vectors[r - 1, after, 0], vectors[r - 1, after, 1]
-                py, px = _median(left_y, up_y, right_y), _median(left_x, up_x, right_x)
+                near[2] = whole[row - 1, column]
+                near[3] = whole[row - 1, min(column + 1, columns - 1)]
+                near[4, 0] = _median(near[1, 0], near[2, 0], near[3, 0])
+                near[4, 1] = _median(near[1, 1], near[2, 1], near[3, 1])
             else:
-                py, px = left_y, left_x
-            # The likely ones first: they lower the limit for all that follow.
-            best[0] = 1e9
-            _try(current, planes, y, x, py, px, 16, py, px, lmbda, best)
-            _try(current, planes, y, x, 0, 0, 16, py, px, lmbda, best)
-            _try(current, planes, y, x, left_y, left_x, 16, py, px, lmbda, best)
-            _try(current, planes, y, x, up_y, up_x, 16, py, px, lmbda, best)
-            _try(current, planes, y, x, right_y, right_x, 16, py, px, lmbda, best)
-            _try(current, planes, y, x, 4 * coarse[row, column, 0], 4 * coarse[row, column, 1], 16,
-                 py, px, lmbda, best)
-            # Below half a grey level a pixel there is nothing to win.
-            if best[0] > 16 * 16 * 2:
-                _refine(current, planes, y, x, 16, py, px, lmbda, best, 4)
-                _refine(current, planes, y, x, 16, py, px, lmbda, best, 2)
-                _refine(current, planes, y, x, 16, py, px, lmbda, best, 1)
+                near[4] = near[1]
+            near[5] = coarse[row, column]
+            near[6] = coarse[row, min(column + 1, columns - 1)]
+            near[7] = coarse[min(row + 1, coarse.shape[0] - 1), column]
+            near[8] = coarse[row, max(column - 1, 0)]
+            py, px = near[4, 0], near[4, 1]
+            best[0], best[1], best[2] = np.inf, 0, 0
+            different = 0
+            for i in range(9):
+                if _new(near, i, different):
+                    near[different] = near[i]
+                    different += 1
+                    _try(block, 16, planes, shape, y, x, near[i, 0], near[i, 1], py, px, lmbda,
+                         bits, best)
+            # Whole pixels as long as they lead on, then fractions.
+            for step, rounds in ((8, 1), (4, 3), (2, 1), (1, 1)):
+                _refine(block, 16, planes, shape, y, x, py, px, lmbda, bits, best, step, rounds)
             dy, dx = int(best[1]), int(best[2])
-            split = 0.0
-            if best[0] > 16 * 16 * 2:
-                # Four vectors of their own, each predicted by the one they would share.
-                split = 4 * lmbda
-                for i in range(4):
-                    part[0] = 1e9
-                    sub_y, sub_x = y + 8 * (i >> 1), x + 8 * (i & 1)
-                    _try(current, planes, sub_y, sub_x, dy, dx, 8, dy, dx, lmbda, part)
-                    _try(current, planes, sub_y, sub_x, left_y, left_x, 8, dy, dx, lmbda, part)
-                    _try(current, planes, sub_y, sub_x, up_y, up_x, 8, dy, dx, lmbda, part)
-                    _refine(current, planes, sub_y, sub_x, 8, dy, dx, lmbda, part, 4)
-                    _refine(current, planes, sub_y, sub_x, 8, dy, dx, lmbda, part, 2)
-                    _refine(current, planes, sub_y, sub_x, 8, dy, dx, lmbda, part, 1)
-                    split += part[0]
-                    four[i, 0], four[i, 1] = int(part[1]), int(part[2])
-            # Written for every block of 8x8, split or not: that is what a warp takes.
-            apart = 0.0 < split < best[0]
+            whole[row, column, 0], whole[row, column, 1] = dy, dx
+            parts[row, column, :, 0], parts[row, column, :, 1] = dy, dx
+            # Less than four vectors cost cannot be won by them.
+            if _match(block, 16, planes, y, x, dy, dx) <= lmbda * least:
+                continue
             for i in range(4):
-                vectors[r + (i >> 1), c + (i & 1), 0] = four[i, 0] if apart else dy
-                vectors[r + (i >> 1), c + (i & 1), 1] = four[i, 1] if apart else dx
+                # The part starts from the whole block's vector, which also predicts it.
+                v, u = y + 8 * (i >> 1), x + 8 * (i & 1)
+                _copy(current, v, u, 8, part)
+                best[0], best[1], best[2] = np.inf, 0, 0
+                _try(part, 8, planes, shape, v, u, dy, dx, dy, dx, lmbda, bits, best)
+                for j in range(different):
+                    _try(part, 8, planes, shape, v, u, near[j, 0], near[j, 1], dy, dx, lmbda,
+                         bits, best)
+                for step, rounds in ((4, 2), (2, 1), (1, 1)):
+                    _refine(part, 8, planes, shape, v, u, dy, dx, lmbda, bits, best, step, rounds)
+                parts[row, column, i, 0], parts[row, column, i, 1] = int(best[1]), int(best[2])
+
+
+@_compiled
+def choose(current, planes, whole, parts, order, near, lmbda, bits, flags, vectors):
+    """In the order in which vectors are coded: the cheapest of the vector found, the prediction,
+    the neighbours', none, or four of their own -> vectors (2, 2 rows, 2 columns).
+
+    order (N, 2): blocks; near (N, 4, 2): the known ones that each is predicted from, -1 at first.
+    """
+    shape, best, last = current.shape, np.empty(3), len(bits) - 1
+    block, part = np.empty(256, np.uint8), np.empty(64, np.uint8)
+    # Without known neighbours these stay zero.
+    around = np.zeros((4, 2), np.int64)
+    for n in range(len(order)):
+        row, column = order[n, 0], order[n, 1]
+        y, x, py, px = 16 * row, 16 * column, 0, 0
+        _copy(current, y, x, 16, block)
+        if near[n, 0, 0] >= 0:
+            for i in range(4):
+                for c in range(2):
+                    around[i, c] = vectors[c, 2 * near[n, i, 0], 2 * near[n, i, 1]]
+            # The mean of the middle two, as the coder predicts.
+            py = (around[:, 0].sum() - around[:, 0].min() - around[:, 0].max()) >> 1
+            px = (around[:, 1].sum() - around[:, 1].min() - around[:, 1].max()) >> 1
+        best[0], best[1], best[2] = np.inf, 0, 0
+        _try(block, 16, planes, shape, y, x, py, px, py, px, lmbda, bits, best)
+        _try(block, 16, planes, shape, y, x, 0, 0, py, px, lmbda, bits, best)
+        for i in range(4):
+            _try(block, 16, planes, shape, y, x, around[i, 0], around[i, 1], py, px, lmbda, bits,
+                 best)
+        _try(block, 16, planes, shape, y, x, whole[row, column, 0], whole[row, column, 1], py, px,
+             lmbda, bits, best)
+        # Four vectors against one: summed up until they cost more.
+        dy, dx = int(best[1]), int(best[2])
+        total, four = lmbda * flags, parts[row, column]
+        for i in range(4):
+            # The first of the four stands for all in what comes later, and predicts the others.
+            base = (py, px) if i == 0 else (four[0, 0], four[0, 1])
+            total += lmbda * (bits[min(abs(four[i, 0] - base[0]), last)]
+                              + bits[min(abs(four[i, 1] - base[1]), last)])
+            if total >= best[0]:
+                break
+            v, u = y + 8 * (i >> 1), x + 8 * (i & 1)
+            _copy(current, v, u, 8, part)
+            total += max(_match(part, 8, planes, v, u, four[i, 0], four[i, 1]), lmbda * FREE * 64)
+        for i in range(4):
+            r, c = 2 * row + (i >> 1), 2 * column + (i & 1)
+            vectors[0, r, c] = four[i, 0] if total < best[0] else dy
+            vectors[1, r, c] = four[i, 1] if total < best[0] else dx

@@ -40,8 +40,8 @@ _ROUNDER = np.float32(1.5 * 2**23)
 
 
 def to_picture_grid(x: Tensor) -> Tensor:
-    """YCbCr less one half, limited to [-1/2, 1/2] and rounded to multiples of 1 / 1024. The gradient
-    passes through the rounding, and through the limits where they change nothing."""
+    """YCbCr less one half, limited to [-1/2, 1/2] and rounded to multiples of 1 / 1024. The
+    gradient passes through the rounding, and through the limits where they change nothing."""
     limited = x.clamp(-0.5, 0.5)
     return limited + ((limited * LEVELS).round() / LEVELS - limited).detach()
 
@@ -84,7 +84,8 @@ class _Warp(torch.autograd.Function):
         vectors = vectors.int().contiguous()
         out, inside = torch.empty_like(picture), torch.empty(picture.shape, dtype=torch.bool)
         out = out.contiguous()
-        _forward(picture.contiguous().detach().numpy(), vectors.numpy(), out.numpy(), inside.numpy())
+        _forward(picture.detach().contiguous().numpy(), vectors.numpy(), out.numpy(),
+                 inside.numpy())
         ctx.save_for_backward(vectors, inside)
         return out
 
@@ -127,6 +128,7 @@ def _read(plane, top, left, window, columns):
     # The columns that lie inside: a plain copy. The others repeat the first or last one of a row.
     first = min(max(-left, 0), columns)
     last = max(min(width - left, columns), first)
+    # Far outside, none lie inside, and one of the two loops for the border does all.
     for i in range(WINDOW):
         y = _limited(top + i, height)
         for j in range(first, last):
@@ -147,6 +149,7 @@ def _forward(picture, vectors, out, inside):
         for row in range(height // BLOCK):
             column = 0
             while column < width // BLOCK:
+                # One run of blocks with one vector: long rows suit vector instructions.
                 end = _run_end(vectors[sample], row, column)
                 dy, dx = vectors[sample, 0, row, column], vectors[sample, 1, row, column]
                 top, left = BLOCK * row + (dy >> 2) - BEFORE, BLOCK * column + (dx >> 2) - BEFORE
@@ -155,6 +158,7 @@ def _forward(picture, vectors, out, inside):
                 for plane in range(planes):
                     _read(picture[sample, plane], top, left, window, size + 7)
                     for i in range(BLOCK):
+                        # Whole vectors, the most frequent, need no taps.
                         if dy & 3 == 0:
                             for j in range(size + 7):
                                 down[i, j] = window[i + BEFORE, j]
@@ -183,6 +187,7 @@ def _forward(picture, vectors, out, inside):
 @_compiled
 def _backward(gradient, vectors, found):
     """The adjoint of `_forward` without its limits: what each pixel went into is added to found."""
+    # One thread adds, always in the same order: gradients are the same from run to run.
     batch, planes, height, width = gradient.shape
     window = np.empty((WINDOW, width + 7), np.float32)
     down = np.empty((BLOCK, width + 7), np.float32)
@@ -209,6 +214,7 @@ def _backward(gradient, vectors, found):
                             if a[k] != 0:
                                 for j in range(size + 7):
                                     window[i + k, j] += a[k] * down[i, j]
+                    # Where the border was repeated, its pixels went into many outputs.
                     for i in range(WINDOW):
                         y = _limited(top + i, height)
                         for j in range(size + 7):
