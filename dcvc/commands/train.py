@@ -136,7 +136,7 @@ def job_from(options: argparse.Namespace):
     return Job(
         stage=replace(known, gop_size=gop_size, learning_rate=options.learning_rate,
                       epochs=options.epochs, max_steps=options.max_steps,
-                      cascaded=options.stage4_gop_opt),
+                      cascaded=known.cascaded or options.stage4_gop_opt),
         data=_data_config(options, {}), intra=_intra(options),
         train=_train_config(options, {}, entry.lambdas), checkpoint_dir=Path(options.checkpoint_dir),
         inter=entry.size(options.model_size or entry.default_size), resume=options.resume,

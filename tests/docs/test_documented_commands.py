@@ -32,6 +32,7 @@ ADDED = {
     "launch --num_processes 2 train_dcvc.py --recipe": f"{SHORT} {ZOO} --max_steps 1 {VIDEOS} runs/two",
     "torchrun --nproc": f"{SHORT} {ZOO} --max_steps 1 {VIDEOS} runs/torchrun",
     "launch --num_processes 2": f"--train_video_dir videos/train {SHORT} {ZOO} --max_steps 1 {VIDEOS} runs/processes",
+    "--recipe light-smoke": "--num_workers 0 --device cpu --quiet --max_steps 1",
     "--recipe tiny": f"{SHORT} {ZOO} --max_steps 1",
     "train-vqgan": "--preset demo --steps 2 --crop_size 64 --batch_size 2 --num_workers 0 --device cpu --quiet",
     "train-prior": "--steps 2 --batch_size 2 --device cpu --quiet",

@@ -82,7 +82,8 @@ def test_nan_loss_names_step_and_files_and_keeps_the_checkpoint(job, tmp_path, m
     stage = prepare_stage(job("--epochs", "3", "--resume"))
     monkeypatch.setattr(type(stage.dataset), "sample",
                         lambda self, epoch, index: torch.full((2, 3, 64, 64), float("nan")))
-    monkeypatch.setattr(stage.step.intra, "forward", lambda x: type("Out", (), {"x_hat": torch.zeros_like(x)})())
+    monkeypatch.setattr(stage.step.intra, "forward",
+                        lambda x, _=None: type("Out", (), {"x_hat": torch.zeros_like(x)})())
     with pytest.raises(TrainingError, match=r"loss is nan at step 2 of stage4_gop2; the batch's files: .*leaves_3_"):
         train(stage)
     assert latest.read_bytes() == before
