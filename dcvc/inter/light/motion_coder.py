@@ -47,6 +47,15 @@ LARGEST_DIFFERENCE, LARGEST_VECTOR = 127, 1 << 14
 # Parameters are learned as fast as the networks' weights, whose steps are small.
 PACE = 10.0
 
+# Where training begins, fitted to the vectors that the search finds on training clips at qualities
+# 8, 32 and 56: logits of zero, narrow and wide, logarithms of the two widths in quarter pixels;
+# what each class adds to the logit of zero and to the narrow width; logits of a split by spread.
+START = (2.5, 1.7, -0.8, 1.1, 3.7)
+BY_SPREAD = ((1.5, -0.6), (-0.1, -1.2), (-0.1, -0.5), (-0.4, 0.1), (-0.7, 1.6), (-1.3, 0.4))
+BY_DISTANCE = ((0.6, -0.1), (-0.8, -0.2), (-1.0, 0.5), (-0.2, 0.0))
+BY_FIRST = ((0.3, 0.0), (1.1, -0.1), (-1.1, -0.1), (-1.6, 0.7))
+SPLITS = (-4.9, -3.1, -2.2, -1.2, -0.6)
+
 
 class Step(NamedTuple):
     """Blocks that are coded at once: rows and columns (N,), and those of four known neighbours each
@@ -70,7 +79,8 @@ def steps_of(height: int, width: int) -> tuple[Step, ...]:
         odd_row, odd_column = rows % wide == distance, columns % wide == distance
         for places, offsets in (
                 (odd_row & odd_column, ((-1, -1), (-1, 1), (1, -1), (1, 1))),
-                ((on_row & odd_column) | (odd_row & on_column), ((-1, 0), (0, -1), (1, 0), (0, 1)))):
+                ((on_row & odd_column) | (odd_row & on_column),
+                 ((-1, 0), (0, -1), (1, 0), (0, 1)))):
             r, c = rows[places], columns[places]
             if len(r):
                 near = [_neighbour(r, c, dy * distance, dx * distance, height, width)
@@ -101,7 +111,8 @@ def _class(values: Tensor, limits: tuple[int, ...]) -> Tensor:
     return sum((values > limit).long() for limit in limits)
 
 
-# Codes differences and returns them: contexts (B, N) -> differences (B, N). `true` is None in a decoder.
+# Codes differences and returns them: contexts (B, N) -> differences (B, N). The first argument,
+# the true ones, is None in a decoder.
 Code = Callable[[Tensor | None, Tensor], Tensor]
 
 
@@ -111,16 +122,14 @@ class MotionCoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Logits of zero, narrow and wide; logarithms of the two widths in quarter pixels.
-        start = torch.tensor([3.0, 1.0, -1.0, 0.7, 3.0]) / PACE
-        self.table = nn.Parameter(start.repeat(CONTEXTS, 1))
-        # Whether a 16x16 block is split, by how far its neighbours disagree.
-        self.split = nn.Parameter(torch.full((SPLIT,), -2.0 / PACE))
-        with torch.no_grad():
-            # Neighbours that disagree, and blocks that are split, leave less to zero.
-            spread = torch.arange(CONTEXTS) // ((UNKNOWN + 1) * (len(FIRSTS) + 2))
-            self.table[:, 0] -= spread / PACE
-            self.table[:, 3] += 0.4 * spread / PACE
+        # Five numbers for each context, and the logit of a split for each spread.
+        table = torch.tensor(START).repeat(CONTEXTS, 1).view(
+            len(BY_SPREAD), len(BY_DISTANCE), len(BY_FIRST), len(START))
+        for axis, added in enumerate((BY_SPREAD, BY_DISTANCE, BY_FIRST)):
+            shape = [len(added) if axis == other else 1 for other in range(3)]
+            table[..., [0, 3]] += torch.tensor(added).view(*shape, 2)
+        self.table = nn.Parameter(table.view(CONTEXTS, -1) / PACE)
+        self.split = nn.Parameter(torch.tensor(SPLITS) / PACE)
         self._made: tuple[tuple, tuple[TableSet, TableSet]] | None = None
 
     def bits(self, vectors: Tensor, previous: Tensor | None) -> Tensor:
@@ -231,8 +240,8 @@ class MotionCoder(nn.Module):
         dx = code(None if difference is None else difference[:, 1], context + after)
         found = expected + torch.stack((dy, dx), dim=1)
         if wanted is None and bool((found.abs() > LARGEST_VECTOR).any()):
-            raise BitstreamError(f"payload: a vector beyond {LARGEST_VECTOR} quarter pixels, which no "
-                                 "encoder writes; damaged, or of another model")
+            raise BitstreamError(f"payload: a vector beyond {LARGEST_VECTOR} quarter pixels, which "
+                                 "no encoder writes; damaged, or of another model")
         return found
 
     def _code_fours(self, vectors: Tensor | None, out: Tensor, spreads: Tensor, code: Code,
