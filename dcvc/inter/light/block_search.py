@@ -47,7 +47,7 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
     ... 63 -> vectors (B, 2, H/8, W/8), int32, (dy, dx) in quarter pixels; no gradients. Blocks
     leave the picture by 32 pixels at most."""
     batch, _, height, width = frame.shape
-    current, last = _grey(frame), _grey(reference)
+    lumas = [_luma(frame), _luma(reference)]
     table = QualityRange().steps(64)[:, None]
     steps = QualityRange().vector(table, quality.detach().float().cpu()).flatten().numpy()
     lambdas = LAMBDA_SHARE * 255 * steps.astype(np.float64)
@@ -56,12 +56,15 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
     sides = [max(loops.SMALL, 4 * side) for side in (rows, columns)]
     small = np.empty((batch, *sides), np.uint8)
     margins = np.empty((batch, *(side + 2 * loops.REACH for side in sides)), np.uint8)
+    current, last = (np.empty((batch, height, width), np.uint8) for _ in range(2))
     planes = np.zeros((batch, 4, height + 2 * loops.MARGIN, width + 2 * loops.MARGIN), np.uint8)
     coarse, whole = (np.zeros((batch, rows, columns, 2), np.int32) for _ in range(2))
     parts = np.zeros((batch, rows, columns, 4, 2), np.int32)
     vectors = np.zeros((batch, 2, 2 * rows, 2 * columns), np.int32)
 
     def prepare(i: int) -> None:
+        loops.to_grey(lumas[0][i], current[i])
+        loops.to_grey(lumas[1][i], last[i])
         loops.half_pixels(last[i], planes[i])
         loops.quarter_size(current[i], 0, small[i])
         loops.quarter_size(last[i], loops.REACH, margins[i])
@@ -90,9 +93,9 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
     return torch.from_numpy(vectors).to(frame.device)
 
 
-def _grey(x: Tensor) -> np.ndarray:
-    """Luma (B, H, W), uint8."""
-    return x[:, 0].detach().float().add(0.5).mul(255).round().clamp(0, 255).byte().cpu().numpy()
+def _luma(x: Tensor) -> np.ndarray:
+    # Without arithmetic of torch, whose threads wait long for each other on a busy machine.
+    return x[:, 0].detach().float().cpu().contiguous().numpy()
 
 
 @lru_cache(maxsize=32)

@@ -33,6 +33,15 @@ def _limited(place, size):
 
 
 @_compiled
+def to_grey(luma, grey):
+    """luma (H, W), float32, less one half -> 8-bit levels."""
+    for y in range(luma.shape[0]):
+        for x in range(luma.shape[1]):
+            level = (luma[y, x] + np.float32(0.5)) * np.float32(255) + np.float32(0.5)
+            grey[y, x] = np.uint8(min(max(level, np.float32(0)), np.float32(255)))
+
+
+@_compiled
 def _half(a, b, c, d, e, f, g, h):
     """Between d and e, by HEVC's taps as in block_warp.py."""
     total = int32(int32(40) * int32(int32(d) + int32(e)) - int32(11) * int32(int32(c) + int32(f))
