@@ -1,10 +1,10 @@
-"""What torch computes on: the one place that turns `--device auto` into a device, and CPU threads.
+"""What is computed on: `--device auto` becomes a device, CPU threads, loops compiled for the processor.
 
-torch is imported when it is needed: the command line starts without it.
+torch and Numba are imported when they are needed: the command line starts without them.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dcvc.errors import InputError
 
@@ -43,3 +43,18 @@ def computing_threads(count: int) -> Iterator[None]:
     finally:
         if before != torch.get_num_threads():
             torch.set_num_threads(before)
+
+
+def compiled(function: Callable) -> Callable:
+    """A decorator: the function compiled by Numba, without Python's lock, without checks of indices.
+
+    What is compiled is cached beside the function's own file. The cache notices changes of that file
+    only, so a compiled function calls none of another file.
+    """
+    import numba
+
+    options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that the cache could be written to
+        return numba.njit(**options)(function)

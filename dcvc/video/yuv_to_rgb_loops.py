@@ -7,41 +7,34 @@ from becoming vector instructions; indices rather than slices, and few functions
 much as a short row.
 """
 
-import numba
 import numpy as np
 from numba import int16, int32, uint8, uintp
+
+from dcvc.device import compiled
 
 # As in yuv_to_rgb.py. Numba's cache notices changes of this file only, so nothing is compiled in
 # from another.
 _FRACTION_BITS = 5
 
 
-def _compiled(function):
-    options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder that the cache could be written to
-        return numba.njit(**options)(function)
-
-
-@_compiled
+@compiled
 def _times(sample, gain):
     return int16(int32(int32(sample) * int32(gain)) >> int32(16))
 
 
-@_compiled
+@compiled
 def _level(total):
     total = int16(total >> int16(_FRACTION_BITS))
     total = total if total > int16(0) else int16(0)
     return uint8(total if total < int16(255) else int16(255))
 
 
-@_compiled
+@compiled
 def _mix(near, of_near, far, of_far):
     return int16(int16(of_near * int16(near)) + int16(of_far * int16(far)))
 
 
-@_compiled
+@compiled
 def _paint(bright, cb, cr, of_cb, of_cr, constant, rgb, r, i):
     # Numba makes an int64 of every sum of two int16: each is cut back at once.
     rgb[0, r, i] = _level(int16(int16(bright + _times(cb, of_cb[0]))
@@ -52,7 +45,7 @@ def _paint(bright, cb, cr, of_cb, of_cr, constant, rgb, r, i):
                                 + int16(_times(cr, of_cr[2]) + constant)))
 
 
-@_compiled
+@compiled
 def _convert_whole(y, u, v, top, left, chroma_top, chroma_left, top_sample, luma_unit, chroma_unit,
                    neutral, luma, constant, gains, rgb):
     """Chroma samples as many as pixels."""
@@ -68,7 +61,7 @@ def _convert_whole(y, u, v, top, left, chroma_top, chroma_left, top_sample, luma
             _paint(bright, cb, cr, of_cb, of_cr, constant, rgb, r, i)
 
 
-@_compiled
+@compiled
 def _spread(row, columns, before, step, unit, out):
     """A row of chroma, `before` samples of border in front -> one number for each pixel."""
     width = columns.shape[1]
@@ -91,7 +84,7 @@ def _spread(row, columns, before, step, unit, out):
             out[i] = int16(_mix(near, int16(columns[2, i]), far, int16(columns[3, i])) * unit)
 
 
-@_compiled
+@compiled
 def convert(y, u, v, top, left, chroma_top, chroma_left, chroma_height, chroma_width, rows, columns,
             step, top_sample, luma_unit, chroma_unit, neutral, luma, constant, gains, rgb):
     """The picture that begins at (top, left) of y `(H, W)` -> rgb, uint8 `(3, height, width)`,

@@ -7,9 +7,10 @@ unless told; `uintp` for indices, since one that may be negative keeps a loop fr
 instructions.
 """
 
-import numba
 import numpy as np
 from numba import int32, uintp
+
+from dcvc.device import compiled
 
 # Pixels around the reference. Blocks may leave the picture by OUTSIDE of them.
 MARGIN, OUTSIDE = 40, 32
@@ -19,20 +20,12 @@ FREE = 0.15
 SMALL, REACH = 8, 8
 
 
-def _compiled(function):
-    options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder that the cache could be written to
-        return numba.njit(**options)(function)
-
-
-@_compiled
+@compiled
 def _limited(place, size):
     return min(max(place, 0), size - 1)
 
 
-@_compiled
+@compiled
 def to_grey(luma, grey):
     """luma (H, W), float32, less one half -> 8-bit levels."""
     for y in range(luma.shape[0]):
@@ -41,7 +34,7 @@ def to_grey(luma, grey):
             grey[y, x] = np.uint8(min(max(level, np.float32(0)), np.float32(255)))
 
 
-@_compiled
+@compiled
 def _half(a, b, c, d, e, f, g, h):
     """Between d and e, by HEVC's taps as in block_warp.py."""
     total = int32(int32(40) * int32(int32(d) + int32(e)) - int32(11) * int32(int32(c) + int32(f))
@@ -49,7 +42,7 @@ def _half(a, b, c, d, e, f, g, h):
     return np.uint8(min(max(int32(total >> int32(6)), int32(0)), int32(255)))
 
 
-@_compiled
+@compiled
 def half_pixels(grey, planes):
     """grey (H, W) -> planes (4, H + 2 MARGIN, W + 2 MARGIN): itself, half a pixel to the right,
     half a pixel down, both."""
@@ -78,7 +71,7 @@ def half_pixels(grey, planes):
                     planes[plane, y, at + uintp(3)], planes[plane, y, at + uintp(4)])
 
 
-@_compiled
+@compiled
 def quarter_size(grey, margin, out):
     """Means of 4x4 pixels, the border repeated as far as out (h + 2 margin, w + 2 margin) asks."""
     height, width = grey.shape[0] // 4, grey.shape[1] // 4
@@ -92,24 +85,24 @@ def quarter_size(grey, margin, out):
             out[y, x] = total >> 4
 
 
-@_compiled
+@compiled
 def _copy(picture, y, x, size, block):
     for i in range(size):
         for j in range(size):
             block[size * i + j] = picture[y + i, x + j]
 
 
-@_compiled
+@compiled
 def _apart(a, b):
     return int32(abs(int32(int32(a) - int32(b))))
 
 
-@_compiled
+@compiled
 def _mean(a, b):
     return int32(int32(int32(int32(a) + int32(b)) + int32(1)) >> int32(1))
 
 
-@_compiled
+@compiled
 def _difference(block, size, planes, width, at, other):
     """Sum of absolute differences between a block and the mean of planes at `at` and at `other`."""
     total = int32(0)
@@ -136,7 +129,7 @@ def _difference(block, size, planes, width, at, other):
     return total
 
 
-@_compiled
+@compiled
 def _match(block, size, planes, y, x, dy, dx):
     """`_difference` for the block at (y, x) moved by quarter pixels: the mean of the half pixels
     before and behind, which are one where the vector lies on it."""
@@ -148,7 +141,7 @@ def _match(block, size, planes, y, x, dy, dx):
     return _difference(block, size, planes.reshape(-1), width, at + MARGIN, other + MARGIN)
 
 
-@_compiled
+@compiled
 def search_coarse(small, margins, first, last, share, bits, coarse):
     """Rows first ... last - 1 of 16x16 blocks and what is around each, 8x8 of small (h, w), against
     margins, the reference with REACH around it -> coarse (rows, columns, 2) in quarter pixels."""
@@ -174,12 +167,12 @@ def search_coarse(small, margins, first, last, share, bits, coarse):
                         coarse[row, column, 0], coarse[row, column, 1] = 16 * dy, 16 * dx
 
 
-@_compiled
+@compiled
 def _median(a, b, c):
     return max(min(a, b), min(max(a, b), c))
 
 
-@_compiled
+@compiled
 def _try(block, size, planes, shape, y, x, dy, dx, py, px, lmbda, bits, best):
     """best = (cost, dy, dx), where the vector (dy, dx), predicted by (py, px), costs less."""
     # Blocks end within the margin.
@@ -195,7 +188,7 @@ def _try(block, size, planes, shape, y, x, dy, dx, py, px, lmbda, bits, best):
             best[0], best[1], best[2] = cost, dy, dx
 
 
-@_compiled
+@compiled
 def _refine(block, size, planes, shape, y, x, py, px, lmbda, bits, best, step, rounds):
     """The eight neighbours of the best vector at a distance of `step`; again if one is better."""
     for _ in range(rounds):
@@ -210,7 +203,7 @@ def _refine(block, size, planes, shape, y, x, py, px, lmbda, bits, best, step, r
             break
 
 
-@_compiled
+@compiled
 def _new(near, i, different):
     """Whether the vector is not among the first so many."""
     new = True
@@ -219,7 +212,7 @@ def _new(near, i, different):
     return new
 
 
-@_compiled
+@compiled
 def search_band(current, planes, coarse, first, last, lmbda, bits, least, whole, parts):
     """Rows first ... last - 1 of 16x16 blocks: whole (rows, columns, 2), the best vector of each,
     and parts (rows, columns, 4, 2), those of its four 8x8 blocks; least: what four vectors cost."""
@@ -278,7 +271,7 @@ def search_band(current, planes, coarse, first, last, lmbda, bits, least, whole,
                 parts[row, column, i, 0], parts[row, column, i, 1] = int(best[1]), int(best[2])
 
 
-@_compiled
+@compiled
 def choose(current, planes, whole, parts, order, near, lmbda, bits, flags, vectors):
     """In the order in which vectors are coded: the cheapest of the vector found, the prediction,
     the neighbours', none, or four of their own -> vectors (2, 2 rows, 2 columns).

@@ -22,10 +22,11 @@ On the CPU compiled loops take whole runs of blocks with one vector; on other de
 definition that the loops are tested against, `warp_by_windows` gathers a window for each block.
 """
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from dcvc.device import compiled
 
 BLOCK = 8
 LEVELS = 1024                   # of a range of one: four times as fine as 8 bits
@@ -98,20 +99,12 @@ class _Warp(torch.autograd.Function):
         return found, None
 
 
-def _compiled(function):
-    options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder that the cache could be written to
-        return numba.njit(**options)(function)
-
-
-@_compiled
+@compiled
 def _limited(place, size):
     return min(max(place, 0), size - 1)
 
 
-@_compiled
+@compiled
 def _run_end(vectors, row, column):
     """One past the last block of the row that has the vector of this one, and those between."""
     end = column + 1
@@ -121,7 +114,7 @@ def _run_end(vectors, row, column):
     return end
 
 
-@_compiled
+@compiled
 def _read(plane, top, left, window, columns):
     """The window's 15 rows of so many columns, the border repeated."""
     height, width = plane.shape
@@ -139,7 +132,7 @@ def _read(plane, top, left, window, columns):
             window[i, j] = plane[y, width - 1]
 
 
-@_compiled
+@compiled
 def _forward(picture, vectors, out, inside):
     """out, and where its limits changed nothing."""
     batch, planes, height, width = picture.shape
@@ -184,7 +177,7 @@ def _forward(picture, vectors, out, inside):
                 column = end
 
 
-@_compiled
+@compiled
 def _backward(gradient, vectors, found):
     """The adjoint of `_forward` without its limits: what each pixel went into is added to found."""
     # One thread adds, always in the same order: gradients are the same from run to run.
