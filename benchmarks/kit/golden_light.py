@@ -20,9 +20,11 @@ from dcvc.intra.light.model import LightIFrameModel
 
 P_CONFIG = LightConfig(width=8, latent_channels=8, hyper_channels=4, adaptor_i_depth=1, adaptor_m_depth=1,
                        extractor_depth=1, encoder_depth=1, decoder_depth=1, head_depth=1, fusion_depth=1,
-                       spatial_depth=1, scale_depth=1, quality_rows=2, z_rows=4, motion="none")
+                       spatial_depth=1, scale_depth=1, quality_rows=2, z_rows=4, motion="none", hyper_depth=1,
+                       fusion_width=16, spatial_width=16, scale_width=8)
 I_CONFIG = LightIntraConfig(width=8, latent_channels=8, hyper_channels=4, encoder_depth=1, decoder_depth=2,
-                            fusion_depth=1, spatial_depth=1, quality_rows=2, z_rows=4)
+                            fusion_depth=1, spatial_depth=1, quality_rows=2, z_rows=4, hyper_depth=1,
+                            spatial_width=8)
 # What one frame after the other is coded at: whole, quarter and extreme qualities, a new I-frame in the middle.
 QUALITIES, REFRESH, GOP = (32, 9.25, 63, 32.5, 0, 17.75), {2}, 4
 

@@ -14,9 +14,9 @@ SMALL_LIGHT = LightConfig(width=64, latent_channels=48, hyper_channels=16, adapt
 SMALL_LIGHT_INTRA = LightIntraConfig(width=64, latent_channels=96, hyper_channels=16, encoder_depth=1, decoder_depth=2)
 TINY_LIGHT = LightConfig(width=16, latent_channels=8, hyper_channels=4, adaptor_i_depth=1, adaptor_m_depth=1,
                          extractor_depth=1, encoder_depth=1, decoder_depth=1, head_depth=1, fusion_depth=1,
-                         spatial_depth=1, scale_depth=1)
+                         spatial_depth=1, scale_depth=1, fusion_width=16, spatial_width=16, scale_width=8)
 TINY_LIGHT_INTRA = LightIntraConfig(width=16, latent_channels=8, hyper_channels=4, encoder_depth=1, decoder_depth=2,
-                                    fusion_depth=1, spatial_depth=1)
+                                    fusion_depth=1, spatial_depth=1, spatial_width=8)
 
 
 def stirred(model: nn.Module, deviation: float = 0.003) -> nn.Module:

@@ -17,6 +17,7 @@ from dcvc.layers.blocks import (  # noqa: F401
     Downsample,
     Upsample,
     blocks,
+    hyper_outputs,
     patch_blocks,
     upsampling,
 )
@@ -220,10 +221,11 @@ def activity_hyperprior(encoder: Chain, decoder: Chain, deviations: Tensor, gain
     are 1.25 * 5 / 3 + 0.1 = 2.2 times what is expected.
     """
     n, groups = len(deviations), active_channels(encoder)
+    # The layer that changes z's width to y's: plain, or the first one of a block.
     # A small z has fewer groups, and a small y may leave some of them empty.
     ends = torch.tensor([*(round(share * n) for share in GROUPS[1:groups]), n])
     group = torch.bucketize(torch.arange(n), ends, right=True)
-    first, last = encoder.conv[0].adaptor.weight, decoder.conv[2].adaptor
+    first, last = encoder.conv[0].adaptor.weight, getattr(decoder.conv[2], "adaptor", decoder.conv[2])
     last.bias.copy_(left * deviations)
     first[:groups] = last.weight[:, :groups] = 0
     for k in range(groups):

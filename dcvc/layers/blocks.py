@@ -116,6 +116,12 @@ def patch_blocks(outputs: int, count: int, style: BlockStyle, kernel: int = 3) -
     return [first, *blocks(outputs, outputs, count - 1, style, kernel)]
 
 
+def hyper_outputs(inputs: int, outputs: int, count: int, style: BlockStyle) -> list[nn.Module]:
+    """The last layers of a hyper decoder, which change the width: `count` blocks or, with none, a 1x1
+    convolution."""
+    return blocks(inputs, outputs, count, style) or [Pointwise(inputs, outputs)]
+
+
 class Downsample(nn.Module):
     """Half the height and width: each 2x2 square to one position by a 1x1 convolution, then a
     block."""

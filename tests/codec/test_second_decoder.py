@@ -166,7 +166,8 @@ def symbols_by_hand(codec) -> list[np.ndarray]:
         if intra:
             scale = run(model.y_prior_fusion, hyper)[:n, :height, :width]
         else:
-            scale = run(model.scale_prior, np.concatenate((hyper[:, :height, :width], grid(trace))))
+            hyper = hyper[:, :height, :width]
+            scale = hyper + run(model.scale_prior, np.concatenate((hyper, grid(trace))))
         scale = (scale * factor(unit) / 2**18).astype(np.float32)
         y, classes = read_y(reader, scale)
         assert (reader.state, reader.words) == (0, []), "symbols are left over"

@@ -31,12 +31,16 @@ class LightConfig:
     adaptor_i_depth: int = 1            # picture -> memory: first P-frame and refresh only
     adaptor_m_depth: int = 1            # memory and last feature -> memory
     extractor_depth: int = 1            # memory -> context
-    encoder_depth: int = 2
+    encoder_depth: int = 1
     decoder_depth: int = 2
     head_depth: int = 1                 # feature -> picture
+    hyper_depth: int = 0                # blocks from z's width to y's; 0: one plain layer
     fusion_depth: int = 1               # hyperprior and temporal prior -> step, (scale,) mean
+    fusion_width: int = 128
     spatial_depth: int = 1              # first half of y -> means of the second half
-    scale_depth: int = 1                # where scales are exact: the network that finds them
+    spatial_width: int = 128
+    scale_depth: int = 1                # where scales are exact: what the trace adds to them
+    scale_width: int = 64
     adaptor_m_kernel: int = 5           # these two look for motion
     extractor_kernel: int = 5
     kernel: int = 3                     # everywhere else at 1/8
@@ -57,8 +61,9 @@ class LightConfig:
 
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                refuse(field.name, "at least 1")
+            least = 0 if field.name == "hyper_depth" else 1
+            if isinstance(value, int) and not isinstance(value, bool) and value < least:
+                refuse(field.name, f"at least {least}")
         # Each of the two steps takes one half of the channels at each place.
         if self.latent_channels % 2:
             refuse("latent_channels", "an even number")
@@ -74,17 +79,19 @@ class LightConfig:
 
 
 # "uf-ld" has the published dimensions of DCVC-UF's low-delay model: 86 kMAC a pixel. The others
-# are ours: 14 (m), 7 (s) and 41 (l). The first one is the default.
+# are ours: 11 (m), 6 (s) and 47 (l). The first one is the default.
 SIZES: dict[str, LightConfig] = {
     "m": LightConfig(),
-    "s": LightConfig(width=96, latent_channels=96, hyper_channels=32, encoder_depth=1,
-                     decoder_depth=1),
+    "s": LightConfig(width=96, latent_channels=96, hyper_channels=32, decoder_depth=1,
+                     fusion_width=96, spatial_width=96, scale_width=48),
     "l": LightConfig(width=192, adaptor_i_depth=3, adaptor_m_depth=3, extractor_depth=4,
-                     encoder_depth=3, decoder_depth=3, head_depth=3, fusion_depth=2,
-                     spatial_depth=2, scale_depth=2),
+                     encoder_depth=3, decoder_depth=3, head_depth=3, hyper_depth=1,
+                     fusion_depth=2, fusion_width=320, spatial_depth=2, spatial_width=256,
+                     scale_depth=2, scale_width=128),
     "uf-ld": LightConfig(
         width=256, hyper_channels=128, adaptor_i_depth=4, adaptor_m_depth=4, extractor_depth=5,
-        encoder_depth=3, decoder_depth=3, head_depth=3, fusion_depth=3, spatial_depth=2,
+        encoder_depth=3, decoder_depth=3, head_depth=3, hyper_depth=1, fusion_depth=3,
+        fusion_width=384, spatial_depth=2, spatial_width=256,
         adaptor_m_kernel=3, extractor_kernel=3, activation="wsilu", topology="published",
         motion="none", exact_scales=False, quality_rows=QUALITIES, z_rows=QUALITIES,
         largest_scale=16.0),

@@ -66,11 +66,9 @@ def _start_entropy(model: nn.Module, quality: QualityRange, deviations: torch.Te
     scales[:len(deviations)] = PRIOR_GAIN * deviations
     last, start = model.y_prior_fusion.conv[-1], [torch.ones(n), scales, torch.zeros(n)]
     if model.config.exact_scales:
-        # Scales are what the hyperprior says; the trace is to be learned.
+        # Scales are what the hyperprior says; what the trace changes is to be learned.
         start.pop(1)
-        same = torch.eye(n)
-        _set(model.scale_prior.conv[0].adaptor, torch.cat((same, 0 * same, 0 * same), dim=1))
-        _set(model.scale_prior.conv[-1], same)
+        model.scale_prior.conv[-1].weight.zero_()
     last.weight.zero_()
     last.bias.copy_(torch.cat(start))
     model.y_spatial_prior.conv[-1].weight.zero_()

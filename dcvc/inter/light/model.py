@@ -62,6 +62,7 @@ from dcvc.layers import (
     all_finite,
     blocks,
     crop,
+    hyper_outputs,
     lower_bound,
     packed,
     pad_to_multiple,
@@ -124,18 +125,20 @@ class LightPFrameModel(nn.Module):
         self.hyper_encoder = Chain(*blocks(n, hyper, 1, style), Downsample(hyper, hyper, style),
                                    Downsample(hyper, hyper, style))
         self.hyper_decoder = Chain(Upsample(hyper, hyper, style), Upsample(hyper, hyper, style),
-                                   *blocks(hyper, n, 1, style))
+                                   *hyper_outputs(hyper, n, config.hyper_depth, style))
         self.temporal_prior_encoder = TemporalPrior(c, style)
         # Exact scales have a network of their own; the fusion then finds steps and means alone.
-        found = 2 * n if config.exact_scales else 3 * n
-        self.y_prior_fusion = Chain(*blocks(n + c, n + c, config.fusion_depth, style),
-                                    Pointwise(n + c, found))
+        found, wide = 2 * n if config.exact_scales else 3 * n, config.fusion_width
+        self.y_prior_fusion = Chain(*blocks(n + c, wide, config.fusion_depth, style),
+                                    Pointwise(wide, found))
         if config.exact_scales:
-            self.scale_prior = Chain(*blocks(3 * n, n, config.scale_depth, style),
-                                     Pointwise(n, n))
+            wide = config.scale_width
+            self.scale_prior = Chain(*blocks(3 * n, wide, config.scale_depth, style),
+                                     Pointwise(wide, n))
             self._exact = ExactNetworks(hyper=self.hyper_decoder, scale=self.scale_prior)
-        self.y_spatial_prior = Chain(*blocks(4 * n, 2 * n, config.spatial_depth, style),
-                                     Pointwise(2 * n, n))
+        wide = config.spatial_width
+        self.y_spatial_prior = Chain(*blocks(4 * n, wide, config.spatial_depth, style),
+                                     Pointwise(wide, n))
         self.decoder = Decoder(config, style)
         self.recon_head = Head(config, style)
         # Tables and exact networks live beside the modules and follow their weights.
@@ -362,8 +365,8 @@ class LightPFrameModel(nn.Module):
         if not latents.exact:
             steps = QUALITY.vector(self.q_hyper, quality)
             hyper = crop(self.hyper_decoder(z_hat / steps), *grid)
-            scale = self.scale_prior(torch.cat((hyper, trace.to(hyper.dtype)), dim=1)).float()
-            return hyper, scale * QUALITY.vector(self.q_prior, quality)
+            change = self.scale_prior(torch.cat((hyper, trace.to(hyper.dtype)), dim=1))
+            return hyper, (hyper + change).float() * QUALITY.vector(self.q_prior, quality)
         # Float64 powers of the same float32 numbers are equal everywhere once they are rounded.
         steps, unit = (QUALITY.vector(table.double(), quality.double())
                        for table in (self.q_hyper, self.q_prior))

@@ -5,7 +5,9 @@ machines differ in its last bits, and then in a class here and there, and the re
 noise. Here they come from integers that the decoder already holds:
 
     z_hat of this frame ------------------> hyper_decoder ─┐
-    y of the frame before: symbols, classes --> trace ─────┴> scale_prior -> scale / unit
+    y of the frame before: symbols, classes --> trace ─────┴> scale_prior -> a change
+
+    scale / unit = what the hyper decoder says + the change
 
 The trace tells where the last frame had something to say. Both networks run in exact arithmetic
 where symbols are coded (dcvc/entropy/exact.py), and as usual in training, where last bits do not
@@ -47,6 +49,6 @@ def exact_hyper(networks: ExactNetworks, z_hat: Tensor, steps: Tensor) -> Tensor
 def exact_scales(networks: ExactNetworks, hyper: Tensor, trace: Tensor, unit: Tensor) -> Tensor:
     """hyper as `exact_hyper` gives it, cropped to the trace's size; unit (B, n, 1, 1), float64
     -> scales of y, float32 (B, n, h, w)."""
-    scale = networks("scale", torch.cat((hyper, to_grid(trace)), dim=1))
+    scale = hyper + networks("scale", torch.cat((hyper, to_grid(trace)), dim=1))
     # 27 bits times a multiple of 2^-16 is exact. One rounding to float32 is the same everywhere.
     return (scale * to_factor(unit) / UNIT).float()

@@ -28,9 +28,11 @@ class LightIntraConfig:
     hyper_channels: int = 64            # z at 1/64
     encoder_depth: int = 2              # blocks before the step to 1/16
     decoder_depth: int = 4              # blocks after the step back, the one in it counted
+    hyper_depth: int = 0                # blocks from z's width to y's; 0: one plain layer
     fusion_depth: int = 1               # hyperprior -> scale, mean
     fusion_factor: int = 1              # width of the fusion over that of y
     spatial_depth: int = 1              # y so far -> means of the next step
+    spatial_width: int = 128
     steps: Literal[2, 4] = 2
     activation: Literal["wsilu", "clip"] = "clip"
     half: bool = True                   # blocks of half inner width
@@ -48,9 +50,10 @@ class LightIntraConfig:
 
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            counts = isinstance(value, int) and not isinstance(value, bool)
+            if counts and field.name != "hyper_depth" and value < 1:
                 refuse(field.name, "at least 1")
-        for name, least in (("encoder_depth", 1), ("decoder_depth", 2)):
+        for name, least in (("encoder_depth", 1), ("decoder_depth", 2), ("hyper_depth", 0)):
             if getattr(self, name) < least:
                 refuse(name, f"at least {least}")
         if self.latent_channels % 4:
@@ -65,12 +68,14 @@ class LightIntraConfig:
 # are ours: 10 (m), 6 (s) and 30 (l).
 SIZES: dict[str, LightIntraConfig] = {
     "m": LightIntraConfig(),
-    "s": LightIntraConfig(width=96, latent_channels=128, hyper_channels=32, decoder_depth=3),
+    "s": LightIntraConfig(width=96, latent_channels=128, hyper_channels=32, decoder_depth=3,
+                          spatial_width=96),
     "l": LightIntraConfig(width=192, latent_channels=256, encoder_depth=4, decoder_depth=6,
-                          fusion_depth=2, spatial_depth=2),
+                          hyper_depth=1, fusion_depth=2, spatial_depth=2, spatial_width=256),
     "uf-intra": LightIntraConfig(
         width=384, latent_channels=256, hyper_channels=128, encoder_depth=7, decoder_depth=14,
-        fusion_depth=3, fusion_factor=2, spatial_depth=3, steps=4, activation="wsilu", half=False,
+        hyper_depth=1, fusion_depth=3, fusion_factor=2, spatial_depth=3, spatial_width=512, steps=4,
+        activation="wsilu", half=False,
         topology="published", exact_scales=False, quality_rows=QUALITIES, z_rows=QUALITIES,
         largest_scale=16.0),
 }

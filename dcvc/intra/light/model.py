@@ -47,6 +47,7 @@ from dcvc.layers import (
     Upsample,
     blocks,
     crop,
+    hyper_outputs,
     packed,
     pad_to_multiple,
     rgb_to_ycbcr,
@@ -138,7 +139,7 @@ class LightIFrameModel(FrozenCodec):
         self.hyper_enc = Chain(*blocks(n, hyper, 1, style), Downsample(hyper, hyper, style),
                                Downsample(hyper, hyper, style))
         self.hyper_dec = Chain(Upsample(hyper, hyper, style), Upsample(hyper, hyper, style),
-                               *blocks(hyper, n, 1, style))
+                               *hyper_outputs(hyper, n, config.hyper_depth, style))
         self.y_prior_fusion = Chain(*blocks(n, fused, config.fusion_depth, style),
                                     Pointwise(fused, 2 * n))
         if config.steps == 4:
@@ -147,11 +148,10 @@ class LightIFrameModel(FrozenCodec):
             for step in range(1, 4):
                 adaptor = DepthConvBlock(2 * n, 2 * n, style, adaptor=True)
                 setattr(self, f"y_spatial_prior_adaptor_{step}", adaptor)
-            self.y_spatial_prior = Chain(*blocks(2 * n, 2 * n, config.spatial_depth, style),
-                                         Pointwise(2 * n, 2 * n))
-        else:
-            self.y_spatial_prior = Chain(*blocks(3 * n, n, config.spatial_depth, style),
-                                         Pointwise(n, n))
+        inputs, found = (2 * n, 2 * n) if config.steps == 4 else (3 * n, n)
+        wide = config.spatial_width
+        self.y_spatial_prior = Chain(*blocks(inputs, wide, config.spatial_depth, style),
+                                     Pointwise(wide, found))
         self.dec = _Decoder(config, style)
 
     def train(self, mode: bool = True) -> "LightIFrameModel":
