@@ -14,6 +14,8 @@ Files of other projects hold weights alone; which codec they belong to shows in 
 entries.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,12 @@ import torch
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.config import to_dict
 from dcvc.errors import InputError
+from dcvc.files import write_text
 from dcvc.inter.registry import build_p_frame, config_from_entry, inter_entry, p_frame_from_weights
 from dcvc.interfaces import FrameCodec, PFrameCodec
 from dcvc.intra.config import IntraConfig, resolved_intra
 from dcvc.intra.registry import i_frame_entry, i_frame_from_weights, i_frame_names
+from dcvc.models.catalog import CARD, MODEL_FILE
 from dcvc.run_folder import MODEL, find_checkpoint
 from dcvc.weights import (
     I_FRAME_CODEC,
@@ -37,6 +41,7 @@ from dcvc.weights import (
     load_weights,
     read_checkpoint,
     write_checkpoint,
+    write_model,
 )
 
 
@@ -143,8 +148,13 @@ def i_frame_content(i_frame: Any) -> dict[str, Any]:
 
 def write_codecs(path: Path, p_frame: PFrameCodec, i_frame: Any) -> None:
     """Both codecs in one checkpoint file, for `load_codec` and all that takes --model."""
-    write_checkpoint(path, {"inter": inter_entry(p_frame.config), "model": p_frame.state_dict(),
-                            **i_frame_content(i_frame)})
+    write_checkpoint(path, codecs_content(p_frame, i_frame))
+
+
+def codecs_content(p_frame: PFrameCodec, i_frame: Any) -> dict[str, Any]:
+    """What a checkpoint holds of both codecs."""
+    return {"inter": inter_entry(p_frame.config), "model": p_frame.state_dict(),
+            **i_frame_content(i_frame)}
 
 
 def load_codec(model: Path | str, device: torch.device | str = "cpu",
@@ -164,6 +174,42 @@ def load_codec(model: Path | str, device: torch.device | str = "cpu",
         raise InputError(f"{checkpoint.path}: names no I-frame codec; give --i_frame_type and its "
                          "options")
     return VideoCodec(checkpoint.model, build(config, device))
+
+
+def save_pretrained(codec: VideoCodec, folder: Path | str, half: bool = False) -> Path:
+    """Both codecs into FOLDER/model.safetensors, and what they are into FOLDER/model.json, to be
+    read by people. The folder is taken by everything as --model, and by `from_pretrained`.
+
+    half: 16-bit floats; the codec that is read back then differs a little from this one. Returns
+    the file. Raises InputError where the folder holds a model or the I-frame codec has files of its
+    own."""
+    folder = Path(folder)
+    if any((folder / name).exists() for name in (MODEL_FILE, CARD)):
+        raise InputError(f"{folder}: holds a model already; choose another folder")
+    if not i_frame_can_be_inside(codec.intra):
+        raise InputError(f"{folder}: the I-frame codec {codec.intra.name} has files of its own, needed "
+                         "one that a model file can hold (light)")
+    content = codecs_content(codec.p_frame, codec.intra)
+    write_model(folder / MODEL_FILE, content, half)
+    write_text(folder / CARD, json.dumps(model_card(folder / MODEL_FILE), indent=1) + "\n")
+    return folder / MODEL_FILE
+
+
+def model_card(file: Path, **more: Any) -> dict[str, Any]:
+    """What the card of a model file says of it: codecs, parameters, size, SHA-256; and `more`."""
+    codec = load_codec(file)
+    data = Path(file).read_bytes()
+    return {"inter": inter_entry(codec.p_frame.config),
+            "intra": {"codec": codec.intra.name, **to_dict(codec.intra.config)},
+            "parameters": {kind: sum(value.numel() for value in part.parameters())
+                           for kind, part in (("I", codec.intra), ("P", codec.p_frame))},
+            "weights": {"I": codec.intra_hash.hex(), "P": codec.inter_hash.hex()},
+            "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **more}
+
+
+def from_pretrained(model: Path | str, device: torch.device | str = "cpu") -> VideoCodec:
+    """The codec of a boxed or pulled model by name ("light-m"), of a folder or of a file."""
+    return load_codec(model, device)
 
 
 # ---- published weights: an I-frame file and a P-frame file become one folder

@@ -4,6 +4,7 @@ overwritten.
     RUN/stage1_gop2/   latest.pt  latest.1.pt  best.pt  ema.pt
                        config.json  metrics.jsonl  evaluation.json  tensorboard/
     RUN/model.pt       codecs that were imported and not trained here (`dcvc import`)
+    RUN/model.safetensors   codecs that are given on (`save_pretrained`, `dcvc tune`)
 
 latest.1.pt is the latest.pt before the last one, latest.2.pt the one before that: what to fall back
 to when the newest is damaged.
@@ -21,6 +22,7 @@ from typing import Any
 
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.files import write_text
+from dcvc.models.catalog import MODEL_FILE, find_model
 from dcvc.schedule import Stage
 from dcvc.weights import read_checkpoint
 
@@ -182,10 +184,10 @@ STAGE_FOLDER = re.compile(r"stage(\d+)_gop(\d+)$")
 
 def find_checkpoint(path: Path) -> Path:
     """A checkpoint file as it is; for a run folder the best (else latest) weights of its furthest
-    stage, or what was imported into it."""
+    stage, or the model that lies in it; for the name of a model that is installed, its file."""
     path = Path(path)
     if not path.exists():
-        raise MissingError(f"{path}: no such checkpoint file or run folder")
+        return find_model(str(path))
     if path.is_file():
         return path
     stages = [path]
@@ -195,9 +197,11 @@ def find_checkpoint(path: Path) -> Path:
         for name in ("best.pt", "latest.pt"):
             if (folder / name).is_file():
                 return folder / name
-    if (path / MODEL).is_file():
-        return path / MODEL
-    raise MissingError(f"{path}: no stage*_gop*/best.pt or latest.pt in this run folder")
+    for name in (MODEL, MODEL_FILE):
+        if (path / name).is_file():
+            return path / name
+    raise MissingError(f"{path}: no stage*_gop*/best.pt or latest.pt in this run folder, and no "
+                       f"{MODEL_FILE}")
 
 
 def stage_folders(run: Path) -> list[tuple[tuple[int, int], Path]]:

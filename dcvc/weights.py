@@ -7,12 +7,18 @@ Three steps turn a file into a model. Weights of every kind go through them, who
                                  -> {"conv.weight": W}
     load_weights                 names and shapes must be those of the model, values must be finite
 
-Our own files are saved by torch: a zip whose entries carry CRC-32 sums. They are written under a
-temporary name and renamed, so a kill leaves the previous file whole.
+Our own checkpoints are saved by torch: a zip whose entries carry CRC-32 sums. A model that is given
+on is one .safetensors file, which holds nothing that could be executed:
+
+    tensors     "model.recon_head.head.weight", "intra_model.enc.enc_1.adaptor.weight", ...
+    metadata    "dcvc": JSON of all else that a checkpoint holds, and the SHA-256 of the tensors
+
+Both are written under a temporary name and renamed, so a kill leaves the previous file whole.
 """
 
 import collections
 import hashlib
+import json
 import pickle
 import types
 import zipfile
@@ -23,15 +29,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dcvc.errors import DcvcError, InputError, MissingError, ReadError
-from dcvc.files import save_tensors
+from dcvc.files import save_tensors, write_bytes
 
 FORMAT = "dcvc-checkpoint-1"
 # Entries of our checkpoints that hold an I-frame codec: its name with its dimensions, its weights.
 I_FRAME_CODEC, I_FRAME_WEIGHTS = "intra_codec", "intra_model"
+# Of these parts a model file holds the tensors; under this name its metadata describe the rest.
+MODEL_PARTS, METADATA = ("model", I_FRAME_WEIGHTS), "dcvc"
 # Where files keep their weights, and what torch's wrappers put before the name of each entry.
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 WRAPPERS = ("module.", "_orig_mod.")
@@ -43,6 +52,23 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises ReadError naming the path when the disk is full or read-only.
     """
     save_tensors(path, {"format": FORMAT, **content})
+
+
+def write_model(path: Path, content: dict[str, Any], half: bool = False) -> None:
+    """Write the codecs of `content`, as `write_checkpoint` takes it, as one .safetensors file that
+    `read_checkpoint` reads. half: floats of 16 bits, which is half the size and no longer exact.
+
+    Raises ReadError naming the path when the disk is full or read-only."""
+    tensors = {f"{part}.{name}": _stored(value, half)
+               for part in MODEL_PARTS if part in content for name, value in content[part].items()}
+    rest = {key: value for key, value in content.items() if key not in MODEL_PARTS}
+    described = json.dumps({"format": FORMAT, **rest, "tensors_sha256": weights_hash(tensors)})
+    write_bytes(path, save(tensors, {METADATA: described}))
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.half() if half and value.is_floating_point() else value
 
 
 def is_ours(content: dict[str, Any]) -> bool:
@@ -76,7 +102,7 @@ def _read(path: Path, torch_file: Callable[[Path], Any]) -> dict[Any, Any]:
         if path.stat().st_size == 0:
             raise ReadError(f"{path}: empty file, needed a checkpoint")
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _read_safetensors(path)
         _check_sums(path)
         content = torch_file(path)
     except DcvcError:
@@ -90,6 +116,26 @@ def _read(path: Path, torch_file: Callable[[Path], Any]) -> dict[Any, Any]:
                         "is the file whole?") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {type(content).__name__}, needed a dictionary of weights")
+    return content
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """Plain weights, or the content of a checkpoint where `write_model` made the file."""
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        described = (file.metadata() or {}).get(METADATA)
+    if described is None:
+        return tensors
+    content = json.loads(described)
+    # The format has no checksums: a flipped bit would become a weight.
+    if content.pop("tensors_sha256", None) != weights_hash(tensors):
+        raise ReadError(f"{path}: damaged (the checksum of its tensors is wrong); use another copy")
+    for part in MODEL_PARTS:
+        prefix = f"{part}."
+        weights = {name.removeprefix(prefix): value.float() if value.is_floating_point() else value
+                   for name, value in tensors.items() if name.startswith(prefix)}
+        if weights:
+            content[part] = weights
     return content
 
 

@@ -1,4 +1,4 @@
-"""Code a video into a dcvc stream: dcvc encode in.mp4 out.dcvc --model RUN. Sound is left out."""
+"""Code a video into a dcvc stream: dcvc encode in.mp4 out.dcvc [--model MODEL]. Sound is left out."""
 
 import argparse
 import hashlib
@@ -19,12 +19,13 @@ from dcvc.commands.output import progress_bar
 from dcvc.errors import InputError
 from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.files import replacing
+from dcvc.models.catalog import DEFAULT_MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="a video file that FFmpeg opens (its sound is left out)")
     parser.add_argument("output", help="the stream to write (.dcvc)")
-    add_model(parser)
+    add_model(parser, default=DEFAULT_MODEL)
     parser.add_argument("--max_frames", type=int, help="code only the first N frames")
     add_intra_period(parser)
     add_quality(parser)

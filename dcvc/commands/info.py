@@ -10,17 +10,18 @@ import sys
 from dcvc.codec.bitstream import MAGIC, FrameRecord, StreamHeader
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.options import add_model, codec_from, open_stream
-from dcvc.errors import DcvcError, MissingError, ReadError
+from dcvc.errors import DcvcError, ReadError
 from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.inter.registry import codec_name
 from dcvc.intra.registry import i_frame_name
+from dcvc.models.catalog import find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE",
-                        help="a stream (.dcvc), a checkpoint file or a run folder")
+                        help="a stream (.dcvc), a checkpoint file, a run folder or the name of a model")
     add_flag(parser, "json", False, "print JSON")
-    add_model(parser, required=False)
+    add_model(parser, meaning="bits are not told apart by term")
     add_device(parser)
     parser.add_argument("--write_config", metavar="JSON",
                         help="write the configuration that can be told from a VQGAN's file")
@@ -36,7 +37,8 @@ def run(options: argparse.Namespace) -> int | None:
     except IsADirectoryError:
         stream = False
     except FileNotFoundError:
-        raise MissingError(f"{options.file}: no such file") from None
+        # The name of a model, or of nothing.
+        options.file, stream = str(find_model(options.file)), False
     except OSError as error:
         raise ReadError(f"{options.file}: cannot be read ({error.strerror})") from None
     if stream:

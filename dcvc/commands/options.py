@@ -58,10 +58,13 @@ def add_p_frame(group: argparse._ActionsContainer) -> None:
                        help="size of its networks (default: the published one)")
 
 
-def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """--model, and the I-frame codec for checkpoints that name none."""
-    parser.add_argument("--model", required=required, metavar="RUN",
-                        help="a run folder or a checkpoint file")
+def add_model(parser: argparse.ArgumentParser, default: str | None = None,
+              meaning: str = "none") -> None:
+    """--model, and the I-frame codec for checkpoints that name none. default, meaning: what is taken
+    where it is not given, and what the help says of that."""
+    parser.add_argument("--model", default=default, metavar="MODEL",
+                        help="a model by name (dcvc models lists them), a run folder or a checkpoint "
+                             f"file (default: {default or meaning})")
     purpose = "for checkpoints that name none, or to take another one"
     add_intra(parser.add_argument_group(f"I-frame codec ({purpose})"), default_type=None)
 
