@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train the P-frame codec (the flags of train_dcvc.py)"),
     "train-vqgan": ("train_vqgan", "train a VQGAN, the I-frame codec, on frames of videos"),
     "train-prior": ("train_prior", "learn the statistics of a VQGAN's codes: smaller I-frames"),
+    "tune": ("tune", "fine-tune a model on your own videos, in minutes"),
     "import": ("import_model", "make a model folder of published weights"),
     "encode": ("encode", "code a video into a dcvc stream"),
     "info": ("info", "show what a stream or a checkpoint holds"),

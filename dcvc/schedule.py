@@ -56,6 +56,8 @@ class Stage:
     batch_size: int | None = option(None, least=1)
     optimizer: Literal["adam", "adamw"] = "adam"
     final_rate: float = option(1.0, "share of the learning rate that a cosine falls to", above=0)
+    warm_up: float = option(
+        0.0, "share of the steps in which the learning rate rises from nothing", least=0, below=1)
     lambdas: tuple[float, float] | None = None
     metric: Literal["rgb", "ycbcr", "geometric", "ms-ssim", "mixed"] = "rgb"
     frame_weights: tuple[float, ...] = (1.0,)
@@ -103,9 +105,13 @@ class Stage:
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate of step 0 ... steps - 1: half a cosine from `learning_rate` to
-        `final_rate` times that."""
+        `final_rate` times that, below a line through the first `warm_up` of all steps.
+
+        Trained weights need the line: Adam's first steps are as large as the rate allows, whatever
+        the gradient, since its averages know nothing yet."""
         fallen = 0.5 - 0.5 * math.cos(math.pi * step / max(steps - 1, 1))
-        return self.learning_rate * (1 + (self.final_rate - 1) * fallen)
+        risen = min(1.0, (step + 1) / (self.warm_up * steps)) if self.warm_up else 1.0
+        return risen * self.learning_rate * (1 + (self.final_rate - 1) * fallen)
 
     def steps(self, per_epoch: int) -> int:
         """How many steps the stage has when an epoch has `per_epoch`."""

@@ -1,0 +1,1 @@
+"""A model fine-tuned on one's own videos: `dcvc tune`."""

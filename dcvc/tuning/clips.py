@@ -1,0 +1,142 @@
+"""What a model is tuned on and what it is judged by: parts of one's own videos that never meet.
+
+    several videos    every fourth one is held out, three at most
+    one video         its last third is held out
+
+For example one video of 300 frames:
+
+    |--- run ---|   |--- run ---|   |--- run ---|   |---- judged ----|
+    0                                             200              296  300
+
+Training needs frames from all over, but not all of them: runs of `RUN` frames, spread evenly, are
+written as short clips that are quick to seek in. What is judged is written without loss.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from dcvc.data.video_list import list_videos
+from dcvc.errors import InputError
+from dcvc.video.reader import VideoReader
+from dcvc.video.writer import VideoWriter
+
+HELD_OUT_EVERY, MOST_HELD_OUT = 4, 3
+RUN = 48
+TRAINING_FRAMES = 3000          # of all videos together
+JUDGED_FRAMES = 96              # of one video
+LEAST_TRAINED, LEAST_JUDGED = 8, 4
+SMALLEST_SIDE = 64
+# A keyframe every few frames and no B-frames, as `dcvc prepare` writes them: quick to seek in.
+QUICK = {"preset": "veryfast", "tune": "fastdecode", "g": "4", "bf": "0", "sc_threshold": "0", "crf": "10"}
+EXACT = {"preset": "veryfast", "g": "24", "qp": "0"}
+
+Progress = Callable[[Iterable, int], Iterable]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Frames first ... end - 1 of a video."""
+
+    path: str
+    first: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A part, the file that it becomes, and how that is encoded."""
+
+    part: Part
+    file: Path
+    options: dict[str, str]
+
+
+def split(sources: Sequence[str]) -> tuple[list[Part], list[Part]]:
+    """Parts to train on, parts to judge by.
+
+    Raises MissingError and InputError for no videos, InputError for too few frames or sides that are
+    too small, ReadError for what cannot be opened."""
+    files = list(dict.fromkeys(str(Path(file).resolve()) for source in sources
+                               for file in list_videos(source)))
+    whole = [_whole(file) for file in files]
+    if len(whole) == 1:
+        video, border = whole[0], len(whole[0]) * 2 // 3
+        needed = LEAST_TRAINED * 3 // 2
+        if len(video) < max(needed, 3 * LEAST_JUDGED):
+            raise InputError(f"{video.path}: found {len(video)} frames, needed at least "
+                             f"{max(needed, 3 * LEAST_JUDGED)}: a third is kept to judge by")
+        return [Part(video.path, 0, border)], [Part(video.path, border, len(video))]
+    # From the middle of each four: the first and the last video are often unlike the rest.
+    held_out = whole[1::HELD_OUT_EVERY][:MOST_HELD_OUT]
+    trained = [video for video in whole if video not in held_out]
+    for videos, least in ((trained, LEAST_TRAINED), (held_out, LEAST_JUDGED)):
+        short = next((video for video in videos if len(video) < least), None)
+        if short:
+            raise InputError(f"{short.path}: found {len(short)} frames, needed at least {least}; "
+                             "take this video out")
+    return trained, held_out
+
+
+def _whole(file: str) -> Part:
+    with VideoReader(file) as reader:
+        height, width = reader.size
+        if min(height, width) < SMALLEST_SIDE:
+            raise InputError(f"{file}: found {width}x{height}, needed at least {SMALLEST_SIDE} pixels "
+                             "a side")
+        return Part(file, 0, len(reader))
+
+
+def training_clips(parts: Sequence[Part], folder: Path) -> list[Clip]:
+    """Runs spread evenly over the parts, each part with its share of TRAINING_FRAMES."""
+    total, clips = sum(map(len, parts)), []
+    share = min(1.0, TRAINING_FRAMES / total)
+    for number, part in enumerate(parts):
+        runs = max(1, round(len(part) * share / RUN))
+        length = min(RUN, len(part) // runs)
+        for run in range(runs):
+            # The first run begins the part and the last one ends it.
+            first = part.first + (run * (len(part) - length) // (runs - 1) if runs > 1 else 0)
+            name = f"{number:04d}_{Path(part.path).stem[:60]}_{first:07d}.mp4"
+            clips.append(Clip(Part(part.path, first, first + length), folder / name, QUICK))
+    return clips
+
+
+def judged_clips(parts: Sequence[Part], folder: Path, pixels: float) -> list[Clip]:
+    """The first frames of each part: JUDGED_FRAMES, or fewer where all of them would have more than
+    so many pixels."""
+    clips = []
+    for number, part in enumerate(parts):
+        with VideoReader(part.path) as reader:
+            height, width = reader.size
+        affordable = int(pixels / len(parts) / (height * width))
+        count = min(len(part), JUDGED_FRAMES, max(affordable, 4 * LEAST_JUDGED))
+        name = f"{number:04d}_{Path(part.path).stem[:60]}.mp4"
+        clips.append(Clip(Part(part.path, part.first, part.first + count), folder / name, EXACT))
+    return clips
+
+
+def write_clip(clip: Clip) -> None:
+    """Raises ReadError for frames that cannot be decoded and a disk that is full. Odd sides lose
+    their last row or column."""
+    part = clip.part
+    with VideoReader(part.path) as reader:
+        height, width = (side // 2 * 2 for side in reader.size)
+        rate = Fraction(reader.fps).limit_denominator(1001)
+        with VideoWriter(clip.file, (width, height), rate, options=clip.options) as writer:
+            # A few frames at a time: a long run of large ones would not fit in memory.
+            for first in range(part.first, part.end, 8):
+                frames = reader.read(first, min(8, part.end - first))
+                for frame in frames[:, :, :height, :width].permute(0, 2, 3, 1).numpy():
+                    writer.write(frame)
+
+
+def write_clips(clips: Sequence[Clip], progress: Progress | None = None) -> None:
+    """Those that are not there yet."""
+    left = [clip for clip in clips if not clip.file.exists()]
+    for clip in progress(left, len(left)) if progress else left:
+        write_clip(clip)
