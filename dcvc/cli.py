@@ -10,7 +10,7 @@ from dcvc.config import nearest
 
 # Each module of dcvc/commands/ has add_arguments(parser) and run(options) -> int | None.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("demo", "make a small data set, train both codecs on it, show what happened"),
+    "demo": ("demo", "tune the boxed model on some clips and show what came of it"),
     "bench": ("bench", "measure speed: dcvc bench data DIR"),
     "prepare": ("prepare", "re-encode a data set once into quickly seekable segments"),
     "index": ("index", "index a data set of videos, name the files that cannot be used"),

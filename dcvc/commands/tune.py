@@ -12,6 +12,9 @@ from dcvc.models.catalog import DEFAULT_MODEL
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training_sources(parser)
+    parser.add_argument("--val_video_dir", metavar="V",
+                        help="videos to judge by (default: every fourth of yours, three at most; of "
+                             "a single one its last third)")
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="MODEL",
                         help="what to begin from: a model of many rates by name, run folder or file "
                              f"(default: {DEFAULT_MODEL})")
@@ -36,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     tune = Tune(videos=tuple(options.train_video_dir), model=options.model,
                 folder=Path(options.output), minutes=options.minutes,
                 intra_period=options.intra_period, seed=options.seed, device=options.device,
-                quiet=options.quiet, progress=frame_progress(options))
+                judged=options.val_video_dir, quiet=options.quiet, progress=frame_progress(options))
     summary = run_tune(tune)
     if options.json:
         print(json.dumps(summary.as_dict()))

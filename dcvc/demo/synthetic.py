@@ -14,6 +14,7 @@ function of time, not a list of frames: any frame can be made alone, and the tru
 of them is known, since every layer moves by a 3x3 matrix.
 """
 
+import copy
 import math
 import os
 from dataclasses import dataclass, replace
@@ -95,9 +96,14 @@ class Leaf:
 
 class Scene:
     """One clip: `frame(t)` is uint8 `(H, W, 3)` for any t, `flow(t)` the true motion. The same seed
-    and size give the same scene. `size` is (width, height) in pixels."""
+    and size give the same scene. `size` is (width, height) in pixels.
 
-    def __init__(self, seed: int, size: tuple[int, int]) -> None:
+    tripod: the camera and the light stand still. smallest: radius of the plane's smallest leaves in
+    pixels: larger ones make a calmer picture.
+    """
+
+    def __init__(self, seed: int, size: tuple[int, int], tripod: bool = False,
+                 smallest: float = SMALLEST_RADIUS) -> None:
         width, height = self.size = size
         if min(size) < 16:
             raise InputError(f"size: found {width}×{height}, needed at least 16×16")
@@ -113,8 +119,24 @@ class Scene:
         # As far as the camera ever sees: half a diagonal and the swing, more where it zooms out.
         diagonal = math.hypot(width, height)
         reach = 1.2 * (diagonal / 2 + math.hypot(LARGEST_SWING, LARGEST_SWING)) + 4
-        self._plane = _prefilter(self._paint(rng, int(2 * reach), 0.35 * diagonal, self._palette))
-        self._leaves = [self._make_leaf(rng) for _ in range(rng.integers(2, 5))]
+        self._plane = _prefilter(
+            self._paint(rng, int(2 * reach), 0.35 * diagonal, self._palette, smallest))
+        if tripod:
+            self._zoom, self._light = Swing(1.0, 0, 0, 0), Swing(1.0, 0, 0, 0)
+            self._angle, self._pan = Swing(0.0, 0, 0, 0), (Swing(0.0, 0, 0, 0),) * 2
+        self._leaves = self._make_leaves(rng)
+        # Sampling the plane is most of the work, and what a still camera sees of it stays the same.
+        self._still = _sample(self._plane, *self._layer_coordinates(self.camera(0))) if tripod else None
+
+    def another_take(self, number: int) -> "Scene":
+        """The same camera over the same plane, and other leaves in front: another recording of one
+        place."""
+        scene = copy.copy(self)
+        scene._leaves = self._make_leaves(np.random.default_rng([number, *self.size]))
+        return scene
+
+    def _make_leaves(self, rng: np.random.Generator) -> list[Leaf]:
+        return [self._make_leaf(rng) for _ in range(rng.integers(2, 5))]
 
     def camera(self, t: float) -> np.ndarray:
         """3×3 similarity from plane coordinates (origin in its middle) to pixels of frame t."""
@@ -127,8 +149,15 @@ class Scene:
 
     def frame(self, t: float) -> np.ndarray:
         """uint8 RGB `(H, W, 3)`."""
+        return np.rint(255 * np.clip(self.light(t), 0.0, 1.0)).astype(np.uint8)
+
+    def light(self, t: float) -> np.ndarray:
+        """What falls on the sensor: float64 RGB `(H, W, 3)`, white is 1, and more may come."""
         camera = self.camera(t)
-        image = _sample(self._plane, *self._layer_coordinates(camera))
+        if self._still is None:
+            image = _sample(self._plane, *self._layer_coordinates(camera))
+        else:
+            image = self._still.copy()
         for leaf in self._leaves:
             x, y = self._layer_coordinates(camera @ leaf.matrix(t))
             # The light comes from the upper left, so the shadow lies a little to the lower right.
@@ -139,7 +168,7 @@ class Scene:
             covered = alpha > 0
             texture = _sample(leaf.texture, x[covered], y[covered])
             image[covered] += alpha[covered, None] * (texture - image[covered])
-        return np.rint(255 * np.clip(image * self._light.at(t), 0.0, 1.0)).astype(np.uint8)
+        return image * self._light.at(t)
 
     def flow(self, t: float) -> np.ndarray:
         """float64 `(2, H, W)`, (x, y) in pixels: pixel p of frame t comes from p + flow in frame t

@@ -56,14 +56,14 @@ class Clip:
     options: dict[str, str]
 
 
-def split(sources: Sequence[str]) -> tuple[list[Part], list[Part]]:
-    """Parts to train on, parts to judge by.
+def split(sources: Sequence[str], judged: str | None = None) -> tuple[list[Part], list[Part]]:
+    """Parts to train on, parts to judge by: whole videos of the source `judged` where there is one.
 
     Raises MissingError and InputError for no videos, InputError for too few frames or sides that are
     too small, ReadError for what cannot be opened."""
-    files = list(dict.fromkeys(str(Path(file).resolve()) for source in sources
-                               for file in list_videos(source)))
-    whole = [_whole(file) for file in files]
+    whole = _videos(sources)
+    if judged is not None:
+        return _long_enough(whole, LEAST_TRAINED), _long_enough(_videos([judged]), LEAST_JUDGED)
     if len(whole) == 1:
         video, border = whole[0], len(whole[0]) * 2 // 3
         needed = LEAST_TRAINED * 3 // 2
@@ -74,12 +74,22 @@ def split(sources: Sequence[str]) -> tuple[list[Part], list[Part]]:
     # From the middle of each four: the first and the last video are often unlike the rest.
     held_out = whole[1::HELD_OUT_EVERY][:MOST_HELD_OUT]
     trained = [video for video in whole if video not in held_out]
-    for videos, least in ((trained, LEAST_TRAINED), (held_out, LEAST_JUDGED)):
-        short = next((video for video in videos if len(video) < least), None)
-        if short:
-            raise InputError(f"{short.path}: found {len(short)} frames, needed at least {least}; "
-                             "take this video out")
-    return trained, held_out
+    return _long_enough(trained, LEAST_TRAINED), _long_enough(held_out, LEAST_JUDGED)
+
+
+def _videos(sources: Sequence[str]) -> list[Part]:
+    """Every video of the sources once, whole."""
+    files = dict.fromkeys(str(Path(file).resolve()) for source in sources
+                          for file in list_videos(source))
+    return [_whole(file) for file in files]
+
+
+def _long_enough(videos: list[Part], least: int) -> list[Part]:
+    short = next((video for video in videos if len(video) < least), None)
+    if short:
+        raise InputError(f"{short.path}: found {len(short)} frames, needed at least {least}; "
+                         "take this video out")
+    return videos
 
 
 def _whole(file: str) -> Part:

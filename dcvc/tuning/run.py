@@ -56,7 +56,7 @@ RECORD = "tune.json"
 @dataclass(frozen=True)
 class Tune:
     """videos: folders, files or lists. model: by name, run folder or file. folder: for everything
-    that is written. minutes: for everything."""
+    that is written. minutes: for everything. judged: videos to judge by; None: some of `videos`."""
 
     videos: tuple[str, ...]
     model: str
@@ -66,6 +66,7 @@ class Tune:
     seed: int = 0
     device: str = "auto"
     quiet: bool = False
+    judged: str | None = None
     progress: Callable[[int, int, str], None] | None = None
 
     def __post_init__(self) -> None:
@@ -74,8 +75,10 @@ class Tune:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"videos": [str(Path(video).resolve()) for video in self.videos], "model": self.model,
-                "minutes": self.minutes, "intra_period": self.intra_period, "seed": self.seed}
+        videos = [str(Path(video).resolve()) for video in self.videos]
+        return {"videos": videos, "judged": self.judged and str(Path(self.judged).resolve()),
+                "model": self.model, "minutes": self.minutes, "intra_period": self.intra_period,
+                "seed": self.seed}
 
     def tell(self, text: str) -> None:
         if not self.quiet:
@@ -114,7 +117,7 @@ def run_tune(tune: Tune) -> Summary:
     """Raises InputError for videos that do not serve, for a folder of something else, and for a
     model that has one rate; what training raises. The same call goes on."""
     started, folder = time.monotonic(), tune.folder
-    trained, held_out = clips.split(tune.videos)
+    trained, held_out = clips.split(tune.videos, tune.judged)
     _check_model(tune)
     if folder.exists() and any(folder.iterdir()) and not (folder / RECORD).exists():
         raise InputError(f"{folder}: found a folder with other files, needed an empty or new one; "
