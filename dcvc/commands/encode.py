@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int | None:
     if options.max_frames is not None and options.max_frames < 1:
         raise InputError(f"--max_frames: found {options.max_frames}, needed at least 1")
     count = min(len(reader), options.max_frames or len(reader))
-    intra_period = intra_period_from(options)
+    intra_period = intra_period_from(options, count)
     codec = codec_from(options)
     header = codec.header(reader.size, Fraction(reader.fps).limit_denominator(1001), count,
                           intra_period, options.reconstruction_crc, _source(options.input))

@@ -93,13 +93,19 @@ def open_stream(path: str) -> Iterator[StreamReader]:
 
 def add_intra_period(parser: argparse._ActionsContainer, default: str = "10") -> None:
     parser.add_argument("--intra_period", "--gop_size", dest="intra_period", type=int, metavar="N",
-                        help=f"an I-frame every N frames (default: {default}); --gop_size is the old name")
+                        help=f"an I-frame every N frames, -1: only the first (default: {default}); "
+                             "--gop_size is the old name")
 
 
-def intra_period_from(options: argparse.Namespace, default: int = INTRA_PERIOD) -> int:
+def intra_period_from(options: argparse.Namespace, frames: int,
+                      default: int = INTRA_PERIOD) -> int:
+    """frames: of the longest sequence. -1 means one I-frame, which is a period of as many frames."""
     period = default if options.intra_period is None else options.intra_period
+    if period == -1:
+        return frames
     if period < 1:
-        raise InputError(f"--intra_period (or --gop_size): found {period}, needed at least 1")
+        raise InputError(f"--intra_period (or --gop_size): found {period}, needed at least 1, or -1 "
+                         "for one I-frame")
     return period
 
 
@@ -170,7 +176,8 @@ def sequences_from(options: argparse.Namespace):
                     matrix=options.raw_matrix, full_range=options.raw_full_range)
     sequences = open_sequences(options.videos, options.preset, options.max_frames, raw)
     default = PRESETS[options.preset].intra_period if options.preset else INTRA_PERIOD
-    return sequences, intra_period_from(options, default)
+    frames = max(sequence.frames for sequence in sequences)
+    return sequences, intra_period_from(options, frames, default)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -46,11 +46,12 @@ def test_the_distance_of_i_frames_has_one_name_and_an_old_one(command, words):
     parser = parser_of(command)
     for flag in ("--intra_period", "--intra-period", "--gop_size"):
         options = parser.parse_args([*words, flag, "6"])
-        assert intra_period_from(options) == options.intra_period == 6
-    assert intra_period_from(parser.parse_args(words)) == 10
-    assert intra_period_from(parser.parse_args(words), default=12) == 12
+        assert intra_period_from(options, 96) == options.intra_period == 6
+    assert intra_period_from(parser.parse_args(words), 96) == 10
+    assert intra_period_from(parser.parse_args(words), 96, default=12) == 12
+    assert intra_period_from(parser.parse_args([*words, "--intra_period", "-1"]), 96) == 96
     with pytest.raises(InputError, match=r"--intra_period \(or --gop_size\): found 0, needed at least 1"):
-        intra_period_from(parser.parse_args([*words, "--gop_size", "0"]))
+        intra_period_from(parser.parse_args([*words, "--gop_size", "0"]), 96)
     assert "--gop_size is the old name" in " ".join(parser.format_help().split())
 
 
