@@ -73,10 +73,11 @@ MAKERS = {"plain": make_plain, "ours": make_ours}
 
 
 def bench_training(codec: str, size: str, batch: int = 2, crop: int = 128, gop: int = 2, repeats: int = 5,
-                   memory: bool = True, device: str = "cpu", mixed_precision: str = "no") -> dict[str, Any]:
+                   memory: bool = True, device: str = "cpu", mixed_precision: str = "no",
+                   compiled: bool = False) -> dict[str, Any]:
     """Every stage, alternating, medians. frames_per_second counts the P-frames.
 
-    mixed_precision: of ours, on a GPU; the plain loop stays in float32. memory: on a CPU, of stages 2 and 3 at the
+    mixed_precision: of ours, on a GPU; the plain loop stays in float32. compiled: ours by torch.compile. memory: on a CPU, of stages 2 and 3 at the
     published batch of four 256x256 crops, each in a process of its own.
     """
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
@@ -85,11 +86,12 @@ def bench_training(codec: str, size: str, batch: int = 2, crop: int = 128, gop: 
     config = entry.size(size)
     result: dict[str, Any] = {
         "codec": codec, "model": size, "batch": batch, "crop": crop, "gop": gop, "repeats": repeats,
-        "device": accelerator.device.type, "threads": torch.get_num_threads(), "stages": {}}
+        "device": accelerator.device.type, "threads": torch.get_num_threads(), "compiled": compiled,
+        "mixed_precision": mixed_precision, "stages": {}}
     stages = {number: item for number, item in entry.stages.items() if not item.long_sequences}
     for number, item in stages.items():
         item = replace(item, gop_size=gop)
-        row = _race(config, item, accelerator, batch, crop, repeats)
+        row = _race(config, item, accelerator, batch, crop, repeats, {"compile": compiled})
         # A stage that leaves a part frozen but runs it can save the memory of that part's activations.
         saves = item.trains != "all" and item.distortion == "reconstruction"
         if memory and saves and accelerator.device.type == "cpu":
@@ -102,8 +104,9 @@ def bench_training(codec: str, size: str, batch: int = 2, crop: int = 128, gop: 
     return result
 
 
-def _race(config: Any, item: Stage, accelerator: Accelerator, batch: int, crop: int, repeats: int) -> dict[str, Any]:
-    steps = {name: make(config, item, accelerator) for name, make in MAKERS.items()}
+def _race(config: Any, item: Stage, accelerator: Accelerator, batch: int, crop: int, repeats: int,
+          options: dict[str, Any]) -> dict[str, Any]:
+    steps = {"plain": make_plain(config, item, accelerator), "ours": make_ours(config, item, accelerator, **options)}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     losses: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):

@@ -107,6 +107,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
                         help="steps of each loop; their median counts")
     parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no",
                         help="number format of this project's loop on a GPU")
+    add_flag(parser, "compile", False, "this project's loop by torch.compile")
     add_device(parser)
 
 
@@ -117,7 +118,7 @@ def _train(options: argparse.Namespace) -> Measured:
     size, device = _size(options), choose_device(options.device)
     result = bench_training(options.codec, size, batch=options.batch_size, crop=options.crop_size,
                             gop=options.gop_size, repeats=options.repeats, device=device,
-                            mixed_precision=options.mixed_precision)
+                            mixed_precision=options.mixed_precision, compiled=options.compile)
     if device == "cpu":
         result["checkpointing"] = bench_checkpointing(options.codec, size)
     return result, as_text

@@ -20,7 +20,7 @@ from dcvc.data import VideoReader
 from dcvc.demo.synthetic import write_synthetic_clips
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "docs/recipes.md", "docs/scaling.md", "docs/evaluation.md"]
+PAGES = ["README.md", "docs/tuning.md", "docs/recipes.md", "docs/scaling.md", "docs/evaluation.md"]
 ELSEWHERE = ("python3 bootstrap.py", ".venv/bin/dcvc demo", "pip ", "torchrun --nnodes")
 SHORT = "--model_size tiny --crop_size 64 --batch_size 2 --num_workers 0 --device cpu --quiet --eval_max_frames 2"
 ZOO = "--i_frame_model_name bmshj2018-factorized --i_frame_quality 1 --no-i_frame_pretrained"
@@ -33,6 +33,9 @@ ADDED = {
     "torchrun --nproc": f"{SHORT} {ZOO} --max_steps 1 {VIDEOS} runs/torchrun",
     "launch --num_processes 2": f"--train_video_dir videos/train {SHORT} {ZOO} --max_steps 1 {VIDEOS} runs/processes",
     "--recipe light-smoke": "--num_workers 0 --device cpu --quiet --max_steps 1",
+    "--recipe light-m": "--num_workers 0 --device cpu --quiet --max_steps 1 --set crop_size=64 batch_size=2",
+    "dcvc models": "",
+    "dcvc tune": "--model light/light_run.pt --minutes 0.1 --device cpu --quiet",
     "--recipe tiny": f"{SHORT} {ZOO} --max_steps 1",
     "train-vqgan": "--preset demo --steps 2 --crop_size 64 --batch_size 2 --num_workers 0 --device cpu --quiet",
     "train-prior": "--steps 2 --batch_size 2 --device cpu --quiet",
