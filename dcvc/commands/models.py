@@ -115,7 +115,7 @@ def _number(card: Any, keys: tuple[str, ...], form: str, factor: float = 1) -> s
     """A number deep in a card; "-" where the card has none. Cards are written by many people."""
     for key in keys:
         card = card.get(key) if isinstance(card, dict) else None
-    if isinstance(card, bool) or not isinstance(card, (int, float)):
+    if isinstance(card, bool) or not isinstance(card, (int, float)) or not abs(card) < 1e15:
         return "-"
     return format(card * factor, form)
 

@@ -62,7 +62,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         return {}
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReadError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(card, dict):
         raise ReadError(f"{path}: found {type(card).__name__}, needed a card of a model")

@@ -157,7 +157,7 @@ def _card_at(address: Address, tell: Callable[[str], None]) -> dict[str, Any]:
             raise MissingError(f"{url}: the server has no such card; is the name right?")
         try:
             card = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ReadError(f"{url}: cannot be read as JSON, needed the card of a model") from None
         if not isinstance(card, dict) or not isinstance(card.get("sha256"), str):
             raise ReadError(f"{url}: has no sha256, needed the card of a model")
