@@ -18,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-vqgan": ("train_vqgan", "train a VQGAN, the I-frame codec, on frames of videos"),
     "train-prior": ("train_prior", "learn the statistics of a VQGAN's codes: smaller I-frames"),
     "tune": ("tune", "fine-tune a model on your own videos, in minutes"),
+    "models": ("models", "list the models that are here"),
+    "pull": ("pull", "bring a model here from the network"),
     "import": ("import_model", "make a model folder of published weights"),
     "encode": ("encode", "code a video into a dcvc stream"),
     "info": ("info", "show what a stream or a checkpoint holds"),

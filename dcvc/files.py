@@ -21,7 +21,7 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
     """
     target, partial = Path(path), None
     try:
-        with _refusal_named(target):
+        with refusal_named(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=f".tmp{target.suffix}")
             os.close(handle)
@@ -42,7 +42,7 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target}: exists and is not an empty folder; give another name")
     try:
-        with _refusal_named(target):
+        with refusal_named(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
             yield partial
@@ -56,8 +56,8 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def _refusal_named(target: Path) -> Iterator[None]:
-    """A refusal of the disk becomes a ReadError that names the target."""
+def refusal_named(target: Path) -> Iterator[None]:
+    """A refusal of the disk within the block becomes a ReadError that names the target."""
     try:
         yield
     except OSError as error:

@@ -12,6 +12,8 @@ In each folder lie
 A path wins over a name: `--model light-m` takes the folder light-m where there is one.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -36,7 +38,8 @@ def model_folders() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for place in (BOXED, models_home()):
         for folder in sorted(place.iterdir()) if place.is_dir() else []:
-            if (folder / MODEL_FILE).is_file():
+            # A hidden folder is one that is not finished, see dcvc/models/pull.py.
+            if not folder.name.startswith(".") and (folder / MODEL_FILE).is_file():
                 found.setdefault(folder.name, folder)
     return found
 
@@ -59,7 +62,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         return {}
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReadError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(card, dict):
         raise ReadError(f"{path}: found {type(card).__name__}, needed a card of a model")
@@ -67,9 +70,17 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def model_of_weights(p_frame_hash: str, i_frame_hash: str) -> str | None:
-    """The model here whose weights have these hashes, as streams name them (hexadecimal); None where
-    none has."""
+    """The model here whose weights have these hashes, as streams name them (hexadecimal); None
+    where none has."""
     for name, folder in model_folders().items():
-        if read_card(folder).get("weights") == {"I": i_frame_hash, "P": p_frame_hash}:
-            return name
+        # One damaged card must not stand between a stream and the model that made it.
+        with contextlib.suppress(ReadError):
+            if read_card(folder).get("weights") == {"I": i_frame_hash, "P": p_frame_hash}:
+                return name
     return None
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's bytes, as its card has it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
