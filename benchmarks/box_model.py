@@ -102,9 +102,9 @@ def words(name: str, card: dict) -> str:
     lines += ["", "## Data", "", "| clip | licence | source |", "|---|---|---|"]
     lines += [f"| {row['file']} | {row['licence']}: {row['note']} | {row['source']} |" for row in card["data"]]
     lines += ["", "## Limits", "",
-              "It was trained for hours, not for weeks, on 8-bit clips of 360 rows. It needs more bits than x264 for"
-              " the same PSNR. Grain and fast, complex motion cost most. On your own videos `dcvc tune` makes it better in"
-              " minutes.", ""]
+              "It was trained for hours, not for weeks, on 8-bit clips of 360 rows. It needs more bits than x264 for "
+              "the same PSNR. Grain and fast, complex motion cost most. On your own videos `dcvc tune` makes it "
+              "better in minutes.", ""]
     return "\n".join(lines)
 
 

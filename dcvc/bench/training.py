@@ -77,7 +77,8 @@ def bench_training(codec: str, size: str, batch: int = 2, crop: int = 128, gop: 
                    compiled: bool = False) -> dict[str, Any]:
     """Every stage, alternating, medians. frames_per_second counts the P-frames.
 
-    mixed_precision: of ours, on a GPU; the plain loop stays in float32. compiled: ours by torch.compile. memory: on a CPU, of stages 2 and 3 at the
+    mixed_precision: of ours, on a GPU; the plain loop stays in float32. compiled: ours by
+    torch.compile. memory: on a CPU, of stages 2 and 3 at the
     published batch of four 256x256 crops, each in a process of its own.
     """
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)

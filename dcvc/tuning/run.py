@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dcvc.checkpoint import carried_intra, load_codec, load_p_frame_checkpoint, save_pretrained
+from dcvc.checkpoint import load_codec, load_p_frame_checkpoint, save_pretrained
 from dcvc.data.config import DataConfig, SamplingOptions
 from dcvc.data.eval_sequences import EvalSequence, open_sequences
 from dcvc.errors import InputError, TrainingError
@@ -29,6 +29,7 @@ from dcvc.evaluation.measured_codec import MeasuredCodec
 from dcvc.evaluation.run import evaluate_codecs
 from dcvc.files import write_text
 from dcvc.inter.registry import codec_entry
+from dcvc.intra.registry import i_frame_entry
 from dcvc.models.catalog import CARD, MODEL_FILE
 from dcvc.report import write_report
 from dcvc.report.results import read_results, write_results
@@ -139,9 +140,12 @@ def run_tune(tune: Tune) -> Summary:
 
 def _check_model(tune: Tune) -> None:
     checkpoint = load_p_frame_checkpoint(find_checkpoint(Path(tune.model)))
-    if checkpoint.model.rates is None or checkpoint.i_frame is None:
-        raise InputError(f"--model {tune.model}: found a model of one rate or without its I-frame "
-                         "codec inside, needed one of many rates (light)")
+    # The I-frame codec learns too, and lies in the tuned model's file.
+    named = checkpoint.intra and i_frame_entry(checkpoint.intra.type)
+    if checkpoint.model.rates is None or not named or named.restore is None:
+        raise InputError(f"--model {tune.model}: found a P-frame codec {checkpoint.model.name} with "
+                         f"I-frames by {named.name if named else 'none'}, needed both of many rates "
+                         "(light)")
 
 
 def _write_clips(tune: Tune, trained: list[clips.Part], held_out: list[clips.Part]
@@ -222,6 +226,7 @@ def _train_stage(tune: Tune, stage: Stage, start: Path | None = None, quiet: boo
     """One stage from the model, or from `start`; goes on where it was stopped."""
     resume = "auto" if kept_checkpoints(tune.folder / stage.label) else None
     weights = find_checkpoint(start or Path(tune.model))
+    checkpoint = load_p_frame_checkpoint(weights)
     folder = tune.folder / "clips" / "train"
     smallest = min(min(VideoReader(file).size) for file in sorted(folder.glob("*.mp4")))
     data = DataConfig(use_video_dataset=True, train_video_dir=(str(folder),),
@@ -230,8 +235,8 @@ def _train_stage(tune: Tune, stage: Stage, start: Path | None = None, quiet: boo
     train = TrainConfig(seed=tune.seed, skip_eval=True, use_ema=True, ema_decay=0.99, max_skips=10,
                         max_rollbacks=3, log_every=1)
     outcome = train_stage(Job(
-        stage=stage, data=data, intra=carried_intra(weights), train=train,
-        checkpoint_dir=tune.folder, inter=load_p_frame_checkpoint(weights).model.config,
+        stage=stage, data=data, intra=checkpoint.intra, train=train,
+        checkpoint_dir=tune.folder, inter=checkpoint.model.config,
         resume=resume, load_pretrained=None if resume else str(weights), device=tune.device,
         quiet=quiet or tune.quiet, accept_changes=True, how_to_continue="the same command continues"))
     if outcome.stopped:

@@ -135,7 +135,7 @@ def test_a_model_of_one_rate_is_refused(place, tmp_path):
 
     model = build_p_frame(codec_entry("dcvc2021").size("tiny"))
     write_checkpoint(tmp_path / "old.pt", {"inter": inter_entry(model.config), "model": model.state_dict()})
-    with pytest.raises(InputError, match="found a model of one rate"):
+    with pytest.raises(InputError, match="found a P-frame codec dcvc2021 with I-frames by none, needed both"):
         run_tune(Tune(videos=(str(place / "videos"),), model=str(tmp_path / "old.pt"), folder=tmp_path / "out",
                       quiet=True))
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,162 @@
+"""What each trick of training buys at equal time: short trainings that differ in one thing, from the same samples.
+
+    python benchmarks/learning_tricks.py runs/data/train360 runs/data/val288 --minutes 4 \\
+        --out benchmarks/learning_tricks.json
+
+Time is CPU time of the training process on one thread, so that other work on the machine changes nothing. Reading is
+done beside it. After half and after all of the time, the averaged weights are judged on the first frames of each
+validation clip, one I-frame, at four qualities: rates of rounded symbols (estimates), RGB PSNR, the mean curve. "bd_rate"
+is against the base after all of the time: what is above zero needs more bits. A variant that is in the record is left
+out; name some to measure only those.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from dcvc.codec.video_codec import VideoCodec
+from dcvc.data.config import DataConfig, SamplingOptions
+from dcvc.data.eval_sequences import EvalSequence, open_sequences
+from dcvc.data.factory import training_set
+from dcvc.data.step_sampler import StepSampler, step_loader
+from dcvc.evaluation.estimated import measure_estimate
+from dcvc.evaluation.measured_codec import MeasuredCodec
+from dcvc.files import write_text
+from dcvc.inter.light.model import LightPFrameModel
+from dcvc.inter.registry import codec_entry
+from dcvc.intra.light.config import SIZES as INTRA_SIZES
+from dcvc.intra.light.model import LightIFrameModel
+from dcvc.report.bd import bd
+from dcvc.training.config import TrainConfig
+from dcvc.training.step import TrainingStep, prepare_step
+
+QUALITIES, FRAMES = (8.0, 24.0, 40.0, 56.0), 12
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from the base: dimensions of the P-frame codec, the stage, the rest."""
+
+    why: str
+    size: str = "m"
+    p_frame: dict[str, Any] = field(default_factory=dict)
+    stage: dict[str, Any] = field(default_factory=dict)
+    random_start: bool = False
+    precision: str = "no"
+
+
+VARIANTS = {
+    "base": Variant("light-m as its recipe begins"),
+    "no motion": Variant("what moves is found by convolutions alone", p_frame={"motion": "none"}),
+    "random start": Variant("weights as torch draws them, no transform codec", random_start=True),
+    "kernels 3": Variant("depthwise kernels that look for motion: 3 instead of 5",
+                         p_frame={"adaptor_m_kernel": 3, "extractor_kernel": 3}),
+    "kernels 7": Variant("the same, 7", p_frame={"adaptor_m_kernel": 7, "extractor_kernel": 7}),
+    "equal frames": Variant("the I-frame's distortion counts once, not twice", stage={"frame_weights": (1.0,)}),
+    "crop 96": Variant("16 small crops instead of 6", stage={"crop_size": 96, "batch_size": 16}),
+    "crop 256": Variant("2 large crops", stage={"crop_size": 256, "batch_size": 2}),
+    "GOP 2": Variant("one P-frame a clip", stage={"gop_size": 2, "batch_size": 9}),
+    "GOP 6": Variant("five P-frames a clip", stage={"gop_size": 6, "batch_size": 3}),
+    "bf16": Variant("networks in 16 bits", precision="bf16"),
+    "slow rate": Variant("a fifth of the learning rate", stage={"learning_rate": 1e-4}),
+    "size s": Variant("the small size", size="s"),
+    "size l": Variant("the large size", size="l"),
+}
+
+
+def make_step(variant: Variant, minutes: float) -> TrainingStep:
+    torch.manual_seed(0)
+    entry = codec_entry("light")
+    p_frame = LightPFrameModel(replace(entry.size(variant.size), **variant.p_frame))
+    intra = LightIFrameModel(INTRA_SIZES[variant.size], trainable=True)
+    for module in (*p_frame.modules(), *intra.modules()) if variant.random_start else ():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+    stage = entry.recipes[f"light-{variant.size}"].stages[0]
+    stage = replace(stage, final_rate=0.1, rate_terms=p_frame.terms, **variant.stage)
+    accelerator = Accelerator(cpu=True, mixed_precision=variant.precision)
+    config = TrainConfig(use_ema=True, ema_decay=0.99, mixed_precision=variant.precision)
+    return prepare_step(accelerator, intra, p_frame, stage, config)
+
+
+def clips(folder: str, step: TrainingStep) -> Iterator[Tensor]:
+    data = DataConfig(use_video_dataset=True, train_video_dir=(folder,), crop_size=step.stage.crop_size,
+                      sampling=SamplingOptions(on_bad_video="skip"))
+    dataset = training_set(data, step.stage.gop_size, seed=0)
+    sampler = StepSampler(len(dataset), step.stage.batch_size, 0, first_step=0, last_step=100_000)
+    return iter(step_loader(dataset, sampler, num_workers=1, pin_memory=False))
+
+
+def judge(step: TrainingStep, sequences: list[EvalSequence]) -> list[list[float]]:
+    """[bpp, PSNR] of the mean curve, by the averaged weights."""
+    curve = []
+    with step.ema.swapped_into(step.model):
+        codec = VideoCodec(step.p_frame.eval(), step.intra.eval())
+        for quality in QUALITIES:
+            measured = MeasuredCodec(label="", setting="", model=None, intra_period=FRAMES, estimate=True,
+                                     decode=False, quality=quality)
+            rows = [next(iter(measure_estimate(codec, sequence, measured, lambda: None).values()))
+                    for sequence in sequences]
+            curve.append([sum(row[name] for row in rows) / len(rows) for name in ("bpp", "psnr")])
+    step.p_frame.train()
+    step.intra.train()
+    return curve
+
+
+def train(variant: Variant, folder: str, sequences: list[EvalSequence], minutes: float) -> list[dict]:
+    """Points after half and after all of the time."""
+    step, points, spent, steps, total = make_step(variant, minutes), [], 0.0, 0, 60 * minutes
+    batches = clips(folder, step)
+    for share in (0.5, 1.0):
+        while spent < share * total:
+            batch = next(batches)
+            begin = time.process_time()
+            for group in step.optimizer.param_groups:
+                group["lr"] = step.stage.rate_at(int(1000 * min(spent / total, 1)), 1001)
+            step.run([batch.float() / 255 if batch.dtype == torch.uint8 else batch])
+            spent += time.process_time() - begin
+            steps += 1
+        pixels = steps * step.stage.batch_size * step.stage.gop_size * step.stage.crop_size**2
+        points.append({"cpu_minutes": round(spent / 60, 2), "steps": steps, "gigapixels": round(pixels / 1e9, 3),
+                       "curve": judge(step, sequences)})
+    return points
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("val")
+    parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="VARIANT")
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sequences = [sequence for file in sorted(Path(options.val).iterdir())
+                 for sequence in open_sequences(file, max_frames=FRAMES)]
+    record = {"command": f"python benchmarks/learning_tricks.py DATA VAL --minutes {options.minutes:g} --out "
+                         "benchmarks/learning_tricks.json", "variants": {}}
+    if options.out.exists():
+        record = json.loads(options.out.read_text())
+    for name in options.variants:
+        if name not in record["variants"]:
+            points = train(VARIANTS[name], options.folder, sequences, options.minutes)
+            record["variants"][name] = {"why": VARIANTS[name].why, "points": points}
+            for row in record["variants"].values():
+                anchor = record["variants"]["base"]["points"][-1]["curve"]
+                for point in row["points"]:
+                    found = bd(anchor, point["curve"])
+                    point |= {"bd_rate": found.bd_rate, "bd_psnr": found.bd_quality}
+            write_text(options.out, json.dumps(record, indent=1) + "\n")
+            print(name, [(p["steps"], p["bd_rate"], p["bd_psnr"]) for p in points], flush=True)
+
+
+if __name__ == "__main__":
+    main()
