@@ -5,9 +5,9 @@
 
 Time is CPU time of the training process on one thread, so that other work on the machine changes nothing. Reading is
 done beside it. After half and after all of the time, the averaged weights are judged on the first frames of each
-validation clip, one I-frame, at four qualities: rates of rounded symbols (estimates), RGB PSNR, the mean curve. "bd_rate"
-is against the base after all of the time: what is above zero needs more bits. A variant that is in the record is left
-out; name some to measure only those.
+validation clip, one I-frame, at four qualities: rates of rounded symbols (estimates), RGB PSNR, the mean curve.
+"bd_rate" is against the base after all of the time: what is above zero needs more bits. A variant that is in the
+record is left out; name some to measure only those.
 """
 
 import argparse

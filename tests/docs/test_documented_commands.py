@@ -33,7 +33,8 @@ ADDED = {
     "torchrun --nproc": f"{SHORT} {ZOO} --max_steps 1 {VIDEOS} runs/torchrun",
     "launch --num_processes 2": f"--train_video_dir videos/train {SHORT} {ZOO} --max_steps 1 {VIDEOS} runs/processes",
     "--recipe light-smoke": "--num_workers 0 --device cpu --quiet --max_steps 1",
-    "--recipe light-m": "--num_workers 0 --device cpu --quiet --max_steps 1 --set stage1.crop_size=64 stage1.batch_size=2",
+    "--recipe light-m": "--num_workers 0 --device cpu --quiet --max_steps 1 "
+                        "--set stage1.crop_size=64 stage1.batch_size=2",
     "dcvc models": "",
     "dcvc tune": "--model light/light_run.pt --minutes 0.1 --device cpu --quiet",
     "--recipe tiny": f"{SHORT} {ZOO} --max_steps 1",
