@@ -26,9 +26,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "results.json"
-        subprocess.run([sys.executable, "-W", "ignore", "-m", "dcvc.cli", "eval", options.clips, "--model", options.model,
-                        "--qualities", *QUALITIES, "--max_frames", str(options.frames), "--intra_period", "-1",
-                        "--no-decode", "--quiet", "-o", str(out)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-W", "ignore", "-m", "dcvc.cli", "eval", options.clips, "--model",
+                        options.model, "--qualities", *QUALITIES, "--max_frames", str(options.frames),
+                        "--intra_period", "-1", "--no-decode", "--quiet", "-o", str(out)], check=True,
+                       stdout=subprocess.DEVNULL)
         points = read_results(out)["points"]
     clips = {}
     for number, row in enumerate(points[0]["sequences"]):

@@ -81,6 +81,11 @@ class Tune:
                 "model": self.model, "minutes": self.minutes, "intra_period": self.intra_period,
                 "seed": self.seed}
 
+    @property
+    def training(self) -> Path:
+        # Not beside the model: a folder with stages in it stands for the last of them.
+        return self.folder / "training"
+
     def tell(self, text: str) -> None:
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
@@ -199,13 +204,13 @@ def _train(tune: Tune, record: _Record, until: float) -> None:
     if not record.content["steps"]:
         # A few steps of the real training: what they learned is not lost.
         _train_stage(tune, replace(first, max_steps=PROBE), quiet=True)
-    pace = _seconds_a_step(tune.folder / first.label)
+    pace = _seconds_a_step(tune.training / first.label)
     steps = record.steps(first.label, lambda: _steps(FIRST_SHARE * (until - time.monotonic()), pace))
     _train_stage(tune, replace(first, max_steps=steps))
     # A step of either stage has as many frames, so the first one's pace is that of the second.
-    pace = _seconds_a_step(tune.folder / first.label)
+    pace = _seconds_a_step(tune.training / first.label)
     steps = record.steps(second.label, lambda: _steps(until - time.monotonic(), pace))
-    _train_stage(tune, replace(second, max_steps=steps), start=tune.folder / first.label / "ema.pt")
+    _train_stage(tune, replace(second, max_steps=steps), start=tune.training / first.label / "ema.pt")
 
 
 def _steps(seconds: float, pace: float) -> int:
@@ -224,7 +229,7 @@ def _stages(tune: Tune) -> tuple[Stage, Stage]:
 
 def _train_stage(tune: Tune, stage: Stage, start: Path | None = None, quiet: bool = False) -> None:
     """One stage from the model, or from `start`; goes on where it was stopped."""
-    resume = "auto" if kept_checkpoints(tune.folder / stage.label) else None
+    resume = "auto" if kept_checkpoints(tune.training / stage.label) else None
     weights = find_checkpoint(start or Path(tune.model))
     checkpoint = load_p_frame_checkpoint(weights)
     folder = tune.folder / "clips" / "train"
@@ -236,7 +241,7 @@ def _train_stage(tune: Tune, stage: Stage, start: Path | None = None, quiet: boo
                         max_rollbacks=3, log_every=1)
     outcome = train_stage(Job(
         stage=stage, data=data, intra=checkpoint.intra, train=train,
-        checkpoint_dir=tune.folder, inter=checkpoint.model.config,
+        checkpoint_dir=tune.training, inter=checkpoint.model.config,
         resume=resume, load_pretrained=None if resume else str(weights), device=tune.device,
         quiet=quiet or tune.quiet, accept_changes=True, how_to_continue="the same command continues"))
     if outcome.stopped:
@@ -259,7 +264,7 @@ def _tuned_model(tune: Tune) -> Path:
     if not (folder / CARD).exists():
         shutil.rmtree(folder, ignore_errors=True)
         stage = _stages(tune)[1]
-        save_pretrained(load_codec(tune.folder / stage.label / "ema.pt"), folder, half=True)
+        save_pretrained(load_codec(tune.training / stage.label / "ema.pt"), folder, half=True)
     return folder / MODEL_FILE
 
 
