@@ -23,7 +23,8 @@ def progress_bar(options: argparse.Namespace, unit: str, what: str | None = None
 
 
 class FrameProgress:
-    """Called with (frames done, of how many, with what): a bar with an end time on stderr."""
+    """Called with (frames done, of how many, with what): a bar with an end time on stderr, another
+    one for what comes after all of them."""
 
     def __init__(self) -> None:
         self.bar = None
@@ -37,6 +38,7 @@ class FrameProgress:
         self.bar.update(done - self.bar.n)
         if done >= total:
             self.bar.close()
+            self.bar = None
 
 
 def frame_progress(options: argparse.Namespace) -> FrameProgress | None:
