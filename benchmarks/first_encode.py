@@ -56,8 +56,8 @@ def main() -> None:
     root = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        subprocess.run([sys.executable, "-m", "pip", "wheel", str(root), "--no-deps", "--no-build-isolation", "-q", "-w",
-                        str(place)], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "pip", "wheel", str(root), "--no-deps", "--no-build-isolation", "-q",
+                        "-w", str(place)], check=True, capture_output=True)
         (wheel,) = place.glob("*.whl")
         ZipFile(wheel).extractall(place / "site")
         write_clip(options.clip, place / "clip.mp4")

@@ -23,8 +23,8 @@ from dcvc.video.writer import VideoWriter
 
 # The shutter is open for half of the time between two frames, seen at so many moments.
 EXPOSURE, MOMENTS = 0.5, 3
-# Of a small lens and a mosaic of colour filters, in pixels; of a sensor in daylight, at white and at black, in levels of
-# 8 bits.
+# Of a small lens and a mosaic of colour filters, in pixels; of a sensor in daylight, at white and
+# at black, in levels of 8 bits.
 LENS = 0.8
 NOISE_WHITE, NOISE_BLACK = 1.6, 0.6
 CAPTION_HEIGHT = 11
