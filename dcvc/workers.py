@@ -57,8 +57,11 @@ def share(work: Callable[[Item], object], items: Iterable[Item]) -> None:
         for item in remaining:
             work(item)
 
-    started = [_pool("share", helpers, os.getpid()).submit(take) for _ in range(helpers)]
-    take()
+    # Each with a context like the caller's: what holds inside `packed` holds there, too.
+    contexts = [contextvars.copy_context() for _ in range(helpers + 1)]
+    started = [_pool("share", helpers, os.getpid()).submit(context.run, take)
+               for context in contexts[1:]]
+    contexts[0].run(take)
     for future in started:
         # One that did not begin yet has nothing left to do.
         if not future.cancel():
@@ -67,5 +70,4 @@ def share(work: Callable[[Item], object], items: Iterable[Item]) -> None:
 
 def beside(work: Callable[[], Item]) -> "Future[Item]":
     """Its `result()` waits, and raises what work raised."""
-    # With the caller's context: what holds inside `packed` holds there, too.
     return _pool("beside", 4, os.getpid()).submit(contextvars.copy_context().run, work)

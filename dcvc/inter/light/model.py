@@ -50,6 +50,7 @@ from dcvc.inter.light.networks import (
     Head,
     TemporalPrior,
 )
+from dcvc.inter.light.picture import frame_of, padded_picture, painted
 from dcvc.inter.light.scales import exact_hyper, exact_scales, trace_of
 from dcvc.inter.light.state import LightState
 from dcvc.interfaces import FrameOutput, Quality, RateRange, Until, check_quality
@@ -61,12 +62,16 @@ from dcvc.layers import (
     Upsample,
     all_finite,
     blocks,
+    blocks_in_bands,
     crop,
     hyper_outputs,
+    in_bands,
     lower_bound,
     packed,
+    packs,
     pad_to_multiple,
     patch_blocks,
+    reach_of,
     rgb_to_ycbcr,
     shuffle,
     unshuffle,
@@ -76,6 +81,11 @@ from dcvc.layers import (
 MULTIPLE = 16
 SMALLEST_STEP = 0.5
 QUALITY = QualityRange()
+
+
+def _one_packed(x: Tensor) -> bool:
+    """Whether the compiled loops of picture.py serve."""
+    return packs(x) and len(x) == 1
 
 
 class LightPFrameModel(nn.Module):
@@ -246,8 +256,12 @@ class LightPFrameModel(nn.Module):
             if frame.dim() != 4 or tuple(frame.shape[1:]) != (3, height, width):
                 raise InputError(f"frame: found {tuple(frame.shape)}, needed (B, 3, {height}, "
                                  f"{width}) as the frame before it")
-            picture = pad_to_multiple(rgb_to_ycbcr(frame.float()), MULTIPLE)
+            frame = frame.float()
+            picture = (padded_picture(frame, MULTIPLE) if _one_packed(frame)
+                       else pad_to_multiple(rgb_to_ycbcr(frame), MULTIPLE))
         x_hat, state = self.code(latents, state, picture, quality, refresh)
+        if _one_packed(x_hat):
+            return FrameOutput(frame_of(x_hat, state.size), latents.bits), state
         return FrameOutput(crop(ycbcr_to_rgb(x_hat), *state.size), latents.bits), state
 
     def code(self, latents: Latents, state: LightState, picture: Tensor | None, quality: Tensor,
@@ -261,7 +275,7 @@ class LightPFrameModel(nn.Module):
         # reads the rest.
         prediction, vectors = self._predict(latents, state, picture, quality)
         memory = self._memory(state, prediction)
-        context = self.feature_extractor(memory)
+        context = blocks_in_bands(self.feature_extractor, memory)
         y = None
         if picture is not None:
             patches = unshuffle(picture, PATCH)
@@ -269,20 +283,26 @@ class LightPFrameModel(nn.Module):
             y = self.encoder(patches, context.to(patches.dtype), gain)
         y_hat, trace = self._code_latents(latents, state, y, memory, quality)
         feature = self.decoder(y_hat, context, QUALITY.vector(self.q_decoder, quality))
-        # The feature, not the picture, goes on to the next frame: what the head leaves out of a
-        # picture is not lost.
-        if prediction is None:
-            x_hat = shuffle(self.recon_head(feature).float(), PATCH)
-        else:
-            # The head draws what changes, so a prediction that is good enough is shown as it is.
-            change = self.recon_head(feature - context.to(feature.dtype)).float()
-            x_hat = prediction + shuffle(change, PATCH)
+        x_hat, shown = self._show(prediction, feature, context)
         # A refresh forgets all but the picture, which the next frame takes for an I-frame's.
         if refresh:
             return x_hat, self._after_picture(x_hat, state.size)
-        # On the grid, what is skipped stays the same picture for ever, on every machine.
-        shown = None if prediction is None else to_picture_grid(x_hat)
+        # The feature, not the picture, goes on to the next frame: what the head leaves out of a
+        # picture is not lost.
         return x_hat, LightState(memory, feature, state.size, trace, shown, vectors)
+
+    def _show(self, prediction: Tensor | None, feature: Tensor,
+              context: Tensor) -> tuple[Tensor, Tensor | None]:
+        """-> x_hat, and the next frame's reference."""
+        if prediction is None:
+            return shuffle(self.recon_head(feature).float(), PATCH), None
+        # The head draws what changes, so a prediction that is good enough is shown as it is.
+        change = self.recon_head(feature - context.to(feature.dtype)).float()
+        # On the grid, what is skipped stays the same picture for ever, on every machine.
+        if _one_packed(prediction):
+            return painted(prediction, change)
+        x_hat = prediction + shuffle(change, PATCH)
+        return x_hat, to_picture_grid(x_hat)
 
     def _predict(self, latents: Latents, state: LightState, picture: Tensor | None,
                  quality: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -300,17 +320,16 @@ class LightPFrameModel(nn.Module):
 
     def _memory(self, state: LightState, prediction: Tensor | None = None) -> Tensor:
         # After a picture there is no feature yet: an adaptor of its own reads the pixels.
-        if prediction is None:
-            if state.memory is None:
-                return self.feature_adaptor_i(state.feature)
-            return self.feature_adaptor_m(torch.cat((state.memory, state.feature), dim=1))
-        patches = unshuffle(prediction, PATCH)
+        patches = state.feature if prediction is None else unshuffle(prediction, PATCH)
         if state.memory is None:
-            return self.feature_adaptor_i(patches)
+            return blocks_in_bands(self.feature_adaptor_i, patches)
+        if prediction is None:
+            return blocks_in_bands(self.feature_adaptor_m, state.memory, state.feature)
         # The moved picture stands where the frame does; memory and feature still lie where the last
         # frame was, and are looked at with wide kernels.
-        known = (state.memory, state.feature, self.prediction_embedding(patches))
-        return self.feature_adaptor_m(torch.cat(known, dim=1))
+        return in_bands(
+            lambda *known: self.feature_adaptor_m((*known[:2], self.prediction_embedding(known[2]))),
+            state.memory, state.feature, patches, reach=reach_of(self.feature_adaptor_m))
 
     def _code_latents(self, latents: Latents, state: LightState, y: Tensor | None, memory: Tensor,
                       quality: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -337,7 +356,7 @@ class LightPFrameModel(nn.Module):
         else:
             hyper, scale = crop(self.hyper_decoder(z_hat / steps), *grid), None
         temporal = self.temporal_prior_encoder(memory) * QUALITY.vector(self.q_feature, quality)
-        prior = self.y_prior_fusion(torch.cat((hyper, temporal.to(hyper.dtype)), dim=1)).float()
+        prior = blocks_in_bands(self.y_prior_fusion, hyper, temporal.to(hyper.dtype)).float()
         step, *found, mean = prior.split(self.config.latent_channels, dim=1)
         if scale is None:
             scale = found[0] * unit
@@ -348,7 +367,7 @@ class LightPFrameModel(nn.Module):
 
         def means_of_second_half(_: int, known: Tensor) -> tuple[None, Tensor]:
             # The published network sees the first half in units of the step, and the raw step.
-            means = self.y_spatial_prior(torch.cat((known / unit, prior), dim=1))
+            means = blocks_in_bands(self.y_spatial_prior, known / unit, prior)
             return None, means.float() * unit
 
         y = None if y is None else y.float() / step
