@@ -2,6 +2,7 @@
 
     share(work, items)   work(item) for each, on as many threads as torch computes with
     beside(work)         work() on a thread of its own, while the caller goes on
+    ahead(items)         the next item is made while the caller works with this one
 
 Torch shares each of its operations between threads, which meet at its end. A frame of a light codec
 is thousands of short ones: threads wait for each other longer than they compute, and on a busy
@@ -25,6 +26,8 @@ import torch
 from dcvc.device import computing_threads
 
 Item = TypeVar("Item")
+# One of these may wait for another.
+LARGEST_BESIDE = 8
 # How many threads torch computed with before `single`.
 _COUNT = contextvars.ContextVar("workers", default=None)
 
@@ -46,6 +49,18 @@ def _pool(name: str, count: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix=name)
 
 
+def _elsewhere(work: Callable[..., Item], *arguments: object) -> Callable[[], Item]:
+    """work for another thread, with all that holds here: what is packed, and whether there are
+    gradients, which torch tells each thread by itself."""
+    context, gradients = contextvars.copy_context(), torch.is_grad_enabled()
+
+    def run() -> Item:
+        with torch.set_grad_enabled(gradients):
+            return context.run(work, *arguments)
+
+    return run
+
+
 def share(work: Callable[[Item], object], items: Iterable[Item]) -> None:
     """The order is any, and so is the thread: work writes to places of its own."""
     items = list(items)
@@ -57,17 +72,33 @@ def share(work: Callable[[Item], object], items: Iterable[Item]) -> None:
         for item in remaining:
             work(item)
 
-    # Each with a context like the caller's: what holds inside `packed` holds there, too.
-    contexts = [contextvars.copy_context() for _ in range(helpers + 1)]
-    started = [_pool("share", helpers, os.getpid()).submit(context.run, take)
-               for context in contexts[1:]]
-    contexts[0].run(take)
+    started = [_pool("share", helpers, os.getpid()).submit(_elsewhere(take)) for _ in range(helpers)]
+    _elsewhere(take)()
     for future in started:
         # One that did not begin yet has nothing left to do.
         if not future.cancel():
             future.result()
 
 
-def beside(work: Callable[[], Item]) -> "Future[Item]":
-    """Its `result()` waits, and raises what work raised."""
-    return _pool("beside", 4, os.getpid()).submit(contextvars.copy_context().run, work)
+def beside(work: Callable[..., Item], *arguments: object) -> "Future[Item]":
+    """Its `result()` waits, and raises what work raised. With one thread, work is done at once."""
+    if (_COUNT.get() or torch.get_num_threads()) > 1:
+        return _pool("beside", LARGEST_BESIDE, os.getpid()).submit(_elsewhere(work, *arguments))
+    return at_once(work, *arguments)
+
+
+def at_once(work: Callable[..., Item], *arguments: object) -> "Future[Item]":
+    """`beside` without another thread."""
+    future = Future()
+    future.set_result(work(*arguments))
+    return future
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each made by another thread while the caller works with the one before."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item

@@ -198,9 +198,7 @@ def in_bands(network: Callable[..., Tensor], *inputs: Tensor, reach: int, unit: 
         cut = above, below = first > 0, last < height
         _CUT.set(cut)
         rows = slice(first - reach * above, last + reach * below)
-        # Gradients are switched off for each thread by itself.
-        with torch.no_grad():
-            found[number] = network(*(x[:, :, rows] for x in inputs)).permute(0, 2, 3, 1)
+        found[number] = network(*(x[:, :, rows] for x in inputs)).permute(0, 2, 3, 1)
 
     share(compute, range(count))
     return torch.cat(found, dim=1).permute(0, 3, 1, 2)

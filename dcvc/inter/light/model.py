@@ -22,6 +22,10 @@ reconstructions, the encoder and the decoder; what happens to y and z between an
 is a `Latents` strategy (dcvc/entropy/checkerboard.py).
 """
 
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -77,10 +81,23 @@ from dcvc.layers import (
     unshuffle,
     ycbcr_to_rgb,
 )
+from dcvc.workers import at_once, beside
 
 MULTIPLE = 16
 SMALLEST_STEP = 0.5
 QUALITY = QualityRange()
+
+
+class Hyper(NamedTuple):
+    """What the hyperprior says of y, (B, n, h, w), and the same for exact scales."""
+
+    seen: Tensor
+    exact: Tensor
+
+
+def _start(state: LightState) -> "Callable[..., Future]":
+    """How work begins that has time: on another thread, where one helps."""
+    return beside if packs(state.feature) else at_once
 
 
 def _one_packed(x: Tensor) -> bool:
@@ -225,8 +242,9 @@ class LightPFrameModel(nn.Module):
         parts = QUALITY.parts(quality)
         latents, until = EncoderLatents(self.tables), "reconstruction"
         output, state = self._run(latents, state, frame, self._quality(parts), until, refresh)
+        payload = latents.payload()
         shown = FrameOutput(output.x_hat.clamp(0, 1), output.bits)
-        return FrameHead(parts, refresh).to_bytes() + latents.encoder.to_bytes(), shown, state
+        return FrameHead(parts, refresh).to_bytes() + payload, shown, state
 
     @packed()
     def decompress(self, state: LightState, payload: bytes,
@@ -271,9 +289,11 @@ class LightPFrameModel(nn.Module):
         picture (B, 3, H, W) in YCbCr less one half, sides multiples of 16, or None in a decoder;
         quality (B,) -> x_hat like the picture, not clamped, and the next state.
         """
-        # Memory and context are made of the state and the vectors: a decoder has them before it
-        # reads the rest.
-        prediction, vectors = self._predict(latents, state, picture, quality)
+        vectors = self._vectors(latents, state, picture, quality)
+        # Memory and context are made of the state and the vectors: a decoder reads all other symbols
+        # meanwhile.
+        side = None if picture is not None else self._side(latents, state, None, quality)
+        prediction = None if vectors is None else warp(state.picture, vectors)
         memory = self._memory(state, prediction)
         context = blocks_in_bands(self.feature_extractor, memory)
         y = None
@@ -281,7 +301,11 @@ class LightPFrameModel(nn.Module):
             patches = unshuffle(picture, PATCH)
             gain = QUALITY.vector(self.q_encoder, quality)
             y = self.encoder(patches, context.to(patches.dtype), gain)
-        y_hat, trace = self._code_latents(latents, state, y, memory, quality)
+        side = side or self._side(latents, state, y, quality)
+        y_hat = self._code_latents(latents, side, y, memory, quality)
+        # An encoder writes its symbols from here on, beside the networks.
+        latents.complete()
+        trace = _start(state)(self._trace, latents, quality)
         feature = self.decoder(y_hat, context, QUALITY.vector(self.q_decoder, quality))
         x_hat, shown = self._show(prediction, feature, context)
         # A refresh forgets all but the picture, which the next frame takes for an I-frame's.
@@ -289,7 +313,7 @@ class LightPFrameModel(nn.Module):
             return x_hat, self._after_picture(x_hat, state.size)
         # The feature, not the picture, goes on to the next frame: what the head leaves out of a
         # picture is not lost.
-        return x_hat, LightState(memory, feature, state.size, trace, shown, vectors)
+        return x_hat, LightState(memory, feature, state.size, trace.result(), shown, vectors)
 
     def _show(self, prediction: Tensor | None, feature: Tensor,
               context: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -304,19 +328,18 @@ class LightPFrameModel(nn.Module):
         x_hat = prediction + shuffle(change, PATCH)
         return x_hat, to_picture_grid(x_hat)
 
-    def _predict(self, latents: Latents, state: LightState, picture: Tensor | None,
-                 quality: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The last picture with its blocks moved, like `picture`, and the vectors (B, 2, h, w)."""
+    def _vectors(self, latents: Latents, state: LightState, picture: Tensor | None,
+                 quality: Tensor) -> Tensor | None:
+        """Where the blocks of the picture were in the last one, (B, 2, h, w)."""
         if not self.moves:
-            return None, None
+            return None
         found = None
         if picture is not None:
             with torch.no_grad():
                 found = search(picture.detach(), state.picture.detach(), quality)
         height, width = state.picture.shape[-2:]
         shape = (len(state.picture), 2, height // PATCH, width // PATCH)
-        vectors = latents.vectors("mv", self.motion, found, state.vectors, shape)
-        return warp(state.picture, vectors), vectors
+        return latents.vectors("mv", self.motion, found, state.vectors, shape)
 
     def _memory(self, state: LightState, prediction: Tensor | None = None) -> Tensor:
         # After a picture there is no feature yet: an adaptor of its own reads the pixels.
@@ -331,33 +354,71 @@ class LightPFrameModel(nn.Module):
             lambda *known: self.feature_adaptor_m((*known[:2], self.prediction_embedding(known[2]))),
             state.memory, state.feature, patches, reach=reach_of(self.feature_adaptor_m))
 
-    def _code_latents(self, latents: Latents, state: LightState, y: Tensor | None, memory: Tensor,
-                      quality: Tensor) -> tuple[Tensor, Tensor | None]:
-        """y (B, n, h, w) at 1/16, or None in a decoder -> y_hat, the trace for the next frame."""
-        grid = height, width = tuple(side // 2 for side in memory.shape[-2:])
+    def _side(self, latents: Latents, state: LightState, y: Tensor | None,
+              quality: Tensor) -> "tuple[Future[Hyper], Future[Tensor | None]]":
+        """y (B, n, h, w) at 1/16, or None in a decoder -> what the hyperprior says of it, and its
+        scales where they are exact."""
+        hyper = _start(state)(self._hyper, latents, state, y, quality)
+
+        def find_scale() -> Tensor | None:
+            scale = self._scale(latents, state, hyper.result(), quality)
+            if scale is not None:
+                latents.read_ahead("y", scale)
+            return scale
+
+        return hyper, _start(state)(find_scale)
+
+    def _hyper(self, latents: Latents, state: LightState, y: Tensor | None,
+               quality: Tensor) -> "Hyper":
+        grid = height, width = tuple(side // 2 for side in state.feature.shape[-2:])
+        # z lies at 1/64, so y is padded to whole squares of 4x4.
+        z, steps = None, 1.0
+        own = self.config.topology == "transform"
+        if own:
+            steps = QUALITY.vector(self.q_hyper, quality)
+        if y is not None:
+            seen = pad_to_multiple(y / QUALITY.vector(self.q_prior, quality) if own else y, 4)
+            # How far y is from zero is what scales are about; the published network finds out itself.
+            z = self.hyper_encoder(seen.abs() if own else seen) * steps
+        row = QUALITY.row(quality, self.config.z_rows)
+        shape = (len(quality), self.config.hyper_channels, -(height // -4), -(width // -4))
+        z_hat = latents.factorized("z", self.bit_estimator_z, z, row, shape)
+        if not (self.config.exact_scales and latents.exact):
+            hyper = crop(self.hyper_decoder(z_hat / steps), *grid)
+            return Hyper(hyper, hyper)
+        # Float64 powers of the same float32 numbers are equal everywhere once they are rounded.
+        steps = QUALITY.vector(self.q_hyper.double(), quality.double())
+        exact = crop(exact_hyper(self._exact, z_hat, steps), *grid)
+        return Hyper(exact.div(UNIT).float(), exact)
+
+    def _scale(self, latents: Latents, state: LightState, hyper: "Hyper",
+               quality: Tensor) -> Tensor | None:
+        """The scales of y, (B, n, h, w), where they are exact."""
+        if not self.config.exact_scales:
+            return None
+        seen, exact = hyper
+        trace = state.trace
+        if trace is None:
+            # After an I-frame and a refresh nothing is known of the frame before.
+            trace = seen.new_zeros(len(seen), 2 * self.config.latent_channels, *seen.shape[2:])
+        if not latents.exact:
+            change = self.scale_prior(torch.cat((seen, trace.to(seen.dtype)), dim=1))
+            return (seen + change).float() * QUALITY.vector(self.q_prior, quality)
+        unit = QUALITY.vector(self.q_prior.double(), quality.double())
+        return exact_scales(self._exact, exact, trace, unit)
+
+    def _code_latents(self, latents: Latents, side: "tuple[Future[Hyper], Future[Tensor | None]]",
+                      y: Tensor | None, memory: Tensor, quality: Tensor) -> Tensor:
+        """y (B, n, h, w) at 1/16, or None in a decoder -> y_hat."""
         # Our own y grows with the quality, as 1 / step. The prior networks see it without that:
         # otherwise their inputs would span a factor of 28.
-        unit = steps = 1.0
-        if self.config.topology == "transform":
-            unit = QUALITY.vector(self.q_prior, quality)
-            steps = QUALITY.vector(self.q_hyper, quality)
-        # z lies at 1/64, so y is padded to whole squares of 4x4.
-        z = None
-        if y is not None:
-            seen = pad_to_multiple(y / unit, 4)
-            # How far y is from zero is what scales are about; the published network finds out itself.
-            seen = seen.abs() if self.config.topology == "transform" else seen
-            z = self.hyper_encoder(seen) * steps
-        row = QUALITY.row(quality, self.config.z_rows)
-        shape = (len(memory), self.config.hyper_channels, -(height // -4), -(width // -4))
-        z_hat = latents.factorized("z", self.bit_estimator_z, z, row, shape)
-        if self.config.exact_scales:
-            hyper, scale = self._hyper_and_scale(latents, state, z_hat, quality, grid)
-        else:
-            hyper, scale = crop(self.hyper_decoder(z_hat / steps), *grid), None
+        own = self.config.topology == "transform"
+        unit = QUALITY.vector(self.q_prior, quality) if own else 1.0
         temporal = self.temporal_prior_encoder(memory) * QUALITY.vector(self.q_feature, quality)
+        hyper = side[0].result().seen
         prior = blocks_in_bands(self.y_prior_fusion, hyper, temporal.to(hyper.dtype)).float()
         step, *found, mean = prior.split(self.config.latent_channels, dim=1)
+        scale = side[1].result()
         if scale is None:
             scale = found[0] * unit
         else:
@@ -371,26 +432,7 @@ class LightPFrameModel(nn.Module):
             return None, means.float() * unit
 
         y = None if y is None else y.float() / step
-        y_hat = latents.conditional("y", y, scale, mean * unit, means_of_second_half) * step
-        return y_hat, self._trace(latents, quality)
-
-    def _hyper_and_scale(self, latents: Latents, state: LightState, z_hat: Tensor, quality: Tensor,
-                         grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """What the hyper decoder makes of z_hat, and the scales of y, (B, n, h, w) each."""
-        n, trace = self.config.latent_channels, state.trace
-        if trace is None:
-            # After an I-frame and a refresh nothing is known of the frame before.
-            trace = z_hat.new_zeros(len(z_hat), 2 * n, *grid)
-        if not latents.exact:
-            steps = QUALITY.vector(self.q_hyper, quality)
-            hyper = crop(self.hyper_decoder(z_hat / steps), *grid)
-            change = self.scale_prior(torch.cat((hyper, trace.to(hyper.dtype)), dim=1))
-            return hyper, (hyper + change).float() * QUALITY.vector(self.q_prior, quality)
-        # Float64 powers of the same float32 numbers are equal everywhere once they are rounded.
-        steps, unit = (QUALITY.vector(table.double(), quality.double())
-                       for table in (self.q_hyper, self.q_prior))
-        hyper = crop(exact_hyper(self._exact, z_hat, steps), *grid)
-        return hyper.div(UNIT).float(), exact_scales(self._exact, hyper, trace, unit)
+        return latents.conditional("y", y, scale, mean * unit, means_of_second_half) * step
 
     @torch.no_grad()
     def _trace(self, latents: Latents, quality: Tensor) -> Tensor | None:
