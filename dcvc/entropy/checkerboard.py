@@ -27,6 +27,7 @@ Otherwise both sides must compute alike: the same machine, library and number of
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Protocol
 
 import numpy as np
@@ -40,6 +41,7 @@ from dcvc.entropy.scale_classes import LOWEST, ScaleClasses, scale_classes
 from dcvc.entropy.tables import tables_crc
 from dcvc.errors import InputError
 from dcvc.layers import all_finite, lower_bound, round_straight_through, weights_version
+from dcvc.workers import beside
 
 # Which of the four places of a 2x2 square (a b over c d) a quarter of the channels takes at each
 # step.
@@ -178,6 +180,12 @@ class Latents:
     def write(self, name: str, symbols: Tensor, scale: Tensor, mask: Tensor) -> None:
         """What is done with the symbols of one call of the coder: an encoder pushes them."""
 
+    def read_ahead(self, name: str, scale: Tensor) -> None:
+        """The scales of all symbols are known: a decoder may read them before their means are."""
+
+    def complete(self) -> None:
+        """All symbols of the frame are known."""
+
 
 class StreamLatents(Latents):
     """What is written to a stream, without writing it: places of small scales are left out, and
@@ -257,35 +265,65 @@ class CheckerboardTables:
 
 
 class EncoderLatents(StreamLatents):
-    """StreamLatents of one frame whose symbols are written."""
+    """StreamLatents of one frame whose symbols are written: from `complete` on, while the frame is
+    reconstructed. `payload` waits for them, and `bits` are there then."""
 
     def __init__(self, tables: CheckerboardTables) -> None:
         super().__init__(tables.largest_scale, tables.skip)
         self.tables, self.encoder = tables, SymbolEncoder()
+        # In the order of decoding.
+        self._pushes: list[Callable[[], None]] = []
+        self._written: Future[bytes] | None = None
 
     def factorized(self, name: str, model: FactorizedByQuality, z: Tensor, row: Tensor,
                    shape: tuple[int, ...]) -> Tensor:
-        z_hat = super().factorized(name, model, z, row, shape)
-        self.encoder.push(z_hat[0].cpu().numpy(), self.tables.z(int(row)), _channels(shape))
-        return z_hat
+        require_finite(name, z)
+        symbols = self.symbols[name] = torch.round(z.float().contiguous())
+
+        def push() -> None:
+            self.bits[name] = model.written_bits(symbols, row)
+            self.encoder.push(symbols[0].cpu().numpy(), self.tables.z(int(row)), _channels(shape))
+
+        self._pushes.append(push)
+        return symbols
 
     def vectors(self, name: str, model: VectorCoder, vectors: Tensor, previous: Tensor | None,
                 shape: tuple[int, ...]) -> Tensor:
+        def push() -> None:
+            self.bits[name] = model.push(vectors, previous, self.encoder)
+
         # Before z and y: a decoder needs the moved picture for all that follows.
-        self.bits[name] = model.push(vectors, previous, self.encoder)
+        self._pushes.append(push)
         return vectors
 
     def write(self, name: str, symbols: Tensor, scale: Tensor, mask: Tensor) -> None:
         require_finite(name, symbols)
-        # In one pass the mask is everywhere: places of all steps mix, in raster order.
-        coded, index = self.tables.places(scale, mask)
-        found, tables = symbols[0].cpu().numpy().reshape(-1)[coded], self.tables.y.tables
-        self.encoder.push(found, tables, index)
-        cost = torch.tensor(tables.bits(found, index), dtype=torch.float32, device=scale.device)
-        self.bits[name] = self.bits.get(name, 0.0) + cost
+
+        def push() -> None:
+            # In one pass the mask is everywhere: places of all steps mix, in raster order.
+            coded, index = self.tables.places(scale, mask)
+            found, tables = symbols[0].cpu().numpy().reshape(-1)[coded], self.tables.y.tables
+            self.encoder.push(found, tables, index)
+            cost = torch.tensor(tables.bits(found, index), dtype=torch.float32, device=scale.device)
+            self.bits[name] = self.bits.get(name, 0.0) + cost
+
+        self._pushes.append(push)
 
     def count(self, name: str, residual: Tensor, symbols: Tensor, scale: Tensor) -> None:
-        """Their cost was counted when they were written, by the tables themselves."""
+        """Their cost is counted when they are written, by the tables themselves."""
+
+    def complete(self) -> None:
+        self._written = beside(self._write)
+
+    def _write(self) -> bytes:
+        for push in self._pushes:
+            push()
+        return self.encoder.to_bytes()
+
+    def payload(self) -> bytes:
+        if self._written is None:
+            self.complete()
+        return self._written.result()
 
 
 class DecoderLatents(Latents):
@@ -298,6 +336,7 @@ class DecoderLatents(Latents):
                  cost: dict[str, float] | None = None) -> None:
         super().__init__()
         self.tables, self.decoder, self.cost = tables, SymbolDecoder(payload), cost
+        self._ahead: dict[str, Tensor] = {}
 
     def factorized(self, name: str, model: FactorizedByQuality, z: None, row: Tensor,
                    shape: tuple[int, ...]) -> Tensor:
@@ -311,7 +350,13 @@ class DecoderLatents(Latents):
             self.cost[name] = self.cost.get(name, 0.0) + bits
         return vectors
 
+    def read_ahead(self, name: str, scale: Tensor) -> None:
+        scale = scale.float().contiguous()
+        self._ahead[name] = self.read(name, scale, torch.ones_like(scale[0], dtype=torch.bool))
+
     def read(self, name: str, scale: Tensor, mask: Tensor) -> Tensor:
+        if name in self._ahead:
+            return self._ahead.pop(name)
         require_finite(f"scale of {name}", scale)
         coded, index = self.tables.places(scale, mask)
         symbols = np.zeros(scale.shape, dtype=np.float32)

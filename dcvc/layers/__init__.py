@@ -17,11 +17,22 @@ from dcvc.layers.blocks import (  # noqa: F401
     Downsample,
     Upsample,
     blocks,
+    blocks_in_bands,
     hyper_outputs,
     patch_blocks,
+    reach_of,
     upsampling,
 )
-from dcvc.layers.packed import Pointwise, packed, shuffle, unshuffle, weights_version  # noqa: F401
+from dcvc.layers.packed import (  # noqa: F401
+    HalvingConvolution,
+    Pointwise,
+    in_bands,
+    packed,
+    packs,
+    shuffle,
+    unshuffle,
+    weights_version,
+)
 
 
 class _LowerBound(torch.autograd.Function):

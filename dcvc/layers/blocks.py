@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.layers.packed import PackedBlock, Pointwise, downsampled, packs, weights_version
+from dcvc.layers.packed import (
+    PackedBlock,
+    PixelShuffle,
+    Pointwise,
+    downsampled,
+    in_bands,
+    packs,
+    weights_version,
+)
 
 
 def _wsilu(x: Tensor) -> Tensor:
@@ -52,8 +60,8 @@ class DepthConvBlock(nn.Module):
         h = x + dc(x)        1x1, activation, depthwise kernel x kernel, 1x1
         o = h + ffn(h)       1x1 to four times the inner width, activation, fold 4, 1x1
 
-    (B, inputs, H, W) -> (B, outputs, H, W). Only the depthwise convolution looks beyond its own
-    position.
+    (B, inputs, H, W), or a tuple of what lies side by side -> (B, outputs, H, W). Only the depthwise
+    convolution looks beyond its own position.
     """
 
     def __init__(self, inputs: int, outputs: int, style: BlockStyle, kernel: int = 3,
@@ -71,10 +79,12 @@ class DepthConvBlock(nn.Module):
         self.shortcut = shortcut
         self._packed: tuple[tuple, PackedBlock] | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
+        parts = x if isinstance(x, tuple) else (x,)
         # Hooks want to see the layers at work.
-        if packs(x) and not self.dc[0]._forward_hooks:
-            return self._pack()(x)
+        if packs(*parts) and not self.dc[0]._forward_hooks:
+            return self._pack()(*parts)
+        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         x = x if self.adaptor is None else self.adaptor(x)
         out = x + self.dc(x)
         out = out + self.ffn(out)
@@ -92,6 +102,18 @@ class DepthConvBlock(nn.Module):
         return {**self.__dict__, "_packed": None}
 
 
+def reach_of(network: nn.Module) -> int:
+    """How many positions up, down and sideways the blocks of a network look in all."""
+    return sum(block.dc[2].padding[0] for block in network.modules()
+               if isinstance(block, DepthConvBlock))
+
+
+def blocks_in_bands(network: nn.Module, *inputs: Tensor) -> Tensor:
+    """Blocks and 1x1 convolutions on inputs that lie side by side: `in_bands` for what keeps the
+    height."""
+    return in_bands(lambda *x: network(x if len(x) > 1 else x[0]), *inputs, reach=reach_of(network))
+
+
 class Chain(nn.Module):
     """Layers one after the other, whose entries are called `conv.0`, `conv.1`, ..."""
 
@@ -99,7 +121,7 @@ class Chain(nn.Module):
         super().__init__()
         self.conv = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
         return self.conv(x)
 
 
@@ -137,7 +159,7 @@ class Downsample(nn.Module):
 
 def upsampling(inputs: int, outputs: int) -> Chain:
     """Twice the height and width by a 1x1 convolution and a pixel shuffle."""
-    return Chain(Pointwise(inputs, 4 * outputs, bias=False), nn.PixelShuffle(2))
+    return Chain(Pointwise(inputs, 4 * outputs, bias=False), PixelShuffle(2))
 
 
 class Upsample(nn.Module):

@@ -13,13 +13,23 @@ W2 are put in another order, all channels 4c first, then all 4c + 1, ..., so tha
 
     a0 b0 a1 b1 | a2 b2 a3 b3   ->   a0+a2 b0+b2 | a1+a3 b1+b3   ->   a b
 
+A picture is cut into bands of rows, which threads share (dcvc/workers.py, `in_bands`). A band goes
+through all blocks of a network without waiting for the others: it begins with the rows around it that
+the depthwise convolutions look at, and each block leaves out those that it lacks neighbours for.
+
+    rows of the picture       0 . . . . . 6 | . . . . . 13          two blocks of kernel 3
+    first band, input         0 . . . . . 6   7 8
+    behind the first block    0 . . . . . 6   7
+    behind the second         0 . . . . . 6
+
 Last bits differ from the plain form. So that encoder and decoder have the same ones, this is not
 chosen block by block: a codec's `compress`, `decompress` and `reconstruct` run in `packed()`, and all
 else, training above all, goes the plain way.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -28,12 +38,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcvc.workers import share, single
+
+# Rows of a band, about: with fewer, more is computed twice.
+BAND = 24
 # x sigmoid(4 x) is a fourth of silu(4 x): factors like this one go into the weights around.
 GAINS = {"wsilu": 4.0, "clip": 1.0}
-IN_PLACE = {"wsilu": F.silu, "clip": F.hardswish}
 
 
 _PACKED = ContextVar("packed", default=False)
+# Whether what a block sees goes on above and below, beyond the rows that it has.
+_CUT = ContextVar("cut", default=(False, False))
 
 
 @functools.cache
@@ -48,20 +63,21 @@ def _keep_memory() -> None:
 
 @contextmanager
 def packed() -> Iterator[None]:
-    """Inside, or in a function that has this as its decorator: no gradients, and packed blocks."""
+    """Inside, or in a function that has this as its decorator: no gradients, packed blocks, and one
+    thread in each of torch's operations: blocks share their work between threads themselves."""
     _keep_memory()
     before = _PACKED.set(True)
     try:
-        with torch.no_grad():
+        with single(), torch.no_grad():
             yield
     finally:
         _PACKED.reset(before)
 
 
-def packs(x: Tensor) -> bool:
-    """Whether layers with the input x shall take their packed form, which only CPUs profit from."""
-    return (_PACKED.get() and x.device.type == "cpu" and x.dtype == torch.float32
-            and not torch.is_autocast_enabled("cpu"))
+def packs(*inputs: Tensor) -> bool:
+    """Whether layers with these inputs shall take their packed form, which only CPUs profit from."""
+    return (_PACKED.get() and not torch.is_autocast_enabled("cpu")
+            and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in inputs))
 
 
 def weights_version(weights: Iterable[Tensor]) -> tuple[Any, ...]:
@@ -85,42 +101,107 @@ def _matrix(layer: nn.Conv2d, gain: float = 1.0) -> Tensor:
     return (layer.weight.detach().flatten(1) * gain).t().contiguous()
 
 
+def _silu_activation(x: Tensor, bias: Tensor) -> None:
+    F.silu(x.add_(bias), inplace=True)
+
+
+def _silu_fold(x: Tensor, bias: Tensor, out: Tensor) -> None:
+    _silu_activation(x, bias)
+    torch.sum(x.view(len(x), 4, -1), dim=1, out=out)
+
+
+def _loops(kind: str) -> tuple[Callable, Callable]:
+    """Of an activation: in place, and with the fold."""
+    # The exponential of torch is faster than a compiled loop's.
+    if kind == "wsilu":
+        return _silu_activation, _silu_fold
+    from dcvc.layers.packed_loops import clip_activation, clip_fold
+
+    return (lambda x, bias: clip_activation(x.numpy(), bias.numpy()),
+            lambda x, bias, out: clip_fold(x.numpy(), bias.numpy(), out.numpy()))
+
+
 class PackedBlock:
     """The weights of a DepthConvBlock for channels-last rows.
 
-    Call: float32 (B, inputs, H, W) in any layout -> (B, outputs, H, W), channels last.
+    Call: float32 (B, inputs, H, W) in any layout, or several such inputs that lie side by side ->
+    (B, outputs, H, W), channels last.
     """
 
     def __init__(self, adaptor: nn.Conv2d | None, dc: nn.Sequential, ffn: nn.Sequential,
                  shortcut: bool) -> None:
-        (first, act, depthwise, second), (wide, _, last) = dc, ffn
+        # Here, since Numba takes long to import.
+        from dcvc.layers.packed_loops import depthwise
+
+        (first, act, middle, second), (wide, _, last) = dc, ffn
         gain, self.shortcut = GAINS[act.kind], shortcut
-        self.activation, self.inner = IN_PLACE[act.kind], len(depthwise.weight)
+        (self.activate, self.fold), self.depthwise = _loops(act.kind), depthwise
+        self.inner, self.outputs = len(middle.weight), len(second.weight)
         # With a shortcut x comes in twice, and so does its shift.
         shift = (second.bias + last.bias) / (2 if shortcut else 1)
         self.adaptor = None if adaptor is None else _matrix(adaptor)
-        self.shift = shift if adaptor is None else shift + adaptor.bias
+        self.shift = (shift if adaptor is None else shift + adaptor.bias).detach()
         self.first, self.second, self.last = _matrix(first, gain), _matrix(second), _matrix(last, 1 / gain)
-        self.first_bias = first.bias * gain - shift @ self.first
-        self.depthwise = (depthwise.weight / gain).contiguous(memory_format=torch.channels_last)
-        self.depthwise_bias, self.padding = depthwise.bias, depthwise.padding
+        self.first_bias = (first.bias * gain - shift @ self.first).detach()
+        # (kernel, kernel, inner), as the loop wants it.
+        self.taps = (middle.weight.detach()[:, 0] / gain).permute(1, 2, 0).contiguous().numpy()
+        self.taps_bias = middle.bias.detach().numpy()
         order = torch.arange(4 * self.inner).view(-1, 4).t().flatten()
         self.wide = _matrix(wide, gain)[:, order].contiguous()
-        self.wide_bias = wide.bias[order] * gain + (second.bias - shift) @ self.wide
+        self.wide_bias = (wide.bias[order] * gain + (second.bias - shift) @ self.wide).detach()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        picture, rows = x, rows_of(x)
-        # A fresh matrix in either case, which what follows may add to.
-        x = rows + self.shift if self.adaptor is None else torch.addmm(self.shift, rows, self.adaptor)
-        inner = self.activation(torch.addmm(self.first_bias, x, self.first), inplace=True)
-        inner = rows_of(F.conv2d(picture_of(inner, picture), self.depthwise, self.depthwise_bias,
-                                 padding=self.padding, groups=self.inner))
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        batch, _, height, width = inputs[0].shape
+        x = self._adapted([rows_of(part) for part in inputs])
+        inner = torch.mm(x, self.first)
+        self.activate(inner, self.first_bias)
+        pictures, reach = inner.view(batch, height, width, -1), len(self.taps) // 2
+        # Rows that lack neighbours are left out.
+        first, last = (reach * cut for cut in _CUT.get())
+        last = height - last
+        x = x.view(batch, height, width, -1)[:, first:last].reshape(-1, self.outputs)
+        inner = torch.empty(batch, (last - first) * width, self.inner)
+        for picture, out in zip(pictures.numpy(), inner.numpy(), strict=True):
+            self.depthwise(picture, self.taps, self.taps_bias, first, last, out)
+        inner = inner.flatten(0, 1)
         out = torch.addmm(x, inner, self.second) if self.shortcut else x.addmm_(inner, self.second)
-        inner = self.activation(torch.addmm(self.wide_bias, out, self.wide), inplace=True)
-        for size in (2 * self.inner, self.inner):
-            inner = inner[:, :size].add_(inner[:, size:])
+        self.fold(torch.mm(out, self.wide), self.wide_bias, inner)
         out.addmm_(inner, self.last)
-        return picture_of(out.add_(x) if self.shortcut else out, picture)
+        return picture_of(out.add_(x) if self.shortcut else out, inputs[0][:, :, first:last])
+
+    def _adapted(self, parts: list[Tensor]) -> Tensor:
+        """Rows of the block's own width, with the shift: a fresh matrix that may be added to."""
+        if self.adaptor is None:
+            return (torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]) + self.shift
+        # Side by side in one matrix or not: the products add up.
+        weights = self.adaptor.split([part.shape[1] for part in parts])
+        x = torch.addmm(self.shift, parts[0], weights[0])
+        for part, weight in zip(parts[1:], weights[1:], strict=True):
+            x.addmm_(part, weight)
+        return x
+
+
+def in_bands(network: Callable[..., Tensor], *inputs: Tensor, reach: int, unit: int = 1) -> Tensor:
+    """network(*inputs), in `packed` with bands of rows on several threads.
+
+    inputs (B, C, H, W) of one height; reach: how many rows up and down the network looks in all; unit:
+    2 where it halves the height."""
+    height = inputs[0].shape[2]
+    count = min(2 * math.ceil(height / (2 * BAND)), height // (reach + unit))
+    if not packs(*inputs) or count < 2:
+        return network(*inputs)
+    ends = [height // unit * i // count * unit for i in range(count)] + [height]
+    found: list[Tensor | None] = [None] * count
+
+    def compute(number: int) -> None:
+        first, last = ends[number], ends[number + 1]
+        cut = above, below = first > 0, last < height
+        _CUT.set(cut)
+        rows = slice(first - reach * above, last + reach * below)
+        found[number] = network(*(x[:, :, rows] for x in inputs)).permute(0, 2, 3, 1)
+
+    share(compute, range(count))
+    return torch.cat(found, dim=1).permute(0, 3, 1, 2)
 
 
 class Pointwise(nn.Conv2d):
@@ -134,6 +215,40 @@ class Pointwise(nn.Conv2d):
         if not packs(x):
             return super().forward(x)
         return picture_of(F.linear(rows_of(x), self.weight.flatten(1), self.bias), x)
+
+
+class HalvingConvolution(nn.Conv2d):
+    """A 3x3 convolution with a stride of 2, of pictures with even sides: in `packed` a matrix product
+    of squares. Its reach is 1: in a band there is a row more above and below."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not packs(x):
+            return super().forward(x)
+        (batch, channels, height, width), (above, below) = x.shape, _CUT.get()
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 0, 0 if above else 1, 0))
+        rows = (height - above - below) // 2
+        squares = torch.empty(batch, rows, width // 2, 3, 3, channels)
+        for i in range(3):
+            for j in range(3):
+                squares[:, :, :, i, j] = padded[:, i:i + 2 * rows:2, j:j + width:2]
+        out = F.linear(squares.view(-1, 9 * channels), self.weight.permute(0, 2, 3, 1).flatten(1),
+                       self.bias)
+        return out.view(batch, rows, width // 2, -1).permute(0, 3, 1, 2)
+
+
+class PixelShuffle(nn.PixelShuffle):
+    """In `packed` the result lies channels last, as the blocks want it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not packs(x):
+            return super().forward(x)
+        (batch, _, height, width), side = x.shape, self.upscale_factor
+        rows = x.permute(0, 2, 3, 1).reshape(batch, height, width, -1, side, side)
+        rows = rows.permute(0, 1, 4, 2, 5, 3).reshape(batch, side * height, side * width, -1)
+        return rows.permute(0, 3, 1, 2)
 
 
 def downsampled(x: Tensor, layer: Pointwise) -> Tensor:
@@ -150,12 +265,21 @@ def downsampled(x: Tensor, layer: Pointwise) -> Tensor:
 
 def unshuffle(x: Tensor, side: int) -> Tensor:
     """F.pixel_unshuffle: squares of side x side to one position. In `packed` the result lies channels
-    last, as the blocks want it, and comes in a third of the time."""
+    last, as the blocks want it."""
     if not packs(x):
         return F.pixel_unshuffle(x, side)
     batch, channels, height, width = x.shape
-    squares = x.reshape(batch, channels, height // side, side, width // side, side)
-    rows = squares.permute(0, 2, 4, 1, 3, 5).reshape(batch, height // side, width // side, -1)
+    rows = torch.empty(batch, height // side, width // side, channels * side**2)
+    from dcvc.layers.packed_loops import unshuffle as loop
+
+    x = x.contiguous()
+
+    def move(band: tuple[int, int]) -> None:
+        number, first = band
+        loop(x[number].numpy(), side, first, min(first + BAND // 2, rows.shape[1]),
+             rows[number].numpy())
+
+    share(move, [(i, y) for i in range(batch) for y in range(0, rows.shape[1], BAND // 2)])
     return rows.permute(0, 3, 1, 2)
 
 

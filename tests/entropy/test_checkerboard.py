@@ -78,7 +78,7 @@ def test_what_is_pushed_is_popped(steps, one_pass):
 
     encoder = EncoderLatents(tables)
     written = run(encoder, y, z)
-    payload = encoder.encoder.to_bytes()
+    payload = encoder.payload()
     cost = {}
     decoder = DecoderLatents(tables, payload, cost)
     read = run(decoder, None, None)

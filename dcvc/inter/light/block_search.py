@@ -22,16 +22,14 @@ decoder reads the vectors. Results do not depend on the number of threads: a pic
 into the same bands.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from dcvc.entropy.by_quality import QualityRange
 from dcvc.inter.light import block_search_loops as loops
-from dcvc.inter.light.motion_coder import steps_of
+from dcvc.inter.light.motion_walk import coding_order
+from dcvc.workers import share
 
 LAMBDA_SHARE = 0.45
 # Bits of a component that differs from its prediction by 0, 1, 2, ... quarter pixels, and of four
@@ -52,6 +50,7 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
     steps = QualityRange().vector(table, quality.detach().float().cpu()).flatten().numpy()
     lambdas = LAMBDA_SHARE * 255 * steps.astype(np.float64)
     rows, columns = height // 16, width // 16
+    order = coding_order(rows, columns)
     # A picture of one row of blocks is smaller than what is compared: its border is repeated.
     sides = [max(loops.SMALL, 4 * side) for side in (rows, columns)]
     small = np.empty((batch, *sides), np.uint8)
@@ -80,33 +79,17 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
                           SPLIT_BITS + BITS[1], whole[i], parts[i])
 
     def choose(i: int) -> None:
-        loops.choose(current[i], planes[i], whole[i], parts[i], *_coding_order(rows, columns),
+        loops.choose(current[i], planes[i], whole[i], parts[i], order.blocks, order.near,
                      lambdas[i], BITS, SPLIT_BITS, vectors[i])
 
     bands = [(i, first, min(first + BAND, rows))
              for i in range(batch) for first in range(0, rows, BAND)]
-    # A pool of its own for each call: threads do not live on in a forked process.
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for work, items in ((prepare, range(batch)), (begin, bands), (refine, bands),
-                            (choose, range(batch))):
-            list(pool.map(work, items))
+    for work, items in ((prepare, range(batch)), (begin, bands), (refine, bands),
+                        (choose, range(batch))):
+        share(work, items)
     return torch.from_numpy(vectors).to(frame.device)
 
 
 def _luma(x: Tensor) -> np.ndarray:
     # Without arithmetic of torch, whose threads wait long for each other on a busy machine.
     return x[:, 0].detach().float().cpu().contiguous().numpy()
-
-
-@lru_cache(maxsize=32)
-def _coding_order(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks (N, 2) as `steps_of` orders them and the four that predict each, (N, 4, 2); -1 where
-    the frame before does."""
-    order, near = [], []
-    for step in steps_of(rows, columns):
-        order.append(torch.stack((step.rows, step.columns), dim=1))
-        if step.near_rows is None:
-            near.append(torch.full((len(step.rows), 4, 2), -1))
-        else:
-            near.append(torch.stack((step.near_rows, step.near_columns), dim=2).transpose(0, 1))
-    return torch.cat(order).numpy(), torch.cat(near).contiguous().numpy()

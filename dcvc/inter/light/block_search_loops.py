@@ -179,19 +179,27 @@ def _try(block, size, planes, shape, y, x, dy, dx, py, px, lmbda, bits, best):
     if not (-4 * OUTSIDE <= 4 * y + dy <= 4 * (shape[0] + OUTSIDE - size)
             and -4 * OUTSIDE <= 4 * x + dx <= 4 * (shape[1] + OUTSIDE - size)):
         return
-    last = len(bits) - 1
-    # A vector that is dearer than all of the best one need not be looked at.
+    last, free = len(bits) - 1, lmbda * FREE * size * size
+    # A vector that is dearer than the best one even if nothing differs need not be looked at.
     cost = lmbda * (bits[min(abs(dy - py), last)] + bits[min(abs(dx - px), last)])
-    if cost < best[0]:
-        cost += max(_match(block, size, planes, y, x, dy, dx), lmbda * FREE * size * size)
+    if cost + free < best[0]:
+        cost += max(_match(block, size, planes, y, x, dy, dx), free)
         if cost < best[0]:
             best[0], best[1], best[2] = cost, dy, dx
+
+
+@compiled
+def _settled(size, lmbda, bits, best):
+    """Whether no other vector than one that is the prediction can cost less than the best."""
+    return best[0] <= lmbda * (FREE * size * size + bits[0] + bits[1])
 
 
 @compiled
 def _refine(block, size, planes, shape, y, x, py, px, lmbda, bits, best, step, rounds):
     """The eight neighbours of the best vector at a distance of `step`; again if one is better."""
     for _ in range(rounds):
+        if _settled(size, lmbda, bits, best):
+            break
         # The centre moves with what is found, but only once all eight were seen.
         dy, dx = int(best[1]), int(best[2])
         for i in range(-1, 2):
@@ -254,8 +262,8 @@ def search_band(current, planes, coarse, first, last, lmbda, bits, least, whole,
             dy, dx = int(best[1]), int(best[2])
             whole[row, column, 0], whole[row, column, 1] = dy, dx
             parts[row, column, :, 0], parts[row, column, :, 1] = dy, dx
-            # Less than four vectors cost cannot be won by them.
-            if _match(block, 16, planes, y, x, dy, dx) <= lmbda * least:
+            # Less than four vectors cost cannot be won by them, nor what is free anyway.
+            if _match(block, 16, planes, y, x, dy, dx) <= lmbda * (least + FREE * 256):
                 continue
             for i in range(4):
                 # The part starts from the whole block's vector, which also predicts it.

@@ -18,15 +18,17 @@ Every partial sum obeys the same bounds, so float32 with its 24 bits holds all o
 any order of the additions and with or without fused ones. Nothing is rounded between the passes;
 after them the sum is rounded once, half to even, back to k / 1024.
 
-On the CPU compiled loops take whole runs of blocks with one vector; on other devices, and as the
-definition that the loops are tested against, `warp_by_windows` gathers a window for each block.
+On the CPU compiled loops take block after block; on other devices, and as the definition that the
+loops are tested against, `warp_by_windows` gathers a window for each block.
 """
 
 import numpy as np
 import torch
+from numba import uintp
 from torch import Tensor
 
 from dcvc.device import compiled
+from dcvc.workers import share
 
 BLOCK = 8
 LEVELS = 1024                   # of a range of one: four times as fine as 8 bits
@@ -34,10 +36,13 @@ TAPS = ((0, 0, 0, 64, 0, 0, 0, 0), (-1, 4, -10, 58, 17, -5, 1, 0),
         (-1, 4, -11, 40, 40, -11, 4, -1), (0, 1, -5, 17, 58, -10, 4, -1))
 BEFORE = 3                      # taps before the pixel itself
 WINDOW = BLOCK + 7
+# Rows of blocks that one thread takes at a time.
+BAND = 6
 _TAPS = np.array(TAPS, np.float32) / np.float32(64)
 _LEVELS, _LIMIT = np.float32(LEVELS), np.float32(0.5)
 # Adding and taking away 1.5 * 2^23 rounds a float32 below 2^22 to an integer, half to even.
 _ROUNDER = np.float32(1.5 * 2**23)
+ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN = (np.uintp(k) for k in range(1, 8))
 
 
 def to_picture_grid(x: Tensor) -> Tensor:
@@ -83,10 +88,13 @@ class _Warp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, picture: Tensor, vectors: Tensor) -> Tensor:
         vectors = vectors.int().contiguous()
-        out, inside = torch.empty_like(picture), torch.empty(picture.shape, dtype=torch.bool)
-        out = out.contiguous()
-        _forward(picture.detach().contiguous().numpy(), vectors.numpy(), out.numpy(),
-                 inside.numpy())
+        out = torch.empty(picture.shape)
+        # Only a gradient asks where the limits changed nothing.
+        wanted = picture.shape if ctx.needs_input_grad[0] else (0, 0, 0, 0)
+        inside = torch.empty(wanted, dtype=torch.bool)
+        arrays = picture.detach().contiguous().numpy(), vectors.numpy(), out.numpy(), inside.numpy()
+        rows = vectors.shape[2]
+        share(lambda first: _forward(*arrays, first, min(first + BAND, rows)), range(0, rows, BAND))
         ctx.save_for_backward(vectors, inside)
         return out
 
@@ -115,66 +123,85 @@ def _run_end(vectors, row, column):
 
 
 @compiled
-def _read(plane, top, left, window, columns):
-    """The window's 15 rows of so many columns, the border repeated."""
+def _read(plane, top, left, window):
+    """The window's 15 rows, the border repeated."""
     height, width = plane.shape
-    # The columns that lie inside: a plain copy. The others repeat the first or last one of a row.
-    first = min(max(-left, 0), columns)
-    last = max(min(width - left, columns), first)
-    # Far outside, none lie inside, and one of the two loops for the border does all.
     for i in range(WINDOW):
         y = _limited(top + i, height)
-        for j in range(first, last):
-            window[i, j] = plane[y, left + j]
-        for j in range(first):
-            window[i, j] = plane[y, 0]
-        for j in range(last, columns):
-            window[i, j] = plane[y, width - 1]
+        for j in range(WINDOW):
+            window[i, j] = plane[y, _limited(left + j, width)]
 
 
 @compiled
-def _forward(picture, vectors, out, inside):
-    """out, and where its limits changed nothing."""
+def _down(plane, top, left, a, down):
+    """8 rows of 16 columns, interpolated by the taps a from 15 rows."""
+    # Loops of fixed lengths, with rows and taps named before them and indices that are never
+    # negative, become vector instructions: five times as fast.
+    y, x = uintp(top), uintp(left)
+    a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
+    a4, a5, a6, a7 = a[4], a[5], a[6], a[7]
+    for i in range(BLOCK):
+        r, row = y + uintp(i), down[uintp(i)]
+        p0, p1, p2, p3 = plane[r], plane[r + ONE], plane[r + TWO], plane[r + THREE]
+        p4, p5, p6, p7 = plane[r + FOUR], plane[r + FIVE], plane[r + SIX], plane[r + SEVEN]
+        for j in range(2 * BLOCK):
+            c = x + uintp(j)
+            row[uintp(j)] = (a0 * p0[c] + a1 * p1[c] + a2 * p2[c] + a3 * p3[c]
+                             + a4 * p4[c] + a5 * p5[c] + a6 * p6[c] + a7 * p7[c])
+
+
+@compiled
+def _across(down, b, block):
+    """down (8, 16), interpolated by the taps b from 15 columns -> block (8, 8), not rounded."""
+    b0, b1, b2, b3 = b[0], b[1], b[2], b[3]
+    b4, b5, b6, b7 = b[4], b[5], b[6], b[7]
+    for i in range(BLOCK):
+        d, row = down[uintp(i)], block[uintp(i)]
+        for j in range(BLOCK):
+            c = uintp(j)
+            row[c] = (b0 * d[c] + b1 * d[c + ONE] + b2 * d[c + TWO] + b3 * d[c + THREE]
+                      + b4 * d[c + FOUR] + b5 * d[c + FIVE] + b6 * d[c + SIX] + b7 * d[c + SEVEN])
+
+
+@compiled
+def _round(block, out):
+    """To the picture grid."""
+    for i in range(BLOCK):
+        b, row = block[uintp(i)], out[uintp(i)]
+        for j in range(BLOCK):
+            limited = min(max(b[uintp(j)], -_LIMIT), _LIMIT)
+            row[uintp(j)] = ((limited * _LEVELS + _ROUNDER) - _ROUNDER) / _LEVELS
+
+
+@compiled
+def _forward(picture, vectors, out, inside, first, last):
+    """Rows first ... last - 1 of blocks: out, and where its limits changed nothing, if asked."""
     batch, planes, height, width = picture.shape
-    window = np.empty((WINDOW, width + 7), np.float32)
-    down = np.empty((BLOCK, width + 7), np.float32)
+    # A column more than a window has, so that it is two vector registers wide.
+    window = np.zeros((WINDOW, 2 * BLOCK), np.float32)
+    down = np.empty((BLOCK, 2 * BLOCK), np.float32)
+    block = np.empty((BLOCK, BLOCK), np.float32)
     for sample in range(batch):
-        for row in range(height // BLOCK):
-            column = 0
-            while column < width // BLOCK:
-                # One run of blocks with one vector: long rows suit vector instructions.
-                end = _run_end(vectors[sample], row, column)
+        for row in range(first, last):
+            for column in range(width // BLOCK):
                 dy, dx = vectors[sample, 0, row, column], vectors[sample, 1, row, column]
                 top, left = BLOCK * row + (dy >> 2) - BEFORE, BLOCK * column + (dx >> 2) - BEFORE
-                across, size = BLOCK * column, BLOCK * (end - column)
-                a, b = _TAPS[dy & 3], _TAPS[dx & 3]
+                whole = (top >= 0 and left >= 0 and top + WINDOW <= height
+                         and left + 2 * BLOCK <= width)
                 for plane in range(planes):
-                    _read(picture[sample, plane], top, left, window, size + 7)
-                    for i in range(BLOCK):
-                        # Whole vectors, the most frequent, need no taps.
-                        if dy & 3 == 0:
-                            for j in range(size + 7):
-                                down[i, j] = window[i + BEFORE, j]
-                        else:
-                            for j in range(size + 7):
-                                down[i, j] = (
-                                    a[0] * window[i, j] + a[1] * window[i + 1, j]
-                                    + a[2] * window[i + 2, j] + a[3] * window[i + 3, j]
-                                    + a[4] * window[i + 4, j] + a[5] * window[i + 5, j]
-                                    + a[6] * window[i + 6, j] + a[7] * window[i + 7, j])
-                        y = BLOCK * row + i
-                        for j in range(size):
-                            value = down[i, j + BEFORE]
-                            if dx & 3 != 0:
-                                value = (b[0] * down[i, j] + b[1] * down[i, j + 1]
-                                         + b[2] * down[i, j + 2] + b[3] * down[i, j + 3]
-                                         + b[4] * down[i, j + 4] + b[5] * down[i, j + 5]
-                                         + b[6] * down[i, j + 6] + b[7] * down[i, j + 7])
-                            limited = min(max(value, -_LIMIT), _LIMIT)
-                            inside[sample, plane, y, across + j] = limited == value
-                            rounded = (limited * _LEVELS + _ROUNDER) - _ROUNDER
-                            out[sample, plane, y, across + j] = rounded / _LEVELS
-                column = end
+                    if whole:
+                        _down(picture[sample, plane], top, left, _TAPS[dy & 3], down)
+                    else:
+                        _read(picture[sample, plane], top, left, window)
+                        _down(window, 0, 0, _TAPS[dy & 3], down)
+                    _across(down, _TAPS[dx & 3], block)
+                    _round(block, out[sample, plane, BLOCK * row:, BLOCK * column:])
+                    if inside.size:
+                        for i in range(BLOCK):
+                            for j in range(BLOCK):
+                                value = block[i, j]
+                                inside[sample, plane, BLOCK * row + i, BLOCK * column + j] = (
+                                    min(max(value, -_LIMIT), _LIMIT) == value)
 
 
 @compiled

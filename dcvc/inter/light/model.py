@@ -22,6 +22,10 @@ reconstructions, the encoder and the decoder; what happens to y and z between an
 is a `Latents` strategy (dcvc/entropy/checkerboard.py).
 """
 
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +54,7 @@ from dcvc.inter.light.networks import (
     Head,
     TemporalPrior,
 )
+from dcvc.inter.light.picture import frame_of, padded_picture, painted
 from dcvc.inter.light.scales import exact_hyper, exact_scales, trace_of
 from dcvc.inter.light.state import LightState
 from dcvc.interfaces import FrameOutput, Quality, RateRange, Until, check_quality
@@ -61,21 +66,43 @@ from dcvc.layers import (
     Upsample,
     all_finite,
     blocks,
+    blocks_in_bands,
     crop,
     hyper_outputs,
+    in_bands,
     lower_bound,
     packed,
+    packs,
     pad_to_multiple,
     patch_blocks,
+    reach_of,
     rgb_to_ycbcr,
     shuffle,
     unshuffle,
     ycbcr_to_rgb,
 )
+from dcvc.workers import at_once, beside
 
 MULTIPLE = 16
 SMALLEST_STEP = 0.5
 QUALITY = QualityRange()
+
+
+class Hyper(NamedTuple):
+    """What the hyperprior says of y, (B, n, h, w), and the same for exact scales."""
+
+    seen: Tensor
+    exact: Tensor
+
+
+def _start(state: LightState) -> "Callable[..., Future]":
+    """How work begins that has time: on another thread, where one helps."""
+    return beside if packs(state.feature) else at_once
+
+
+def _one_packed(x: Tensor) -> bool:
+    """Whether the compiled loops of picture.py serve."""
+    return packs(x) and len(x) == 1
 
 
 class LightPFrameModel(nn.Module):
@@ -215,8 +242,9 @@ class LightPFrameModel(nn.Module):
         parts = QUALITY.parts(quality)
         latents, until = EncoderLatents(self.tables), "reconstruction"
         output, state = self._run(latents, state, frame, self._quality(parts), until, refresh)
+        payload = latents.payload()
         shown = FrameOutput(output.x_hat.clamp(0, 1), output.bits)
-        return FrameHead(parts, refresh).to_bytes() + latents.encoder.to_bytes(), shown, state
+        return FrameHead(parts, refresh).to_bytes() + payload, shown, state
 
     @packed()
     def decompress(self, state: LightState, payload: bytes,
@@ -246,8 +274,12 @@ class LightPFrameModel(nn.Module):
             if frame.dim() != 4 or tuple(frame.shape[1:]) != (3, height, width):
                 raise InputError(f"frame: found {tuple(frame.shape)}, needed (B, 3, {height}, "
                                  f"{width}) as the frame before it")
-            picture = pad_to_multiple(rgb_to_ycbcr(frame.float()), MULTIPLE)
+            frame = frame.float()
+            picture = (padded_picture(frame, MULTIPLE) if _one_packed(frame)
+                       else pad_to_multiple(rgb_to_ycbcr(frame), MULTIPLE))
         x_hat, state = self.code(latents, state, picture, quality, refresh)
+        if _one_packed(x_hat):
+            return FrameOutput(frame_of(x_hat, state.size), latents.bits), state
         return FrameOutput(crop(ycbcr_to_rgb(x_hat), *state.size), latents.bits), state
 
     def code(self, latents: Latents, state: LightState, picture: Tensor | None, quality: Tensor,
@@ -257,88 +289,136 @@ class LightPFrameModel(nn.Module):
         picture (B, 3, H, W) in YCbCr less one half, sides multiples of 16, or None in a decoder;
         quality (B,) -> x_hat like the picture, not clamped, and the next state.
         """
-        # Memory and context are made of the state and the vectors: a decoder has them before it
-        # reads the rest.
-        prediction, vectors = self._predict(latents, state, picture, quality)
+        vectors = self._vectors(latents, state, picture, quality)
+        # Memory and context are made of the state and the vectors: a decoder reads all other symbols
+        # meanwhile.
+        side = None if picture is not None else self._side(latents, state, None, quality)
+        prediction = None if vectors is None else warp(state.picture, vectors)
         memory = self._memory(state, prediction)
-        context = self.feature_extractor(memory)
+        context = blocks_in_bands(self.feature_extractor, memory)
         y = None
         if picture is not None:
             patches = unshuffle(picture, PATCH)
             gain = QUALITY.vector(self.q_encoder, quality)
             y = self.encoder(patches, context.to(patches.dtype), gain)
-        y_hat, trace = self._code_latents(latents, state, y, memory, quality)
+        side = side or self._side(latents, state, y, quality)
+        y_hat = self._code_latents(latents, side, y, memory, quality)
+        # An encoder writes its symbols from here on, beside the networks.
+        latents.complete()
+        trace = _start(state)(self._trace, latents, quality)
         feature = self.decoder(y_hat, context, QUALITY.vector(self.q_decoder, quality))
-        # The feature, not the picture, goes on to the next frame: what the head leaves out of a
-        # picture is not lost.
-        if prediction is None:
-            x_hat = shuffle(self.recon_head(feature).float(), PATCH)
-        else:
-            # The head draws what changes, so a prediction that is good enough is shown as it is.
-            change = self.recon_head(feature - context.to(feature.dtype)).float()
-            x_hat = prediction + shuffle(change, PATCH)
+        x_hat, shown = self._show(prediction, feature, context)
         # A refresh forgets all but the picture, which the next frame takes for an I-frame's.
         if refresh:
             return x_hat, self._after_picture(x_hat, state.size)
-        # On the grid, what is skipped stays the same picture for ever, on every machine.
-        shown = None if prediction is None else to_picture_grid(x_hat)
-        return x_hat, LightState(memory, feature, state.size, trace, shown, vectors)
+        # The feature, not the picture, goes on to the next frame: what the head leaves out of a
+        # picture is not lost.
+        return x_hat, LightState(memory, feature, state.size, trace.result(), shown, vectors)
 
-    def _predict(self, latents: Latents, state: LightState, picture: Tensor | None,
-                 quality: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The last picture with its blocks moved, like `picture`, and the vectors (B, 2, h, w)."""
+    def _show(self, prediction: Tensor | None, feature: Tensor,
+              context: Tensor) -> tuple[Tensor, Tensor | None]:
+        """-> x_hat, and the next frame's reference."""
+        if prediction is None:
+            return shuffle(self.recon_head(feature).float(), PATCH), None
+        # The head draws what changes, so a prediction that is good enough is shown as it is.
+        change = self.recon_head(feature - context.to(feature.dtype)).float()
+        # On the grid, what is skipped stays the same picture for ever, on every machine.
+        if _one_packed(prediction):
+            return painted(prediction, change)
+        x_hat = prediction + shuffle(change, PATCH)
+        return x_hat, to_picture_grid(x_hat)
+
+    def _vectors(self, latents: Latents, state: LightState, picture: Tensor | None,
+                 quality: Tensor) -> Tensor | None:
+        """Where the blocks of the picture were in the last one, (B, 2, h, w)."""
         if not self.moves:
-            return None, None
+            return None
         found = None
         if picture is not None:
             with torch.no_grad():
                 found = search(picture.detach(), state.picture.detach(), quality)
         height, width = state.picture.shape[-2:]
         shape = (len(state.picture), 2, height // PATCH, width // PATCH)
-        vectors = latents.vectors("mv", self.motion, found, state.vectors, shape)
-        return warp(state.picture, vectors), vectors
+        return latents.vectors("mv", self.motion, found, state.vectors, shape)
 
     def _memory(self, state: LightState, prediction: Tensor | None = None) -> Tensor:
         # After a picture there is no feature yet: an adaptor of its own reads the pixels.
-        if prediction is None:
-            if state.memory is None:
-                return self.feature_adaptor_i(state.feature)
-            return self.feature_adaptor_m(torch.cat((state.memory, state.feature), dim=1))
-        patches = unshuffle(prediction, PATCH)
+        patches = state.feature if prediction is None else unshuffle(prediction, PATCH)
         if state.memory is None:
-            return self.feature_adaptor_i(patches)
+            return blocks_in_bands(self.feature_adaptor_i, patches)
+        if prediction is None:
+            return blocks_in_bands(self.feature_adaptor_m, state.memory, state.feature)
         # The moved picture stands where the frame does; memory and feature still lie where the last
         # frame was, and are looked at with wide kernels.
-        known = (state.memory, state.feature, self.prediction_embedding(patches))
-        return self.feature_adaptor_m(torch.cat(known, dim=1))
+        return in_bands(
+            lambda *known: self.feature_adaptor_m((*known[:2], self.prediction_embedding(known[2]))),
+            state.memory, state.feature, patches, reach=reach_of(self.feature_adaptor_m))
 
-    def _code_latents(self, latents: Latents, state: LightState, y: Tensor | None, memory: Tensor,
-                      quality: Tensor) -> tuple[Tensor, Tensor | None]:
-        """y (B, n, h, w) at 1/16, or None in a decoder -> y_hat, the trace for the next frame."""
-        grid = height, width = tuple(side // 2 for side in memory.shape[-2:])
+    def _side(self, latents: Latents, state: LightState, y: Tensor | None,
+              quality: Tensor) -> "tuple[Future[Hyper], Future[Tensor | None]]":
+        """y (B, n, h, w) at 1/16, or None in a decoder -> what the hyperprior says of it, and its
+        scales where they are exact."""
+        hyper = _start(state)(self._hyper, latents, state, y, quality)
+
+        def find_scale() -> Tensor | None:
+            scale = self._scale(latents, state, hyper.result(), quality)
+            if scale is not None:
+                latents.read_ahead("y", scale)
+            return scale
+
+        return hyper, _start(state)(find_scale)
+
+    def _hyper(self, latents: Latents, state: LightState, y: Tensor | None,
+               quality: Tensor) -> "Hyper":
+        grid = height, width = tuple(side // 2 for side in state.feature.shape[-2:])
+        # z lies at 1/64, so y is padded to whole squares of 4x4.
+        z, steps = None, 1.0
+        own = self.config.topology == "transform"
+        if own:
+            steps = QUALITY.vector(self.q_hyper, quality)
+        if y is not None:
+            seen = pad_to_multiple(y / QUALITY.vector(self.q_prior, quality) if own else y, 4)
+            # How far y is from zero is what scales are about; the published network finds out itself.
+            z = self.hyper_encoder(seen.abs() if own else seen) * steps
+        row = QUALITY.row(quality, self.config.z_rows)
+        shape = (len(quality), self.config.hyper_channels, -(height // -4), -(width // -4))
+        z_hat = latents.factorized("z", self.bit_estimator_z, z, row, shape)
+        if not (self.config.exact_scales and latents.exact):
+            hyper = crop(self.hyper_decoder(z_hat / steps), *grid)
+            return Hyper(hyper, hyper)
+        # Float64 powers of the same float32 numbers are equal everywhere once they are rounded.
+        steps = QUALITY.vector(self.q_hyper.double(), quality.double())
+        exact = crop(exact_hyper(self._exact, z_hat, steps), *grid)
+        return Hyper(exact.div(UNIT).float(), exact)
+
+    def _scale(self, latents: Latents, state: LightState, hyper: "Hyper",
+               quality: Tensor) -> Tensor | None:
+        """The scales of y, (B, n, h, w), where they are exact."""
+        if not self.config.exact_scales:
+            return None
+        seen, exact = hyper
+        trace = state.trace
+        if trace is None:
+            # After an I-frame and a refresh nothing is known of the frame before.
+            trace = seen.new_zeros(len(seen), 2 * self.config.latent_channels, *seen.shape[2:])
+        if not latents.exact:
+            change = self.scale_prior(torch.cat((seen, trace.to(seen.dtype)), dim=1))
+            return (seen + change).float() * QUALITY.vector(self.q_prior, quality)
+        unit = QUALITY.vector(self.q_prior.double(), quality.double())
+        return exact_scales(self._exact, exact, trace, unit)
+
+    def _code_latents(self, latents: Latents, side: "tuple[Future[Hyper], Future[Tensor | None]]",
+                      y: Tensor | None, memory: Tensor, quality: Tensor) -> Tensor:
+        """y (B, n, h, w) at 1/16, or None in a decoder -> y_hat."""
         # Our own y grows with the quality, as 1 / step. The prior networks see it without that:
         # otherwise their inputs would span a factor of 28.
-        unit = steps = 1.0
-        if self.config.topology == "transform":
-            unit = QUALITY.vector(self.q_prior, quality)
-            steps = QUALITY.vector(self.q_hyper, quality)
-        # z lies at 1/64, so y is padded to whole squares of 4x4.
-        z = None
-        if y is not None:
-            seen = pad_to_multiple(y / unit, 4)
-            # How far y is from zero is what scales are about; the published network finds out itself.
-            seen = seen.abs() if self.config.topology == "transform" else seen
-            z = self.hyper_encoder(seen) * steps
-        row = QUALITY.row(quality, self.config.z_rows)
-        shape = (len(memory), self.config.hyper_channels, -(height // -4), -(width // -4))
-        z_hat = latents.factorized("z", self.bit_estimator_z, z, row, shape)
-        if self.config.exact_scales:
-            hyper, scale = self._hyper_and_scale(latents, state, z_hat, quality, grid)
-        else:
-            hyper, scale = crop(self.hyper_decoder(z_hat / steps), *grid), None
+        own = self.config.topology == "transform"
+        unit = QUALITY.vector(self.q_prior, quality) if own else 1.0
         temporal = self.temporal_prior_encoder(memory) * QUALITY.vector(self.q_feature, quality)
-        prior = self.y_prior_fusion(torch.cat((hyper, temporal.to(hyper.dtype)), dim=1)).float()
+        hyper = side[0].result().seen
+        prior = blocks_in_bands(self.y_prior_fusion, hyper, temporal.to(hyper.dtype)).float()
         step, *found, mean = prior.split(self.config.latent_channels, dim=1)
+        scale = side[1].result()
         if scale is None:
             scale = found[0] * unit
         else:
@@ -348,30 +428,11 @@ class LightPFrameModel(nn.Module):
 
         def means_of_second_half(_: int, known: Tensor) -> tuple[None, Tensor]:
             # The published network sees the first half in units of the step, and the raw step.
-            means = self.y_spatial_prior(torch.cat((known / unit, prior), dim=1))
+            means = blocks_in_bands(self.y_spatial_prior, known / unit, prior)
             return None, means.float() * unit
 
         y = None if y is None else y.float() / step
-        y_hat = latents.conditional("y", y, scale, mean * unit, means_of_second_half) * step
-        return y_hat, self._trace(latents, quality)
-
-    def _hyper_and_scale(self, latents: Latents, state: LightState, z_hat: Tensor, quality: Tensor,
-                         grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """What the hyper decoder makes of z_hat, and the scales of y, (B, n, h, w) each."""
-        n, trace = self.config.latent_channels, state.trace
-        if trace is None:
-            # After an I-frame and a refresh nothing is known of the frame before.
-            trace = z_hat.new_zeros(len(z_hat), 2 * n, *grid)
-        if not latents.exact:
-            steps = QUALITY.vector(self.q_hyper, quality)
-            hyper = crop(self.hyper_decoder(z_hat / steps), *grid)
-            change = self.scale_prior(torch.cat((hyper, trace.to(hyper.dtype)), dim=1))
-            return hyper, (hyper + change).float() * QUALITY.vector(self.q_prior, quality)
-        # Float64 powers of the same float32 numbers are equal everywhere once they are rounded.
-        steps, unit = (QUALITY.vector(table.double(), quality.double())
-                       for table in (self.q_hyper, self.q_prior))
-        hyper = crop(exact_hyper(self._exact, z_hat, steps), *grid)
-        return hyper.div(UNIT).float(), exact_scales(self._exact, hyper, trace, unit)
+        return latents.conditional("y", y, scale, mean * unit, means_of_second_half) * step
 
     @torch.no_grad()
     def _trace(self, latents: Latents, quality: Tensor) -> Tensor | None:

@@ -22,8 +22,6 @@ how a stream is read.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,18 +30,18 @@ from torch import Tensor, nn
 
 from dcvc.entropy.coder import FrequencyTable, SymbolDecoder, SymbolEncoder, TableSet
 from dcvc.entropy.tables import tables_crc
-from dcvc.errors import BitstreamError
+from dcvc.inter.light.motion_order import (
+    CONTEXTS,
+    DISTANCES,
+    FIRSTS,
+    LARGEST_DIFFERENCE,
+    SPLIT,
+    SPREADS,
+    UNKNOWN,
+    steps_of,
+)
+from dcvc.inter.light.motion_walk import Reader, symbols_of
 
-# Distance of the vectors that are coded first, in blocks of 16x16.
-COARSEST = 8
-# Limits between classes of disagreement, of the distance to the frame before, and of dy, in quarter
-# pixels.
-SPREADS, DISTANCES, FIRSTS = (0, 2, 8, 32), (0, 4), (0, 4)
-# No frame before; and the three blocks of a split one, whose neighbours say nothing.
-UNKNOWN, SPLIT = len(DISTANCES) + 1, len(SPREADS) + 1
-CONTEXTS = (SPLIT + 1) * (UNKNOWN + 1) * (len(FIRSTS) + 2)
-# Differences beyond are escaped. Vectors of a damaged payload must not grow from frame to frame.
-LARGEST_DIFFERENCE, LARGEST_VECTOR = 127, 1 << 14
 # Parameters are learned as fast as the networks' weights, whose steps are small.
 PACE = 10.0
 
@@ -57,63 +55,13 @@ BY_FIRST = ((0.3, 0.0), (1.1, -0.1), (-1.1, -0.1), (-1.6, 0.7))
 SPLITS = (-4.9, -3.1, -2.2, -1.2, -0.6)
 
 
-class Step(NamedTuple):
-    """Blocks that are coded at once: rows and columns (N,), and those of four known neighbours each
-    (4, N); no neighbours in the first step."""
-
-    rows: Tensor
-    columns: Tensor
-    near_rows: Tensor | None
-    near_columns: Tensor | None
-
-
-@lru_cache(maxsize=32)
-def steps_of(height: int, width: int) -> tuple[Step, ...]:
-    """The steps over a grid of blocks."""
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    first = (rows % COARSEST == 0) & (columns % COARSEST == 0)
-    found, distance = [Step(rows[first], columns[first], None, None)], COARSEST
-    while distance > 1:
-        wide, distance = distance, distance // 2
-        on_row, on_column = rows % wide == 0, columns % wide == 0
-        odd_row, odd_column = rows % wide == distance, columns % wide == distance
-        for places, offsets in (
-                (odd_row & odd_column, ((-1, -1), (-1, 1), (1, -1), (1, 1))),
-                ((on_row & odd_column) | (odd_row & on_column),
-                 ((-1, 0), (0, -1), (1, 0), (0, 1)))):
-            r, c = rows[places], columns[places]
-            if len(r):
-                near = [_neighbour(r, c, dy * distance, dx * distance, height, width)
-                        for dy, dx in offsets]
-                near_rows, near_columns = (torch.stack(x) for x in zip(*near, strict=True))
-                found.append(Step(r, c, *_inside(near_rows, near_columns, height, width)))
-    return tuple(found)
-
-
-def _neighbour(r: Tensor, c: Tensor, dy: int, dx: int, height: int,
-               width: int) -> tuple[Tensor, Tensor]:
-    """(r + dy, c + dx); beyond the border the one on the other side."""
-    y, x = r + dy, c + dx
-    return (torch.where((y < 0) | (y >= height), r - dy, y),
-            torch.where((x < 0) | (x >= width), c - dx, x))
-
-
-def _inside(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Where neither side is inside, one of the neighbours that are takes the place."""
-    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    # Above or to the left there always is one: argmax finds the first.
-    other = inside.int().argmax(0, keepdim=True).expand_as(y)
-    return (torch.where(inside, y, y.gather(0, other)), torch.where(inside, x, x.gather(0, other)))
-
-
 def _class(values: Tensor, limits: tuple[int, ...]) -> Tensor:
     """How many of the limits each value exceeds, int64."""
     return sum((values > limit).long() for limit in limits)
 
 
-# Codes differences and returns them: contexts (B, N) -> differences (B, N). The first argument,
-# the true ones, is None in a decoder.
-Code = Callable[[Tensor | None, Tensor], Tensor]
+# Takes differences or flags and their contexts, of the same shape.
+Code = Callable[[Tensor, Tensor], None]
 
 
 class MotionCoder(nn.Module):
@@ -139,15 +87,13 @@ class MotionCoder(nn.Module):
         masses = self._log2_mixture(self.table)
         flags = F.softplus(torch.stack((self.split, -self.split)) * PACE) / np.log(2)
 
-        def count(true: Tensor, context: Tensor) -> Tensor:
-            total.append(-masses(true, context).sum())
-            return true
+        def count(difference: Tensor, context: Tensor) -> None:
+            total.append(-masses(difference, context).sum())
 
-        def count_flags(true: Tensor, context: Tensor) -> Tensor:
-            total.append(flags[true.long(), context].sum())
-            return true
+        def count_flags(split: Tensor, context: Tensor) -> None:
+            total.append(flags[split.long(), context].sum())
 
-        self._walk(vectors, previous, tuple(vectors.shape), count, count_flags)
+        self._walk(vectors, previous, count, count_flags)
         return torch.stack(total).sum()
 
     @torch.no_grad()
@@ -159,11 +105,14 @@ class MotionCoder(nn.Module):
     def push(self, vectors: Tensor, previous: Tensor | None,
              encoder: SymbolEncoder | None) -> Tensor:
         """What `stream_bits` gives, of vectors that an encoder takes."""
-        cost = 0.0
-        for tables, symbols, context in self._symbols(vectors, previous):
-            cost += tables.bits(symbols, context)
-            if encoder is not None:
-                encoder.push(symbols, tables, context)
+        cost, (differences, flags) = 0.0, self._tables()
+        before = [None] * len(vectors) if previous is None else previous.cpu().numpy()
+        for sample, known in zip(vectors.cpu().numpy(), before, strict=True):
+            for tables, (symbols, contexts, counts) in zip(
+                    (differences, flags, differences), symbols_of(sample, known), strict=True):
+                cost += tables.bits(symbols, contexts)
+                if encoder is not None:
+                    encoder.push(symbols, tables, contexts, counts)
         return torch.tensor(cost, device=vectors.device)
 
     @torch.no_grad()
@@ -171,46 +120,21 @@ class MotionCoder(nn.Module):
             decoder: SymbolDecoder) -> tuple[Tensor, float]:
         """-> vectors (1, 2, h, w) and what they cost. Raises BitstreamError for vectors that no
         encoder writes."""
-        cost, sets = [], self._tables()
+        reader = Reader(decoder, *self._tables())
+        known = None if previous is None else previous[0].cpu().numpy()
+        vectors = torch.from_numpy(reader.vectors(*shape[2:], known))[None]
+        return vectors.to(self.table.device), reader.cost
 
-        def reading(tables: TableSet) -> Code:
-            def read(_: None, context: Tensor) -> Tensor:
-                index = context.cpu().numpy()
-                symbols = decoder.pop(tables, index)
-                cost.append(tables.bits(symbols, index))
-                return torch.from_numpy(symbols).to(context.device)
-            return read
-
-        vectors = self._walk(None, previous, shape, *map(reading, sets))
-        return vectors, sum(cost)
-
-    def _symbols(self, vectors: Tensor, previous: Tensor | None
-                 ) -> list[tuple[TableSet, np.ndarray, np.ndarray]]:
-        """What is pushed, in order: tables, symbols, table numbers."""
-        found, sets = [], self._tables()
-
-        def noting(tables: TableSet) -> Code:
-            def note(true: Tensor, context: Tensor) -> Tensor:
-                found.append((tables, true.cpu().numpy(), context.cpu().numpy()))
-                return true
-            return note
-
-        self._walk(vectors, previous, tuple(vectors.shape), *map(noting, sets))
-        return found
-
-    def _walk(self, vectors: Tensor | None, previous: Tensor | None, shape: tuple[int, ...],
-              code: Code, code_flags: Code) -> Tensor:
-        """The order that encoder and decoder share -> vectors (B, 2, h, w)."""
-        batch, _, height, width = shape
-        device = self.table.device
-        out = torch.zeros((batch, 2, height, width), dtype=torch.int32, device=device)
-        # A view: what is written into it is in `out`. It holds the first of each four blocks.
-        first = out[:, :, ::2, ::2]
-        true = None if vectors is None else vectors.to(device)[:, :, ::2, ::2]
-        before = None if previous is None else previous.to(device)[:, :, ::2, ::2]
+    def _walk(self, vectors: Tensor, previous: Tensor | None, code: Code, code_flags: Code) -> None:
+        """In the order of coding, each difference and each flag with its context. Streams take the
+        same walk, compiled: motion_walk.py."""
+        vectors = vectors.to(self.table.device)
+        # The first of each four blocks.
+        first = vectors[:, :, ::2, ::2]
+        before = None if previous is None else previous.to(first.device)[:, :, ::2, ::2]
         # Kept for the split flags, which come last.
-        spreads = torch.zeros((batch, height // 2, width // 2), dtype=torch.int64, device=device)
-        for step in steps_of(height // 2, width // 2):
+        spreads = torch.zeros_like(first[:, 0], dtype=torch.int64)
+        for step in steps_of(*first.shape[2:]):
             r, c = step.rows, step.columns
             there = None if before is None else before[:, :, r, c]
             if step.near_rows is None:
@@ -221,56 +145,37 @@ class MotionCoder(nn.Module):
                 expected = (near[:, :, 1] + near[:, :, 2]) >> 1
                 spread = _class((near[:, :, 3] - near[:, :, 0]).amax(1), SPREADS)
             spreads[:, r, c] = spread
-            wanted = None if true is None else true[:, :, r, c]
-            first[:, :, r, c] = self._code_pair(wanted, expected, there, spread, code)
-        self._code_fours(vectors, out, spreads, code, code_flags)
-        return out
+            self._code_pair(first[:, :, r, c] - expected, expected, there, spread, code)
+        self._code_fours(vectors, spreads, code, code_flags)
 
-    def _code_pair(self, wanted: Tensor | None, expected: Tensor, there: Tensor | None,
-                   spread: Tensor, code: Code) -> Tensor:
-        """dy, then dx of vectors (B, 2, N) -> the vectors."""
+    def _code_pair(self, difference: Tensor, expected: Tensor, there: Tensor | None,
+                   spread: Tensor, code: Code) -> None:
+        """dy, then dx of differences (B, 2, N)."""
         distance = torch.full_like(spread, UNKNOWN)
         if there is not None:
             distance = _class((there - expected).abs().amax(1), DISTANCES)
         context = (spread * (UNKNOWN + 1) + distance) * (len(FIRSTS) + 2)
-        difference = None if wanted is None else wanted - expected
-        dy = code(None if difference is None else difference[:, 0], context)
+        dy, dx = difference.unbind(1)
+        code(dy, context)
         # Who moves up or down more than expected often moves sideways as well.
-        after = 1 + _class(dy.abs(), FIRSTS)
-        dx = code(None if difference is None else difference[:, 1], context + after)
-        found = expected + torch.stack((dy, dx), dim=1)
-        if wanted is None and bool((found.abs() > LARGEST_VECTOR).any()):
-            raise BitstreamError(f"payload: a vector beyond {LARGEST_VECTOR} quarter pixels, which "
-                                 "no encoder writes; damaged, or of another model")
-        return found
+        code(dx, context + 1 + _class(dy.abs(), FIRSTS))
 
-    def _code_fours(self, vectors: Tensor | None, out: Tensor, spreads: Tensor, code: Code,
-                    code_flags: Code) -> None:
-        """The other three of each four blocks, into `out` (B, 2, h, w)."""
-        corner = out[:, :, ::2, ::2]
-        # (B, 2, 3, h/2, w/2): right, below, below right.
-        places = ((0, 1), (1, 0), (1, 1))
-        others = corner[:, :, None].repeat(1, 1, 3, 1, 1)
-        flags = None
-        if vectors is not None:
-            vectors = vectors.to(out.device)
-            others = torch.stack([vectors[:, :, y::2, x::2] for y, x in places], dim=2)
-            # One component of one block is enough to split all four.
-            flags = (others != corner[:, :, None]).flatten(1, 2).any(1).flatten(1).int()
-        flags = code_flags(flags, spreads.flatten(1)).bool()
+    def _code_fours(self, vectors: Tensor, spreads: Tensor, code: Code, code_flags: Code) -> None:
+        """The other three of each four blocks: right, below, below right."""
+        corner = vectors[:, :, ::2, ::2]
+        # (B, 2, 3, h/2, w/2)
+        others = torch.stack([vectors[:, :, y::2, x::2] for y, x in ((0, 1), (1, 0), (1, 1))], dim=2)
+        differences = others - corner[:, :, None]
+        # One component of one block is enough to split all four.
+        split = (differences != 0).flatten(1, 2).any(1)
+        code_flags(split, spreads)
         # One list over the batch, in raster order: how many there are is known to both sides.
-        here = flags.view(spreads.shape)
-        chosen = others.permute(0, 3, 4, 2, 1)[here].flatten(0, 1)
-        expected = corner.permute(0, 2, 3, 1)[here].repeat_interleave(3, dim=0)
-        if len(expected):
-            spread = torch.full((1, len(expected)), SPLIT, device=out.device)
-            wanted = None if vectors is None else chosen.t()[None]
-            chosen = self._code_pair(wanted, expected.t()[None], None, spread, code)[0].t()
-        others.permute(0, 3, 4, 2, 1)[here] = chosen.reshape(-1, 3, 2).to(others.dtype)
-        for number, (y, x) in enumerate(places):
-            out[:, :, y::2, x::2] = others[:, :, number]
+        chosen = differences.permute(0, 3, 4, 2, 1)[split].flatten(0, 1).t()[None]
+        if chosen.numel():
+            spread = torch.full((1, chosen.shape[2]), SPLIT, device=vectors.device)
+            self._code_pair(chosen, chosen, None, spread, code)
 
-    def _log2_mixture(self, table: Tensor) -> Code:
+    def _log2_mixture(self, table: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """differences, contexts of any shape -> log2 of their probabilities."""
         weights = F.log_softmax(table[:, :3] * PACE, dim=1)
         # theta = exp(-1 / width); mass of k: (1 - theta) / (1 + theta) theta^|k|.

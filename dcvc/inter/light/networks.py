@@ -1,11 +1,19 @@
 """The networks of the light P-frame codec that are more than a chain of blocks. Names of entries are
 those of the published weights."""
 
-import torch
 from torch import Tensor, nn
 
 from dcvc.inter.light.config import LightConfig
-from dcvc.layers import BlockStyle, Downsample, Pointwise, blocks, upsampling
+from dcvc.layers import (
+    BlockStyle,
+    Downsample,
+    HalvingConvolution,
+    Pointwise,
+    blocks,
+    in_bands,
+    reach_of,
+    upsampling,
+)
 
 PATCH = 8
 PATCH_CHANNELS = 3 * PATCH**2
@@ -21,11 +29,13 @@ class Encoder(nn.Module):
         layers = blocks(PATCH_CHANNELS + c, c, depth, style, config.kernel)
         # The published names count the last block apart.
         self.conv1, self.conv2 = nn.Sequential(*layers[:-1]), layers[-1]
-        self.down = nn.Conv2d(c, config.latent_channels, 3, stride=2, padding=1)
+        self.down = HalvingConvolution(c, config.latent_channels)
 
     def forward(self, patches: Tensor, context: Tensor, gain: Tensor) -> Tensor:
         # The quality acts before the last layer: its bias is part of y at every quality.
-        return self.down(self.conv2(self.conv1(torch.cat((patches, context), dim=1))) * gain)
+        return in_bands(
+            lambda *known: self.down(self.conv2(self.conv1(known)) * gain), patches, context,
+            reach=reach_of(self) + 1, unit=2)
 
 
 class Decoder(nn.Module):
@@ -42,9 +52,10 @@ class Decoder(nn.Module):
     def forward(self, y_hat: Tensor, context: Tensor, gain: Tensor) -> Tensor:
         """The published model scales the feature. Ours scales what y adds to the context: a
         prediction must not change with the quality."""
-        up = self.up(y_hat)
-        up = up if self.published else up * gain
-        feature = self.conv2(self.conv1(torch.cat((up, context.to(up.dtype)), dim=1)))
+        up = in_bands(
+            lambda y: self.up(y) if self.published else self.up(y) * gain, y_hat, reach=0)
+        feature = in_bands(lambda *known: self.conv2(self.conv1(known)), up, context.to(up.dtype),
+                           reach=reach_of(self))
         return feature * gain if self.published else feature
 
 
@@ -58,7 +69,7 @@ class Head(nn.Module):
         self.head = Pointwise(c, PATCH_CHANNELS)
 
     def forward(self, feature: Tensor) -> Tensor:
-        return self.head(self.conv(feature))
+        return in_bands(lambda x: self.head(self.conv(x)), feature, reach=reach_of(self))
 
 
 class TemporalPrior(nn.Module):
@@ -69,4 +80,5 @@ class TemporalPrior(nn.Module):
         self.conv = Downsample(width, width, style)
 
     def forward(self, memory: Tensor) -> Tensor:
-        return self.conv(memory)
+        # At half the height, its block looks twice as far.
+        return in_bands(self.conv, memory, reach=2 * reach_of(self), unit=2)

@@ -198,7 +198,7 @@ class LightIFrameModel(FrozenCodec):
         parts = QUALITY.parts(quality)
         latents = EncoderLatents(self.tables)
         x_hat = self._run(latents, x, QUALITY.from_parts(parts, self.device)).clamp(0, 1)
-        head, body = FrameHead(parts).to_bytes(), SIZE.pack(height, width) + latents.encoder.to_bytes()
+        head, body = FrameHead(parts).to_bytes(), SIZE.pack(height, width) + latents.payload()
         return head + CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))) + body, x_hat
 
     @packed()

@@ -11,7 +11,8 @@ from dcvc.entropy.coder import SymbolDecoder, SymbolEncoder
 from dcvc.errors import BitstreamError, InputError
 from dcvc.inter.light.block_search import search
 from dcvc.inter.light.block_warp import to_picture_grid, warp
-from dcvc.inter.light.motion_coder import MotionCoder, steps_of
+from dcvc.inter.light.motion_coder import MotionCoder
+from dcvc.inter.light.motion_order import steps_of
 
 # H.265, table 8-11, once more: quarters 0 ... 3, the fourth tap is the pixel itself.
 HEVC = [[0, 0, 0, 64, 0, 0, 0, 0], [-1, 4, -10, 58, 17, -5, 1, 0],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from dcvc.entropy.coder import SymbolDecoder, SymbolEncoder
 from dcvc.errors import BitstreamError
 from dcvc.inter.light.motion_coder import MotionCoder
+from dcvc.inter.light.motion_walk import symbols_of
 
 CODER = MotionCoder()
 
@@ -60,6 +61,23 @@ def test_vectors_come_back_for_the_bits_that_were_foretold(rows, columns, seed, 
     if not {kind, before} & {wild, sparse}:
         # Without escapes, training counts what streams cost.
         assert float(CODER.bits(vectors, previous)) == pytest.approx(foretold, rel=0.01, abs=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(1, 12), columns=st.integers(1, 12), seed=st.integers(0, 9999),
+       kind=st.sampled_from(FIELDS), before=st.sampled_from((None, *FIELDS)))
+def test_the_compiled_walk_is_the_plain_one(rows, columns, seed, kind, before):
+    generator, size = torch.Generator().manual_seed(seed), (2 * rows, 2 * columns)
+    vectors = kind(generator, *size)
+    previous = None if before is None else before(generator, *size)
+    steps = []
+    CODER._walk(vectors, previous, *[lambda *pair: steps.append(pair)] * 2)
+    compiled = symbols_of(vectors[0].numpy(), None if previous is None else previous[0].numpy())
+    for place, part in enumerate(("symbols", "contexts")):
+        plain = torch.cat([step[place].flatten().long() for step in steps])
+        assert plain.tolist() == [int(x) for batches in compiled for x in getattr(batches, part)]
+    counts = [count for batches in compiled for count in batches.counts if count]
+    assert counts == [step[0].numel() for step in steps]
 
 
 @pytest.mark.parametrize(("shape", "limit"), [((46, 80), 0.001), ((2, 2), 0.1)])

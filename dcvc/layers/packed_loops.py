@@ -1,0 +1,71 @@
+"""What lies between the matrix products of a packed block, compiled by Numba: one pass through memory
+where torch takes one for each addition, product and clip. Rows are positions, columns channels."""
+
+import numpy as np
+from numba import uintp
+
+from dcvc.device import compiled
+
+ZERO, THREE, SIX = (np.float32(x) for x in (0, 3, 6))
+
+
+@compiled
+def _clip(value):
+    """In the order in which torch's hardswish computes."""
+    return value * min(max(value + THREE, ZERO), SIX) / SIX
+
+
+@compiled
+def clip_activation(x, bias):
+    """x + bias (N, C) through the activation "clip", in place."""
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            x[uintp(n), uintp(c)] = _clip(x[uintp(n), uintp(c)] + bias[uintp(c)])
+
+
+@compiled
+def clip_fold(x, bias, out):
+    """x + bias (N, 4 C) through "clip"; sums of the four quarters -> out (N, C)."""
+    one = uintp(out.shape[1])
+    two, three = one + one, one + one + one
+    for n in range(len(x)):
+        row, to = x[n], out[n]
+        for c in range(out.shape[1]):
+            at = uintp(c)
+            to[at] = ((_clip(row[at] + bias[at]) + _clip(row[at + two] + bias[at + two]))
+                      + (_clip(row[at + one] + bias[at + one])
+                         + _clip(row[at + three] + bias[at + three])))
+
+
+@compiled
+def depthwise(picture, weight, bias, first, last, out):
+    """Rows first ... last - 1 of the convolution of picture (H, W, C) with weight (k, k, C), zeros
+    around -> out ((last - first) W, C)."""
+    height, width, channels = picture.shape
+    reach = len(weight) // 2
+    for y in range(first, last):
+        # The taps that lie inside.
+        top, bottom = max(reach - y, 0), min(height + reach - y, len(weight))
+        for x in range(width):
+            left, right = max(reach - x, 0), min(width + reach - x, len(weight))
+            to = out[(y - first) * width + x]
+            for c in range(channels):
+                to[uintp(c)] = bias[uintp(c)]
+            for i in range(top, bottom):
+                for j in range(left, right):
+                    tap, seen = weight[i, j], picture[y + i - reach, x + j - reach]
+                    for c in range(channels):
+                        to[uintp(c)] += tap[uintp(c)] * seen[uintp(c)]
+
+
+@compiled
+def unshuffle(picture, side, first, last, rows):
+    """picture (C, H, W) -> rows first ... last - 1 of squares: rows (h, w, C side side)."""
+    for y in range(first, last):
+        for channel in range(picture.shape[0]):
+            for i in range(side):
+                line, at = picture[channel, side * y + i], (channel * side + i) * side
+                for x in range(rows.shape[1]):
+                    to = rows[y, x]
+                    for j in range(side):
+                        to[uintp(at + j)] = line[uintp(side * x + j)]

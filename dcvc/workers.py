@@ -1,0 +1,104 @@
+"""Threads that share the work of one frame.
+
+    share(work, items)   work(item) for each, on as many threads as torch computes with
+    beside(work)         work() on a thread of its own, while the caller goes on
+    ahead(items)         the next item is made while the caller works with this one
+
+Torch shares each of its operations between threads, which meet at its end. A frame of a light codec
+is thousands of short ones: threads wait for each other longer than they compute, and on a busy
+machine much longer. Here a thread takes a whole band of a picture through several operations, and
+torch computes with one thread in each (`single`). Bands are cut without regard to the number of
+threads, so results do not depend on it.
+
+Loops compiled by Numba and operations of torch leave Python's lock to the other threads.
+"""
+
+import contextvars
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from dcvc.device import computing_threads
+
+Item = TypeVar("Item")
+# One of these may wait for another.
+LARGEST_BESIDE = 8
+# How many threads torch computed with before `single`.
+_COUNT = contextvars.ContextVar("workers", default=None)
+
+
+@contextmanager
+def single() -> Iterator[None]:
+    """Inside, torch computes with one thread, and `share` with as many as torch did before."""
+    before = _COUNT.set(_COUNT.get() or torch.get_num_threads())
+    try:
+        with computing_threads(1):
+            yield
+    finally:
+        _COUNT.reset(before)
+
+
+@functools.lru_cache(maxsize=8)
+def _pool(name: str, count: int, process: int) -> ThreadPoolExecutor:
+    # process: threads do not live on in a forked process, which needs a pool of its own.
+    return ThreadPoolExecutor(count, thread_name_prefix=name)
+
+
+def _elsewhere(work: Callable[..., Item], *arguments: object) -> Callable[[], Item]:
+    """work for another thread, with all that holds here: what is packed, and whether there are
+    gradients, which torch tells each thread by itself."""
+    context, gradients = contextvars.copy_context(), torch.is_grad_enabled()
+
+    def run() -> Item:
+        with torch.set_grad_enabled(gradients):
+            return context.run(work, *arguments)
+
+    return run
+
+
+def share(work: Callable[[Item], object], items: Iterable[Item]) -> None:
+    """The order is any, and so is the thread: work writes to places of its own."""
+    items = list(items)
+    helpers = min(_COUNT.get() or torch.get_num_threads(), len(items)) - 1
+    # A list's iterator is safe to take from on several threads.
+    remaining = iter(items)
+
+    def take() -> None:
+        for item in remaining:
+            work(item)
+
+    started = [_pool("share", helpers, os.getpid()).submit(_elsewhere(take)) for _ in range(helpers)]
+    _elsewhere(take)()
+    for future in started:
+        # One that did not begin yet has nothing left to do.
+        if not future.cancel():
+            future.result()
+
+
+def beside(work: Callable[..., Item], *arguments: object) -> "Future[Item]":
+    """Its `result()` waits, and raises what work raised. With one thread, work is done at once."""
+    if (_COUNT.get() or torch.get_num_threads()) > 1:
+        return _pool("beside", LARGEST_BESIDE, os.getpid()).submit(_elsewhere(work, *arguments))
+    return at_once(work, *arguments)
+
+
+def at_once(work: Callable[..., Item], *arguments: object) -> "Future[Item]":
+    """`beside` without another thread."""
+    future = Future()
+    future.set_result(work(*arguments))
+    return future
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each made by another thread while the caller works with the one before."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item
