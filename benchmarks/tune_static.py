@@ -42,13 +42,13 @@ def main() -> None:
                  "--model", options.model, "--minutes", str(options.minutes), "-o", f"{folder}/tuned", "--json",
                  "--quiet"], check=True, capture_output=True, text=True)
             steps = json.loads(Path(folder, "tuned", "tune.json").read_text())["steps"]
-        record["clips"][Path(clip).stem] = {"start": start, "load_average": os.getloadavg()[0], "steps": steps,
-                                            **json.loads(done.stdout)}
+        record["clips"][Path(clip).stem] = {
+            "start": start, "load_average": os.getloadavg()[0], "steps": steps, **json.loads(done.stdout)}
         savings = [row["saving"] for row in record["clips"].values()]
         record |= {"command": f"python benchmarks/tune_static.py CLIPS --model {options.model} --minutes "
                               f"{options.minutes:g} --out benchmarks/tune_static.json", "versions": versions(),
                    "asked": {"saving": ASKED_SAVING, "clips": ASKED_CLIPS},
-                   "clips_that_save_so_much": sum(saving is not None and saving >= ASKED_SAVING for saving in savings)}
+                   "clips_that_save_so_much": sum((saving or 0) >= ASKED_SAVING for saving in savings)}
         write_text(options.out, json.dumps(record, indent=1) + "\n")
         print(clip, record["clips"][Path(clip).stem]["saving"], flush=True)
 
