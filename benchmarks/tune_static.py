@@ -1,4 +1,4 @@
-"""What `dcvc tune --minutes 10` saves on clips of a camera that stands still: trained on two thirds, judged on the last.
+"""What `dcvc tune --minutes 10` saves where a camera stands still: trained on two thirds, judged on the last one.
 
     python benchmarks/tune_static.py ../shared/clips --out benchmarks/tune_static.json
 
