@@ -18,6 +18,7 @@ from dcvc.files import replaced, replaced_folder, replacing
 from dcvc.video.encoder_tags import tag_bt709
 from dcvc.video.rgb_to_yuv import rgb_to_yuv444
 from dcvc.video.yuv_to_rgb import default_matrix
+from dcvc.workers import behind
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 
@@ -53,7 +54,8 @@ def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = Fa
     with keep_going the frames that came before a DcvcError are kept, the error then carries their
     number as `frames_written`."""
     written, failure = 0, None
-    with output as write:
+    # A frame is written while the next one is decoded.
+    with output as write_now, behind(write_now) as write:
         try:
             for frame in frames:
                 write(frame)
