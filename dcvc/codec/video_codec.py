@@ -38,10 +38,10 @@ from dcvc.codec.bitstream import (
 )
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
 from dcvc.device import computing_threads
+from dcvc.device.workers import single
 from dcvc.errors import BitstreamError, DcvcError, InputError
 from dcvc.interfaces import FrameCodec, FrameOutput, PFrameCodec, State, from_levels, to_levels
 from dcvc.weights import weights_hash
-from dcvc.workers import single
 
 
 @dataclass(frozen=True)

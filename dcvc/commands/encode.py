@@ -44,8 +44,8 @@ def _source(path: str) -> bytes:
 
 
 def run(options: argparse.Namespace) -> int | None:
+    from dcvc.device.workers import ahead
     from dcvc.video.reader import VideoReader
-    from dcvc.workers import ahead
 
     reader = VideoReader(options.input)
     if options.max_frames is not None and options.max_frames < 1:

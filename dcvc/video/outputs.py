@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from dcvc.device.workers import behind
 from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import replaced, replaced_folder, replacing
 from dcvc.video.encoder_tags import tag_bt709
 from dcvc.video.rgb_to_yuv import rgb_to_yuv444
 from dcvc.video.yuv_to_rgb import default_matrix
-from dcvc.workers import behind
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 

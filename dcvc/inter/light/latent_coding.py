@@ -14,15 +14,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dcvc.device.workers import at_once, beside
 from dcvc.entropy.by_quality import QualityRange
 from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.wavefront import UNIT
 from dcvc.inter.light.scales import exact_hyper, exact_scales, trace_of
 from dcvc.inter.light.state import LightState
-from dcvc.layers import blocks_in_bands, crop, lower_bound, packs, pad_to_multiple
-from dcvc.workers import at_once, beside
+from dcvc.layers import blocks_in_bands, crop, lower_bound, packs, pad_to_multiple, weights_version
 
 SMALLEST_STEP = 0.5
+LARGEST_KEPT = 512
 QUALITY = QualityRange()
 
 
@@ -43,7 +44,30 @@ Side = tuple[Future[Hyper], Future[Tensor | None]]
 
 
 class LatentCoding(nn.Module):
-    """Methods of LightPFrameModel (model.py), which has the networks."""
+    """Methods of LightPFrameModel (model.py), which has the networks and the tables of qualities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Vectors by table, quality and precision, with the version of the table they were made of.
+        self._kept: dict[tuple[str, float, bool], tuple[tuple, Tensor]] = {}
+
+    def vector(self, name: str, quality: Tensor, exact: bool = False) -> Tensor:
+        """The table of this name at the qualities (B,): (B, C, 1, 1), float64 where `exact`."""
+        table = getattr(self, name)
+        if torch.is_grad_enabled() or len(quality) > 1 or quality.device.type != "cpu":
+            return self._vector(table, quality, exact)
+        # Ten short operations, ten times a frame: streams keep to few qualities.
+        key, version = (name, float(quality), exact), weights_version([table])
+        if key not in self._kept or self._kept[key][0] != version:
+            if len(self._kept) >= LARGEST_KEPT:
+                self._kept.clear()
+            self._kept[key] = version, self._vector(table, quality, exact)
+        return self._kept[key][1]
+
+    @staticmethod
+    def _vector(table: Tensor, quality: Tensor, exact: bool) -> Tensor:
+        # Float64 powers of the same float32 numbers are equal everywhere once they are rounded.
+        return QUALITY.vector(table.double(), quality.double()) if exact else QUALITY.vector(table, quality)
 
     def _side(self, latents: Latents, state: LightState, y: Tensor | None,
               quality: Tensor) -> Side:
@@ -66,9 +90,9 @@ class LatentCoding(nn.Module):
         z, steps = None, 1.0
         own = self.config.topology == "transform"
         if own:
-            steps = QUALITY.vector(self.q_hyper, quality)
+            steps = self.vector("q_hyper", quality)
         if y is not None:
-            seen = pad_to_multiple(y / QUALITY.vector(self.q_prior, quality) if own else y, 4)
+            seen = pad_to_multiple(y / self.vector("q_prior", quality) if own else y, 4)
             # How far y is from zero is what scales are about; the published network finds out itself.
             z = self.hyper_encoder(seen.abs() if own else seen) * steps
         row = QUALITY.row(quality, self.config.z_rows)
@@ -77,8 +101,7 @@ class LatentCoding(nn.Module):
         if not (self.config.exact_scales and latents.exact):
             hyper = crop(self.hyper_decoder(z_hat / steps), *grid)
             return Hyper(hyper, hyper)
-        # Float64 powers of the same float32 numbers are equal everywhere once they are rounded.
-        steps = QUALITY.vector(self.q_hyper.double(), quality.double())
+        steps = self.vector("q_hyper", quality, exact=True)
         exact = crop(exact_hyper(self._exact, z_hat, steps), *grid)
         return Hyper(exact.div(UNIT).float(), exact)
 
@@ -94,8 +117,8 @@ class LatentCoding(nn.Module):
             trace = seen.new_zeros(len(seen), 2 * self.config.latent_channels, *seen.shape[2:])
         if not latents.exact:
             change = self.scale_prior(torch.cat((seen, trace.to(seen.dtype)), dim=1))
-            return (seen + change).float() * QUALITY.vector(self.q_prior, quality)
-        unit = QUALITY.vector(self.q_prior.double(), quality.double())
+            return (seen + change).float() * self.vector("q_prior", quality)
+        unit = self.vector("q_prior", quality, exact=True)
         return exact_scales(self._exact, exact, trace, unit)
 
     def _code_latents(self, latents: Latents, side: Side,
@@ -104,8 +127,8 @@ class LatentCoding(nn.Module):
         # Our own y grows with the quality, as 1 / step. The prior networks see it without that:
         # otherwise their inputs would span a factor of 28.
         own = self.config.topology == "transform"
-        unit = QUALITY.vector(self.q_prior, quality) if own else 1.0
-        temporal = self.temporal_prior_encoder(memory) * QUALITY.vector(self.q_feature, quality)
+        unit = self.vector("q_prior", quality) if own else 1.0
+        temporal = self.temporal_prior_encoder(memory) * self.vector("q_feature", quality)
         hyper = side[0].result().seen
         prior = blocks_in_bands(self.y_prior_fusion, hyper, temporal.to(hyper.dtype)).float()
         step, *found, mean = prior.split(self.config.latent_channels, dim=1)
@@ -130,5 +153,5 @@ class LatentCoding(nn.Module):
         # Nothing is learned through the trace: it holds rounded numbers, as in a decoder.
         if not self.config.exact_scales:
             return None
-        unit = QUALITY.vector(self.q_prior.double(), quality.double())
+        unit = self.vector("q_prior", quality, exact=True)
         return trace_of(latents.symbols["y"], latents.scales["y"], unit, self.tables.y)

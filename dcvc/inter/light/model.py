@@ -279,14 +279,14 @@ class LightPFrameModel(LatentCoding):
         y = None
         if picture is not None:
             patches = unshuffle(picture, PATCH)
-            gain = QUALITY.vector(self.q_encoder, quality)
+            gain = self.vector("q_encoder", quality)
             y = self.encoder(patches, context.to(patches.dtype), gain)
         side = side or self._side(latents, state, y, quality)
         y_hat = self._code_latents(latents, side, y, memory, quality)
         # An encoder writes its symbols from here on, beside the networks.
         latents.complete()
         trace = starter(state)(self._trace, latents, quality)
-        feature = self.decoder(y_hat, context, QUALITY.vector(self.q_decoder, quality))
+        feature = self.decoder(y_hat, context, self.vector("q_decoder", quality))
         x_hat, shown = self._show(prediction, feature, context)
         # A refresh forgets all but the picture, which the next frame takes for an I-frame's.
         if refresh:

@@ -8,7 +8,7 @@ from numba import uintp
 from torch import Tensor
 
 from dcvc.device import compiled
-from dcvc.workers import share
+from dcvc.device.workers import share
 
 PATCH = 8
 # Rows of patches that one thread takes at a time.
