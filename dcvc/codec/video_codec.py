@@ -38,6 +38,7 @@ from dcvc.codec.bitstream import (
 )
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
 from dcvc.device import computing_threads
+from dcvc.device.workers import single
 from dcvc.errors import BitstreamError, DcvcError, InputError
 from dcvc.interfaces import FrameCodec, FrameOutput, PFrameCodec, State, from_levels, to_levels
 from dcvc.weights import weights_hash
@@ -130,14 +131,14 @@ class VideoCodec:
             if frame.dtype != torch.uint8 or tuple(frame.shape) != size:
                 raise InputError(f"frame {number}: found {frame.dtype} {tuple(frame.shape)}, "
                                  f"needed uint8 {size}")
-            x = from_levels(frame[None].to(self.device))
+            x = _from_levels(frame[None].to(self.device))
             kind = header.kind(number)
             # Torch's convolutions give other last bits with another number of threads.
             with computing_threads(header.threads):
                 options = (plan.of_p_frame if kind == P_FRAME else plan.of_i_frame)(number)
                 payload, output, next_state = self._compress(kind, state, x, options)
                 decoded = self._decompress(kind, state, payload)[0] if verify else None
-            picture = to_levels(output.x_hat)[0]
+            picture = _to_levels(output.x_hat)[0]
             # Both sides go on from the picture, so the picture is what must be the same.
             if verify and not torch.equal(to_levels(decoded)[0], picture):
                 raise BitstreamError(f"frame {number}: decoding gave another reconstruction "
@@ -171,7 +172,7 @@ class VideoCodec:
             # A codec does not know which frame its payload belongs to.
             except DcvcError as error:
                 raise BitstreamError(f"{where}: {error}") from None
-            picture = to_levels(x_hat)[0]
+            picture = _to_levels(x_hat)[0]
             # I-frame payloads carry a size of their own, which may be another one.
             if tuple(picture.shape) != size:
                 raise BitstreamError(f"{where}: found a picture {tuple(picture.shape)}, "
@@ -209,6 +210,10 @@ class VideoCodec:
         # P-frames refer to the picture, which encoder and decoder agree on, never to the floats
         # that it was rounded from.
         return self.p_frame.start(from_levels(to_levels(x_hat)))
+
+
+# Two short passes over a frame: torch's other threads would take longer to wake up.
+_from_levels, _to_levels = single()(from_levels), single()(to_levels)
 
 
 def _codec_names(stream_id: int, codec: FrameCodec | PFrameCodec) -> tuple[str, str]:

@@ -45,6 +45,7 @@ def _source(path: str) -> bytes:
 
 
 def run(options: argparse.Namespace) -> int | None:
+    from dcvc.device.workers import ahead
     from dcvc.video.reader import VideoReader
 
     reader = VideoReader(options.input)
@@ -58,7 +59,8 @@ def run(options: argparse.Namespace) -> int | None:
     target = Path(options.output)
     bits, payload = FrameSums(), 0
     with replacing(target) as file:
-        frames = (frame for _, frame in zip(range(count), reader, strict=False))
+        # The next frame is read while this one is coded.
+        frames = ahead(frame for _, frame in zip(range(count), reader, strict=False))
         coded = codec.encode(frames, header, file, verify=options.verify, quality=options.quality,
                              refresh=options.refresh)
         for frame in progress_bar(options, "frame", "encode")(coded, count):

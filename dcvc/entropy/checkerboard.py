@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dcvc.device.workers import beside
 from dcvc.entropy.by_quality import RATE_MIN, FactorizedByQuality
 from dcvc.entropy.coder import SymbolDecoder, SymbolEncoder, TableSet
 from dcvc.entropy.conditional import likelihood
@@ -41,7 +42,6 @@ from dcvc.entropy.scale_classes import LOWEST, ScaleClasses, scale_classes
 from dcvc.entropy.tables import tables_crc
 from dcvc.errors import InputError
 from dcvc.layers import all_finite, lower_bound, round_straight_through, weights_version
-from dcvc.workers import beside
 
 # Which of the four places of a 2x2 square (a b over c d) a quarter of the channels takes at each
 # step.

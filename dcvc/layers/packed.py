@@ -13,7 +13,7 @@ W2 are put in another order, all channels 4c first, then all 4c + 1, ..., so tha
 
     a0 b0 a1 b1 | a2 b2 a3 b3   ->   a0+a2 b0+b2 | a1+a3 b1+b3   ->   a b
 
-A picture is cut into bands of rows, which threads share (dcvc/workers.py, `in_bands`). A band goes
+A picture is cut into bands of rows, which threads share (dcvc/device/workers.py, `in_bands`). A band goes
 through all blocks of a network without waiting for the others: it begins with the rows around it that
 the depthwise convolutions look at, and each block leaves out those that it lacks neighbours for.
 
@@ -38,7 +38,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.workers import share, single
+from dcvc.device.workers import share, single
 
 # Rows of a band, about: with fewer, more is computed twice.
 BAND = 24

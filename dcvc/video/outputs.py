@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from dcvc.device.workers import behind
 from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import replaced, replaced_folder, replacing
 from dcvc.video.encoder_tags import tag_bt709
@@ -53,7 +54,8 @@ def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = Fa
     with keep_going the frames that came before a DcvcError are kept, the error then carries their
     number as `frames_written`."""
     written, failure = 0, None
-    with output as write:
+    # A frame is written while the next one is decoded.
+    with output as write_now, behind(write_now) as write:
         try:
             for frame in frames:
                 write(frame)

@@ -22,14 +22,16 @@ decoder reads the vectors. Results do not depend on the number of threads: a pic
 into the same bands.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from dcvc.device.workers import share
 from dcvc.entropy.by_quality import QualityRange
 from dcvc.inter.light import block_search_loops as loops
 from dcvc.inter.light.motion_walk import coding_order
-from dcvc.workers import share
 
 LAMBDA_SHARE = 0.45
 # Bits of a component that differs from its prediction by 0, 1, 2, ... quarter pixels, and of four
@@ -46,9 +48,7 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
     leave the picture by 32 pixels at most."""
     batch, _, height, width = frame.shape
     lumas = [_luma(frame), _luma(reference)]
-    table = QualityRange().steps(64)[:, None]
-    steps = QualityRange().vector(table, quality.detach().float().cpu()).flatten().numpy()
-    lambdas = LAMBDA_SHARE * 255 * steps.astype(np.float64)
+    lambdas = [_lambda(x) for x in quality.tolist()]
     rows, columns = height // 16, width // 16
     order = coding_order(rows, columns)
     # A picture of one row of blocks is smaller than what is compared: its border is repeated.
@@ -88,6 +88,13 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
                         (choose, range(batch))):
         share(work, items)
     return torch.from_numpy(vectors).to(frame.device)
+
+
+@lru_cache(maxsize=256)
+def _lambda(quality: float) -> float:
+    """What a bit is worth in differences of 8-bit levels."""
+    table = QualityRange().steps(64)[:, None]
+    return LAMBDA_SHARE * 255 * float(QualityRange().vector(table, torch.tensor([quality])))
 
 
 def _luma(x: Tensor) -> np.ndarray:

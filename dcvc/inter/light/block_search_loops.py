@@ -161,6 +161,8 @@ def search_coarse(small, margins, first, last, share, bits, coarse):
                 for dx in range(-REACH, REACH + 1):
                     there = at + dy * width + dx
                     cost = share * (bits[abs(16 * dy)] + bits[abs(16 * dx)])
+                    if cost >= best:
+                        continue
                     cost += _difference(block, SMALL, flat, width, there, there)
                     if cost < best:
                         best = cost

@@ -28,7 +28,7 @@ from numba import uintp
 from torch import Tensor
 
 from dcvc.device import compiled
-from dcvc.workers import share
+from dcvc.device.workers import share
 
 BLOCK = 8
 LEVELS = 1024                   # of a range of one: four times as fine as 8 bits

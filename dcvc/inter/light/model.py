@@ -22,14 +22,11 @@ reconstructions, the encoder and the decoder; what happens to y and z between an
 is a `Latents` strategy (dcvc/entropy/checkerboard.py).
 """
 
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dcvc.entropy.by_quality import FactorizedByQuality, QualityRange
+from dcvc.entropy.by_quality import FactorizedByQuality
 from dcvc.entropy.checkerboard import (
     CheckerboardTables,
     DecoderLatents,
@@ -39,12 +36,12 @@ from dcvc.entropy.checkerboard import (
 )
 from dcvc.entropy.exact import ExactNetworks
 from dcvc.entropy.frame_head import FrameHead, split_head
-from dcvc.entropy.wavefront import UNIT
 from dcvc.errors import InputError
 from dcvc.inter.light.block_search import search
 from dcvc.inter.light.block_warp import to_picture_grid, warp
 from dcvc.inter.light.config import NAME, STREAM_ID, TERMS, LightConfig
 from dcvc.inter.light.initial import initialise
+from dcvc.inter.light.latent_coding import QUALITY, LatentCoding, starter
 from dcvc.inter.light.motion_coder import MotionCoder
 from dcvc.inter.light.networks import (
     PATCH,
@@ -55,7 +52,6 @@ from dcvc.inter.light.networks import (
     TemporalPrior,
 )
 from dcvc.inter.light.picture import frame_of, padded_picture, painted
-from dcvc.inter.light.scales import exact_hyper, exact_scales, trace_of
 from dcvc.inter.light.state import LightState
 from dcvc.interfaces import FrameOutput, Quality, RateRange, Until, check_quality
 from dcvc.layers import (
@@ -70,7 +66,6 @@ from dcvc.layers import (
     crop,
     hyper_outputs,
     in_bands,
-    lower_bound,
     packed,
     packs,
     pad_to_multiple,
@@ -81,23 +76,8 @@ from dcvc.layers import (
     unshuffle,
     ycbcr_to_rgb,
 )
-from dcvc.workers import at_once, beside
 
 MULTIPLE = 16
-SMALLEST_STEP = 0.5
-QUALITY = QualityRange()
-
-
-class Hyper(NamedTuple):
-    """What the hyperprior says of y, (B, n, h, w), and the same for exact scales."""
-
-    seen: Tensor
-    exact: Tensor
-
-
-def _start(state: LightState) -> "Callable[..., Future]":
-    """How work begins that has time: on another thread, where one helps."""
-    return beside if packs(state.feature) else at_once
 
 
 def _one_packed(x: Tensor) -> bool:
@@ -105,7 +85,7 @@ def _one_packed(x: Tensor) -> bool:
     return packs(x) and len(x) == 1
 
 
-class LightPFrameModel(nn.Module):
+class LightPFrameModel(LatentCoding):
     """The P-frame codec (a dcvc.interfaces.PFrameCodec) with qualities 0 (worst) to 63, fractions
     allowed; 32, the middle, where none is given.
 
@@ -299,14 +279,14 @@ class LightPFrameModel(nn.Module):
         y = None
         if picture is not None:
             patches = unshuffle(picture, PATCH)
-            gain = QUALITY.vector(self.q_encoder, quality)
+            gain = self.vector("q_encoder", quality)
             y = self.encoder(patches, context.to(patches.dtype), gain)
         side = side or self._side(latents, state, y, quality)
         y_hat = self._code_latents(latents, side, y, memory, quality)
         # An encoder writes its symbols from here on, beside the networks.
         latents.complete()
-        trace = _start(state)(self._trace, latents, quality)
-        feature = self.decoder(y_hat, context, QUALITY.vector(self.q_decoder, quality))
+        trace = starter(state)(self._trace, latents, quality)
+        feature = self.decoder(y_hat, context, self.vector("q_decoder", quality))
         x_hat, shown = self._show(prediction, feature, context)
         # A refresh forgets all but the picture, which the next frame takes for an I-frame's.
         if refresh:
@@ -353,91 +333,3 @@ class LightPFrameModel(nn.Module):
         return in_bands(
             lambda *known: self.feature_adaptor_m((*known[:2], self.prediction_embedding(known[2]))),
             state.memory, state.feature, patches, reach=reach_of(self.feature_adaptor_m))
-
-    def _side(self, latents: Latents, state: LightState, y: Tensor | None,
-              quality: Tensor) -> "tuple[Future[Hyper], Future[Tensor | None]]":
-        """y (B, n, h, w) at 1/16, or None in a decoder -> what the hyperprior says of it, and its
-        scales where they are exact."""
-        hyper = _start(state)(self._hyper, latents, state, y, quality)
-
-        def find_scale() -> Tensor | None:
-            scale = self._scale(latents, state, hyper.result(), quality)
-            if scale is not None:
-                latents.read_ahead("y", scale)
-            return scale
-
-        return hyper, _start(state)(find_scale)
-
-    def _hyper(self, latents: Latents, state: LightState, y: Tensor | None,
-               quality: Tensor) -> "Hyper":
-        grid = height, width = tuple(side // 2 for side in state.feature.shape[-2:])
-        # z lies at 1/64, so y is padded to whole squares of 4x4.
-        z, steps = None, 1.0
-        own = self.config.topology == "transform"
-        if own:
-            steps = QUALITY.vector(self.q_hyper, quality)
-        if y is not None:
-            seen = pad_to_multiple(y / QUALITY.vector(self.q_prior, quality) if own else y, 4)
-            # How far y is from zero is what scales are about; the published network finds out itself.
-            z = self.hyper_encoder(seen.abs() if own else seen) * steps
-        row = QUALITY.row(quality, self.config.z_rows)
-        shape = (len(quality), self.config.hyper_channels, -(height // -4), -(width // -4))
-        z_hat = latents.factorized("z", self.bit_estimator_z, z, row, shape)
-        if not (self.config.exact_scales and latents.exact):
-            hyper = crop(self.hyper_decoder(z_hat / steps), *grid)
-            return Hyper(hyper, hyper)
-        # Float64 powers of the same float32 numbers are equal everywhere once they are rounded.
-        steps = QUALITY.vector(self.q_hyper.double(), quality.double())
-        exact = crop(exact_hyper(self._exact, z_hat, steps), *grid)
-        return Hyper(exact.div(UNIT).float(), exact)
-
-    def _scale(self, latents: Latents, state: LightState, hyper: "Hyper",
-               quality: Tensor) -> Tensor | None:
-        """The scales of y, (B, n, h, w), where they are exact."""
-        if not self.config.exact_scales:
-            return None
-        seen, exact = hyper
-        trace = state.trace
-        if trace is None:
-            # After an I-frame and a refresh nothing is known of the frame before.
-            trace = seen.new_zeros(len(seen), 2 * self.config.latent_channels, *seen.shape[2:])
-        if not latents.exact:
-            change = self.scale_prior(torch.cat((seen, trace.to(seen.dtype)), dim=1))
-            return (seen + change).float() * QUALITY.vector(self.q_prior, quality)
-        unit = QUALITY.vector(self.q_prior.double(), quality.double())
-        return exact_scales(self._exact, exact, trace, unit)
-
-    def _code_latents(self, latents: Latents, side: "tuple[Future[Hyper], Future[Tensor | None]]",
-                      y: Tensor | None, memory: Tensor, quality: Tensor) -> Tensor:
-        """y (B, n, h, w) at 1/16, or None in a decoder -> y_hat."""
-        # Our own y grows with the quality, as 1 / step. The prior networks see it without that:
-        # otherwise their inputs would span a factor of 28.
-        own = self.config.topology == "transform"
-        unit = QUALITY.vector(self.q_prior, quality) if own else 1.0
-        temporal = self.temporal_prior_encoder(memory) * QUALITY.vector(self.q_feature, quality)
-        hyper = side[0].result().seen
-        prior = blocks_in_bands(self.y_prior_fusion, hyper, temporal.to(hyper.dtype)).float()
-        step, *found, mean = prior.split(self.config.latent_channels, dim=1)
-        scale = side[1].result()
-        if scale is None:
-            scale = found[0] * unit
-        else:
-            prior = torch.cat((prior, scale / unit), dim=1)
-        # y is divided by a step of its own at each place, as wide as the model thinks is enough.
-        step = lower_bound(step, SMALLEST_STEP)
-
-        def means_of_second_half(_: int, known: Tensor) -> tuple[None, Tensor]:
-            # The published network sees the first half in units of the step, and the raw step.
-            means = blocks_in_bands(self.y_spatial_prior, known / unit, prior)
-            return None, means.float() * unit
-
-        y = None if y is None else y.float() / step
-        return latents.conditional("y", y, scale, mean * unit, means_of_second_half) * step
-
-    @torch.no_grad()
-    def _trace(self, latents: Latents, quality: Tensor) -> Tensor | None:
-        # Nothing is learned through the trace: it holds rounded numbers, as in a decoder.
-        if not self.config.exact_scales:
-            return None
-        unit = QUALITY.vector(self.q_prior.double(), quality.double())
-        return trace_of(latents.symbols["y"], latents.scales["y"], unit, self.tables.y)

@@ -71,10 +71,12 @@ def _predict(vectors, before, blocks, near, first, last, expected, contexts, spr
     """For the blocks first ... last - 1 of the order: expected (2, N), contexts (N,) of dy, and
     spreads (rows, columns). before: an empty array where there is none."""
     for n in range(first, last):
+        # A block of 16x16 is known by its first block of 8x8, at twice its row and column.
         row, column = blocks[n, 0], blocks[n, 1]
         widest, furthest = 0, 0
         for c in range(2):
             there = before[c, 2 * row, 2 * column] if before.size else 0
+            # In the first step nothing of this frame is known: the frame before predicts.
             value = there
             if near[n, 0, 0] >= 0:
                 total, low, high = 0, 1 << 40, -(1 << 40)
@@ -85,6 +87,7 @@ def _predict(vectors, before, blocks, near, first, last, expected, contexts, spr
                 # The mean of the middle two.
                 value = (total - low - high) >> 1
                 widest = max(widest, high - low)
+            # A damaged payload may lead to any number: these are 64 bits wide.
             expected[c, n] = value
             furthest = max(furthest, abs(there - value))
         spread = _class(widest, SPREAD_LIMITS)
@@ -101,6 +104,7 @@ def _after(dy: np.ndarray) -> np.ndarray:
 
 
 def _known(previous: np.ndarray | None) -> np.ndarray:
+    # Compiled loops take one type of argument: an empty array stands for none.
     return np.zeros((2, 0, 0), np.int32) if previous is None else previous
 
 
@@ -119,10 +123,12 @@ def symbols_of(vectors: np.ndarray, previous: np.ndarray | None) -> tuple[Batche
     count = len(order.blocks)
     expected, contexts = np.empty((2, count), np.int64), np.empty(count, np.int64)
     spreads = np.empty((rows, columns), np.int64)
+    # The encoder has all vectors, so all predictions are made at once.
     _predict(vectors, _known(previous), order.blocks, order.near, 0, count, expected, contexts,
              spreads)
     corner = vectors[:, ::2, ::2]
     differences = corner[:, order.blocks[:, 0], order.blocks[:, 1]] - expected
+    # A context of its own for each component: that of dx goes by what dy was.
     numbers = np.stack((contexts, contexts + _after(differences[0])))
     lengths = np.diff([0, *order.ends]).repeat(2).tolist()
     first = Batches(differences.reshape(-1)[order.turns], numbers.reshape(-1)[order.turns], lengths)
@@ -130,6 +136,7 @@ def symbols_of(vectors: np.ndarray, previous: np.ndarray | None) -> tuple[Batche
     # One component of one block is enough to split all four.
     split = (others != corner[..., None]).any(axis=(0, 3))
     flags = Batches(split.astype(np.int64).reshape(-1), spreads.reshape(-1), [split.size])
+    # The first of the four predicts the others; they have no context but that they are split.
     dy, dx = (others[:, split] - corner[:, split][..., None]).reshape(2, -1).astype(np.int64)
     base = np.full(len(dy), SPLIT * SPREAD_STRIDE + UNKNOWN * DISTANCE_STRIDE)
     return first, flags, Batches(np.concatenate((dy, dx)), np.concatenate((base, base + _after(dy))),
@@ -152,11 +159,13 @@ class Reader:
         expected, contexts = np.empty((2, count), np.int64), np.empty(count, np.int64)
         spreads = np.empty((rows, columns), np.int64)
         for end in order.ends:
+            # A step at a time: what it is predicted from was read in the steps before.
             _predict(out, _known(previous), order.blocks, order.near, start, end, expected,
                      contexts, spreads)
             r, c = order.blocks[start:end].T
             out[:, 2 * r, 2 * c] = self._pair(expected[:, start:end], contexts[start:end])
             start = end
+        # The first of each four is known now, and stands for all four where they are not split.
         corner = out[:, ::2, ::2]
         split = self._pop(self.flags, spreads).astype(bool)
         base = np.full(3 * int(split.sum()), SPLIT * SPREAD_STRIDE + UNKNOWN * DISTANCE_STRIDE)

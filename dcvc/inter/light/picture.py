@@ -8,7 +8,7 @@ from numba import uintp
 from torch import Tensor
 
 from dcvc.device import compiled
-from dcvc.workers import share
+from dcvc.device.workers import share
 
 PATCH = 8
 # Rows of patches that one thread takes at a time.
@@ -57,6 +57,8 @@ def painted(prediction: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
 def _to_picture(frame, picture, first, last):
     height, width = frame.shape[1], frame.shape[2]
     for y in range(first, last):
+        # Rows below the frame repeat its last one. Views of rows, and indices that cannot be
+        # negative, let the inner loop become vector instructions.
         line = uintp(min(y, height - 1))
         red_row, green_row, blue_row = frame[0, line], frame[1, line], frame[2, line]
         luma_row, cb_row, cr_row = picture[0, uintp(y)], picture[1, uintp(y)], picture[2, uintp(y)]
@@ -91,6 +93,7 @@ def _paint(prediction, change, picture, shown, first, last):
                 for x in range(PATCH):
                     at = left + uintp(x)
                     to[at] = row[at] + patch[begin + uintp(x)]
+            # A row of the whole picture at once: that is a loop long enough to be fast.
             for x in range(PATCH * columns):
                 on_grid[uintp(x)] = _on_grid(to[uintp(x)])
 

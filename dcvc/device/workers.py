@@ -2,6 +2,7 @@
 
     share(work, items)   work(item) for each, on as many threads as torch computes with
     beside(work)         work() on a thread of its own, while the caller goes on
+    behind(work)         an item is worked on while the caller makes the next one
     ahead(items)         the next item is made while the caller works with this one
 
 Torch shares each of its operations between threads, which meet at its end. A frame of a light codec
@@ -102,3 +103,20 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
         while (item := coming.result()) is not end:
             coming = pool.submit(next, iterator, end)
             yield item
+
+
+@contextmanager
+def behind(work: Callable[[Item], object]) -> Iterator[Callable[[Item], None]]:
+    """Gives what has another thread do work(item), and waits only for the item before. What work
+    raises comes with the next item, or at the end."""
+    with ThreadPoolExecutor(1, thread_name_prefix="behind") as pool:
+        last: list[Future] = []
+
+        def put(item: Item) -> None:
+            if last:
+                last.pop().result()
+            last.append(pool.submit(work, item))
+
+        yield put
+        if last:
+            last.pop().result()

@@ -1,0 +1,157 @@
+"""How the light P-frame codec codes y: the part of its data flow between encoder and decoder network.
+
+    y -> z -> hyper, with the trace of the last frame -> exact scales          `_side`
+    hyper, memory -> step and mean of y's first half                           `_code_latents`
+    the first half of y_hat -> means of the second half
+
+What does not need the memory runs beside what makes it, see `code` in model.py.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dcvc.device.workers import at_once, beside
+from dcvc.entropy.by_quality import QualityRange
+from dcvc.entropy.checkerboard import Latents
+from dcvc.entropy.wavefront import UNIT
+from dcvc.inter.light.scales import exact_hyper, exact_scales, trace_of
+from dcvc.inter.light.state import LightState
+from dcvc.layers import blocks_in_bands, crop, lower_bound, packs, pad_to_multiple, weights_version
+
+SMALLEST_STEP = 0.5
+LARGEST_KEPT = 512
+QUALITY = QualityRange()
+
+
+class Hyper(NamedTuple):
+    """What the hyperprior says of y, (B, n, h, w), and the same for exact scales."""
+
+    seen: Tensor
+    exact: Tensor
+
+
+def starter(state: LightState) -> Callable[..., Future]:
+    """How work begins that has time: on another thread, where one helps."""
+    return beside if packs(state.feature) else at_once
+
+
+# Work in progress: what the hyperprior says, and the scales where they are exact.
+Side = tuple[Future[Hyper], Future[Tensor | None]]
+
+
+class LatentCoding(nn.Module):
+    """Methods of LightPFrameModel (model.py), which has the networks and the tables of qualities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Vectors by table, quality and precision, with the version of the table they were made of.
+        self._kept: dict[tuple[str, float, bool], tuple[tuple, Tensor]] = {}
+
+    def vector(self, name: str, quality: Tensor, exact: bool = False) -> Tensor:
+        """The table of this name at the qualities (B,): (B, C, 1, 1), float64 where `exact`."""
+        table = getattr(self, name)
+        if torch.is_grad_enabled() or len(quality) > 1 or quality.device.type != "cpu":
+            return self._vector(table, quality, exact)
+        # Ten short operations, ten times a frame: streams keep to few qualities.
+        key, version = (name, float(quality), exact), weights_version([table])
+        if key not in self._kept or self._kept[key][0] != version:
+            if len(self._kept) >= LARGEST_KEPT:
+                self._kept.clear()
+            self._kept[key] = version, self._vector(table, quality, exact)
+        return self._kept[key][1]
+
+    @staticmethod
+    def _vector(table: Tensor, quality: Tensor, exact: bool) -> Tensor:
+        # Float64 powers of the same float32 numbers are equal everywhere once they are rounded.
+        return QUALITY.vector(table.double(), quality.double()) if exact else QUALITY.vector(table, quality)
+
+    def _side(self, latents: Latents, state: LightState, y: Tensor | None,
+              quality: Tensor) -> Side:
+        """y (B, n, h, w) at 1/16, or None in a decoder -> what the hyperprior says of it, and its
+        scales where they are exact."""
+        hyper = starter(state)(self._hyper, latents, state, y, quality)
+
+        def find_scale() -> Tensor | None:
+            scale = self._scale(latents, state, hyper.result(), quality)
+            if scale is not None:
+                latents.read_ahead("y", scale)
+            return scale
+
+        return hyper, starter(state)(find_scale)
+
+    def _hyper(self, latents: Latents, state: LightState, y: Tensor | None,
+               quality: Tensor) -> Hyper:
+        grid = height, width = tuple(side // 2 for side in state.feature.shape[-2:])
+        # z lies at 1/64, so y is padded to whole squares of 4x4.
+        z, steps = None, 1.0
+        own = self.config.topology == "transform"
+        if own:
+            steps = self.vector("q_hyper", quality)
+        if y is not None:
+            seen = pad_to_multiple(y / self.vector("q_prior", quality) if own else y, 4)
+            # How far y is from zero is what scales are about; the published network finds out itself.
+            z = self.hyper_encoder(seen.abs() if own else seen) * steps
+        row = QUALITY.row(quality, self.config.z_rows)
+        shape = (len(quality), self.config.hyper_channels, -(height // -4), -(width // -4))
+        z_hat = latents.factorized("z", self.bit_estimator_z, z, row, shape)
+        if not (self.config.exact_scales and latents.exact):
+            hyper = crop(self.hyper_decoder(z_hat / steps), *grid)
+            return Hyper(hyper, hyper)
+        steps = self.vector("q_hyper", quality, exact=True)
+        exact = crop(exact_hyper(self._exact, z_hat, steps), *grid)
+        return Hyper(exact.div(UNIT).float(), exact)
+
+    def _scale(self, latents: Latents, state: LightState, hyper: Hyper,
+               quality: Tensor) -> Tensor | None:
+        """The scales of y, (B, n, h, w), where they are exact."""
+        if not self.config.exact_scales:
+            return None
+        seen, exact = hyper
+        trace = state.trace
+        if trace is None:
+            # After an I-frame and a refresh nothing is known of the frame before.
+            trace = seen.new_zeros(len(seen), 2 * self.config.latent_channels, *seen.shape[2:])
+        if not latents.exact:
+            change = self.scale_prior(torch.cat((seen, trace.to(seen.dtype)), dim=1))
+            return (seen + change).float() * self.vector("q_prior", quality)
+        unit = self.vector("q_prior", quality, exact=True)
+        return exact_scales(self._exact, exact, trace, unit)
+
+    def _code_latents(self, latents: Latents, side: Side,
+                      y: Tensor | None, memory: Tensor, quality: Tensor) -> Tensor:
+        """y (B, n, h, w) at 1/16, or None in a decoder -> y_hat."""
+        # Our own y grows with the quality, as 1 / step. The prior networks see it without that:
+        # otherwise their inputs would span a factor of 28.
+        own = self.config.topology == "transform"
+        unit = self.vector("q_prior", quality) if own else 1.0
+        temporal = self.temporal_prior_encoder(memory) * self.vector("q_feature", quality)
+        hyper = side[0].result().seen
+        prior = blocks_in_bands(self.y_prior_fusion, hyper, temporal.to(hyper.dtype)).float()
+        step, *found, mean = prior.split(self.config.latent_channels, dim=1)
+        scale = side[1].result()
+        if scale is None:
+            scale = found[0] * unit
+        else:
+            prior = torch.cat((prior, scale / unit), dim=1)
+        # y is divided by a step of its own at each place, as wide as the model thinks is enough.
+        step = lower_bound(step, SMALLEST_STEP)
+
+        def means_of_second_half(_: int, known: Tensor) -> tuple[None, Tensor]:
+            # The published network sees the first half in units of the step, and the raw step.
+            means = blocks_in_bands(self.y_spatial_prior, known / unit, prior)
+            return None, means.float() * unit
+
+        y = None if y is None else y.float() / step
+        return latents.conditional("y", y, scale, mean * unit, means_of_second_half) * step
+
+    @torch.no_grad()
+    def _trace(self, latents: Latents, quality: Tensor) -> Tensor | None:
+        # Nothing is learned through the trace: it holds rounded numbers, as in a decoder.
+        if not self.config.exact_scales:
+            return None
+        unit = self.vector("q_prior", quality, exact=True)
+        return trace_of(latents.symbols["y"], latents.scales["y"], unit, self.tables.y)
