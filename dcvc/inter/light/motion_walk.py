@@ -46,6 +46,7 @@ def coding_order(rows: int, columns: int) -> Order:
     """Of a grid of blocks of 16x16."""
     blocks, near = [], []
     for step in steps_of(rows, columns):
+        # Every step follows what it is predicted from.
         blocks.append(torch.stack((step.rows, step.columns), dim=1))
         if step.near_rows is None:
             near.append(torch.full((len(step.rows), 4, 2), -1))
@@ -74,6 +75,7 @@ def _predict(vectors, before, blocks, near, first, last, expected, contexts, spr
         row, column = blocks[n, 0], blocks[n, 1]
         widest, furthest = 0, 0
         for c in range(2):
+            # Where nothing is known around, the frame before is all there is.
             there = before[c, 2 * row, 2 * column] if before.size else 0
             value = there
             if near[n, 0, 0] >= 0:
@@ -122,8 +124,10 @@ def symbols_of(vectors: np.ndarray, previous: np.ndarray | None) -> tuple[Batche
     _predict(vectors, _known(previous), order.blocks, order.near, 0, count, expected, contexts,
              spreads)
     corner = vectors[:, ::2, ::2]
+    # An encoder knows all vectors: one pass predicts every block, whatever its step.
     differences = corner[:, order.blocks[:, 0], order.blocks[:, 1]] - expected
     numbers = np.stack((contexts, contexts + _after(differences[0])))
+    # A decoder needs dy of a whole step before dx.
     lengths = np.diff([0, *order.ends]).repeat(2).tolist()
     first = Batches(differences.reshape(-1)[order.turns], numbers.reshape(-1)[order.turns], lengths)
     others = np.stack([vectors[:, y::2, x::2] for y, x in PLACES], axis=-1)
@@ -151,6 +155,7 @@ class Reader:
         out = np.zeros((2, height, width), np.int32)
         expected, contexts = np.empty((2, count), np.int64), np.empty(count, np.int64)
         spreads = np.empty((rows, columns), np.int64)
+        # A decoder predicts a step from those that it has read.
         for end in order.ends:
             _predict(out, _known(previous), order.blocks, order.near, start, end, expected,
                      contexts, spreads)
@@ -158,6 +163,7 @@ class Reader:
             out[:, 2 * r, 2 * c] = self._pair(expected[:, start:end], contexts[start:end])
             start = end
         corner = out[:, ::2, ::2]
+        # Flags come after all first vectors, and the other three of the split blocks last.
         split = self._pop(self.flags, spreads).astype(bool)
         base = np.full(3 * int(split.sum()), SPLIT * SPREAD_STRIDE + UNKNOWN * DISTANCE_STRIDE)
         others = corner[..., None].repeat(3, axis=-1)
