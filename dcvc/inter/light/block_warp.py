@@ -186,6 +186,7 @@ def _forward(picture, vectors, out, inside, first, last):
             for column in range(width // BLOCK):
                 dy, dx = vectors[sample, 0, row, column], vectors[sample, 1, row, column]
                 top, left = BLOCK * row + (dy >> 2) - BEFORE, BLOCK * column + (dx >> 2) - BEFORE
+                # Inside, the picture itself is the window.
                 whole = (top >= 0 and left >= 0 and top + WINDOW <= height
                          and left + 2 * BLOCK <= width)
                 for plane in range(planes):

@@ -73,6 +73,7 @@ class LatentCoding(nn.Module):
               quality: Tensor) -> Side:
         """y (B, n, h, w) at 1/16, or None in a decoder -> what the hyperprior says of it, and its
         scales where they are exact."""
+        # Two pieces of work: the fusion of priors needs the first one only.
         hyper = starter(state)(self._hyper, latents, state, y, quality)
 
         def find_scale() -> Tensor | None:
@@ -128,6 +129,7 @@ class LatentCoding(nn.Module):
         # otherwise their inputs would span a factor of 28.
         own = self.config.topology == "transform"
         unit = self.vector("q_prior", quality) if own else 1.0
+        # What the memory says needs no symbol: z may still be on its way.
         temporal = self.temporal_prior_encoder(memory) * self.vector("q_feature", quality)
         hyper = side[0].result().seen
         prior = blocks_in_bands(self.y_prior_fusion, hyper, temporal.to(hyper.dtype)).float()

@@ -46,6 +46,7 @@ def coding_order(rows: int, columns: int) -> Order:
     """Of a grid of blocks of 16x16."""
     blocks, near = [], []
     for step in steps_of(rows, columns):
+        # Every step follows what it is predicted from.
         blocks.append(torch.stack((step.rows, step.columns), dim=1))
         if step.near_rows is None:
             near.append(torch.full((len(step.rows), 4, 2), -1))
@@ -75,6 +76,7 @@ def _predict(vectors, before, blocks, near, first, last, expected, contexts, spr
         row, column = blocks[n, 0], blocks[n, 1]
         widest, furthest = 0, 0
         for c in range(2):
+            # Where nothing is known around, the frame before is all there is.
             there = before[c, 2 * row, 2 * column] if before.size else 0
             # In the first step nothing of this frame is known: the frame before predicts.
             value = there
@@ -127,9 +129,11 @@ def symbols_of(vectors: np.ndarray, previous: np.ndarray | None) -> tuple[Batche
     _predict(vectors, _known(previous), order.blocks, order.near, 0, count, expected, contexts,
              spreads)
     corner = vectors[:, ::2, ::2]
+    # An encoder knows all vectors: one pass predicts every block, whatever its step.
     differences = corner[:, order.blocks[:, 0], order.blocks[:, 1]] - expected
     # A context of its own for each component: that of dx goes by what dy was.
     numbers = np.stack((contexts, contexts + _after(differences[0])))
+    # A decoder needs dy of a whole step before dx.
     lengths = np.diff([0, *order.ends]).repeat(2).tolist()
     first = Batches(differences.reshape(-1)[order.turns], numbers.reshape(-1)[order.turns], lengths)
     others = np.stack([vectors[:, y::2, x::2] for y, x in PLACES], axis=-1)
@@ -158,6 +162,7 @@ class Reader:
         out = np.zeros((2, height, width), np.int32)
         expected, contexts = np.empty((2, count), np.int64), np.empty(count, np.int64)
         spreads = np.empty((rows, columns), np.int64)
+        # A decoder predicts a step from those that it has read.
         for end in order.ends:
             # A step at a time: what it is predicted from was read in the steps before.
             _predict(out, _known(previous), order.blocks, order.near, start, end, expected,
@@ -167,6 +172,7 @@ class Reader:
             start = end
         # The first of each four is known now, and stands for all four where they are not split.
         corner = out[:, ::2, ::2]
+        # Flags come after all first vectors, and the other three of the split blocks last.
         split = self._pop(self.flags, spreads).astype(bool)
         base = np.full(3 * int(split.sum()), SPLIT * SPREAD_STRIDE + UNKNOWN * DISTANCE_STRIDE)
         others = corner[..., None].repeat(3, axis=-1)

@@ -46,6 +46,7 @@ def painted(prediction: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
     """prediction (1, 3, H, W), change (1, 192, H/8, W/8) in patches -> their sum, like prediction, and
     the sum on the picture grid."""
     picture, shown = torch.empty(prediction.shape), torch.empty(prediction.shape)
+    # Channels last, as the networks leave them: a patch is one piece of memory.
     patches = change[0].permute(1, 2, 0).contiguous().numpy()
     arrays = prediction[0].contiguous().numpy(), patches, picture[0].numpy(), shown[0].numpy()
     rows = len(patches)
@@ -68,6 +69,7 @@ def _to_picture(frame, picture, first, last):
             luma = _RED * red + _GREEN * green + _BLUE * blue
             luma_row[at] = luma - _HALF
             cb_row[at], cr_row[at] = (blue - luma) * _TO_CB, (red - luma) * _TO_CR
+        # The padding repeats the border: it costs little to code.
         for x in range(width, picture.shape[2]):
             luma_row[x], cb_row[x], cr_row[x] = (
                 luma_row[width - 1], cb_row[width - 1], cr_row[width - 1])
@@ -85,6 +87,7 @@ def _paint(prediction, change, picture, shown, first, last):
     columns = change.shape[1]
     for y in range(PATCH * first, PATCH * last):
         patches, inside = change[y // PATCH], PATCH * (y % PATCH)
+        # A row of pixels is a row of each patch, one after the other.
         for plane in range(3):
             row, to, on_grid = prediction[plane, y], picture[plane, y], shown[plane, y]
             for column in range(columns):
