@@ -78,7 +78,6 @@ def _predict(vectors, before, blocks, near, first, last, expected, contexts, spr
         for c in range(2):
             # Where nothing is known around, the frame before is all there is.
             there = before[c, 2 * row, 2 * column] if before.size else 0
-            # In the first step nothing of this frame is known: the frame before predicts.
             value = there
             if near[n, 0, 0] >= 0:
                 total, low, high = 0, 1 << 40, -(1 << 40)
@@ -125,7 +124,6 @@ def symbols_of(vectors: np.ndarray, previous: np.ndarray | None) -> tuple[Batche
     count = len(order.blocks)
     expected, contexts = np.empty((2, count), np.int64), np.empty(count, np.int64)
     spreads = np.empty((rows, columns), np.int64)
-    # The encoder has all vectors, so all predictions are made at once.
     _predict(vectors, _known(previous), order.blocks, order.near, 0, count, expected, contexts,
              spreads)
     corner = vectors[:, ::2, ::2]
@@ -164,7 +162,6 @@ class Reader:
         spreads = np.empty((rows, columns), np.int64)
         # A decoder predicts a step from those that it has read.
         for end in order.ends:
-            # A step at a time: what it is predicted from was read in the steps before.
             _predict(out, _known(previous), order.blocks, order.near, start, end, expected,
                      contexts, spreads)
             r, c = order.blocks[start:end].T
