@@ -66,6 +66,8 @@ def training_facts(run: Path) -> dict:
         # A pause between two runs is no training: it is longer than any step.
         seconds = sum(gap for gap in (b - a for a, b in zip(times, times[1:], strict=False)) if gap < 300)
         steps = content["progress"]["step"]
+        if not steps:
+            continue
         pixels = steps * stage["batch_size"] * stage["gop_size"] * stage["crop_size"] ** 2
         stages.append({"stage": folder.name, "steps": steps, "of": stage["max_steps"],
                        "gigapixels": round(pixels / 1e9, 3), "hours": round(seconds / 3600, 2)})
