@@ -1,6 +1,5 @@
 """dcvc tune on small videos with a small model: what it leaves, how it goes on, what it refuses."""
 
-import copy
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from kit.light_models import TINY_LIGHT, TINY_LIGHT_INTRA
 
 from dcvc.checkpoint import load_codec, save_pretrained
@@ -28,6 +28,7 @@ MINUTES = 0.4
 def place(tmp_path_factory):
     """A folder with an untrained model and two recordings of different sizes."""
     folder = tmp_path_factory.mktemp("tune")
+    torch.manual_seed(0)
     save_pretrained(VideoCodec(LightPFrameModel(TINY_LIGHT), LightIFrameModel(TINY_LIGHT_INTRA)), folder / "model")
     write_takes([Take(1, 0, True)], folder / "videos", 16, size=(96, 64))
     write_takes([Take(1, 1, True)], folder / "videos", 12, size=(128, 80))
@@ -66,20 +67,6 @@ def test_the_summary_is_that_of_the_results(tuned):
     if summary.saving is not None:
         ratio = summary.bytes_an_hour[1] / summary.bytes_an_hour[0]
         assert ratio == pytest.approx(1 - summary.saving / 100)
-
-
-@pytest.mark.parametrize(("factor", "saving"), [(2.0, -100), (0.5, 50)])
-def test_what_needs_more_bits_is_not_better(tuned, factor, saving):
-    """After is before with so many times the bits."""
-    tables = {name: json.loads((tuned[0].folder / f"{name}.json").read_text()) for name in ("before", "anchors")}
-    after = copy.deepcopy(tables["before"])
-    for point in after["points"]:
-        for row in (point["mean"], *point["sequences"]):
-            row["bpp"] *= factor
-    summary = summarise(tables["before"], after, tables["anchors"])
-    assert summary.saving == pytest.approx(saving, abs=0.1)
-    assert summary.better == (factor < 1)
-    assert ("does not help" in summary.text) == (factor > 1)
 
 
 def test_a_finished_tuning_is_not_done_again(tuned):
