@@ -14,7 +14,6 @@ Files of other projects hold weights alone; which codec they belong to shows in 
 entries.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from dcvc.inter.registry import build_p_frame, config_from_entry, inter_entry, p
 from dcvc.interfaces import FrameCodec, PFrameCodec
 from dcvc.intra.config import IntraConfig, resolved_intra
 from dcvc.intra.registry import i_frame_entry, i_frame_from_weights, i_frame_names
-from dcvc.models.catalog import CARD, MODEL_FILE
+from dcvc.models.catalog import CARD, MODEL_FILE, file_sha256
 from dcvc.run_folder import MODEL, find_checkpoint
 from dcvc.weights import (
     I_FRAME_CODEC,
@@ -198,13 +197,12 @@ def save_pretrained(codec: VideoCodec, folder: Path | str, half: bool = False) -
 def model_card(file: Path, **more: Any) -> dict[str, Any]:
     """What the card of a model file says of it: codecs, parameters, size, SHA-256; and `more`."""
     codec = load_codec(file)
-    data = Path(file).read_bytes()
     return {"inter": inter_entry(codec.p_frame.config),
             "intra": {"codec": codec.intra.name, **to_dict(codec.intra.config)},
             "parameters": {kind: sum(value.numel() for value in part.parameters())
                            for kind, part in (("I", codec.intra), ("P", codec.p_frame))},
             "weights": {"I": codec.intra_hash.hex(), "P": codec.inter_hash.hex()},
-            "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **more}
+            "bytes": Path(file).stat().st_size, "sha256": file_sha256(file), **more}
 
 
 def from_pretrained(model: Path | str, device: torch.device | str = "cpu") -> VideoCodec:

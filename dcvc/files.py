@@ -1,12 +1,13 @@
 """Writing files so that nobody sees half of one: beside the target, under another name, renamed."""
 
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from dcvc.errors import DcvcError, InputError, ReadError
 
@@ -99,6 +100,16 @@ def save_tensors(path: str | os.PathLike, content: dict[str, Any]) -> None:
             raise
         raise ReadError(f"{path}: cannot be written ({error}); "
                         "what was there is untouched") from None
+
+
+def hold_alone(lock: IO, refusal: str) -> None:
+    """Hold the open file until it is closed; the system lets go when the process ends, however it
+    ends. Raises InputError with this text where another process holds it."""
+    try:
+        # Not flock: that would live on in data workers, which outlive a killed trainer by seconds.
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise InputError(refusal) from None
 
 
 def copy_file(source: str | os.PathLike, target: str | os.PathLike) -> None:

@@ -10,7 +10,6 @@ latest.1.pt is the latest.pt before the last one, latest.2.pt the one before tha
 to when the newest is damaged.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dcvc.errors import InputError, MissingError, ReadError
-from dcvc.files import write_text
+from dcvc.files import hold_alone, write_text
 from dcvc.models.catalog import MODEL_FILE, find_model
 from dcvc.schedule import Stage
 from dcvc.weights import read_checkpoint
@@ -123,13 +122,8 @@ def only_run(folder: Path) -> Iterator[None]:
         raise ReadError(f"{folder}: cannot be written ({error.strerror}); choose another "
                         "--checkpoint_dir") from None
     with handle:
-        try:
-            # Not flock: that would live on in data workers, which outlive a killed trainer by
-            # seconds.
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder}: another process is training in this folder; wait for it, "
-                             "or choose another --checkpoint_dir") from None
+        hold_alone(handle, f"{folder}: another process is training in this folder; wait for it, "
+                           "or choose another --checkpoint_dir")
         yield
 
 

@@ -39,6 +39,13 @@ QUALITIES = {
 }
 
 
+def quick_options(keyframe: int, rate: dict[str, str]) -> dict[str, str]:
+    """x264's options for a video that is quick to seek in. Without B-frames and without x264's own
+    choice of keyframes: see the top. rate: its rate setting."""
+    return {"preset": "veryfast", "tune": "fastdecode", "g": str(keyframe), "bf": "0",
+            "sc_threshold": "0", **rate}
+
+
 @dataclass(frozen=True)
 class _SegmentWriter:
     """How videos are written: x264's options, frames a file, the short side to scale down to."""
@@ -92,10 +99,8 @@ def prepare(table: VideoTable, out: str | os.PathLike, *, quality: str = "visual
                          f"short_side {short_side}: needed one of {', '.join(QUALITIES)}, and numbers "
                          "from 1 up")
     folder.mkdir(parents=True, exist_ok=True)
-    # Without B-frames and without x264's own choice of keyframes: see the top.
     rate = {"crf": str(crf)} if crf is not None else QUALITIES[quality]
-    options = {"preset": "veryfast", "tune": "fastdecode", "g": str(keyframe), "bf": "0",
-               "sc_threshold": "0", **rate}
+    options = quick_options(keyframe, rate)
     settings = {"quality": quality, "segment": segment, "keyframe": keyframe, "short_side": short_side,
                 "encoder": "libx264", "options": options,
                 "libavcodec": list(av.library_versions["libavcodec"])}

@@ -10,7 +10,6 @@ Before the rename the file's SHA-256 is compared, and the file is opened as a mo
 model never gets a name.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from dcvc.config import nearest
 from dcvc.errors import DcvcError, InputError, MissingError, ReadError
-from dcvc.files import refusal_named, write_text
+from dcvc.files import hold_alone, refusal_named, write_text
 from dcvc.models.catalog import (
     CARD,
     MODEL_FILE,
@@ -182,12 +181,7 @@ def _workshop(name: str, folder: Path) -> Iterator[Path]:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / "lock", "w", encoding="utf-8")  # noqa: SIM115
     with lock:
-        try:
-            # The system lets go when the process ends, however it ends.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{name}: another process is pulling this model; wait for "
-                             "it") from None
+        hold_alone(lock, f"{name}: another process is pulling this model; wait for it")
         # A kill between the two renames of `_put_in_place` left the name without a model.
         with refusal_named(folder):
             if (path / "replaced").exists() and not folder.exists():

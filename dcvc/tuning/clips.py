@@ -12,11 +12,12 @@ Training needs frames from all over, but not all of them: runs of `RUN` frames, 
 written as short clips that are quick to seek in. What is judged is written without loss.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from dcvc.data.prepare import quick_options
 from dcvc.data.video_list import list_videos
 from dcvc.errors import InputError
 from dcvc.video.reader import VideoReader
@@ -28,11 +29,8 @@ TRAINING_FRAMES = 3000          # of all videos together
 JUDGED_FRAMES = 96              # of one video
 LEAST_TRAINED, LEAST_JUDGED = 8, 4
 SMALLEST_SIDE = 64
-# A keyframe every few frames and no B-frames, as `dcvc prepare` writes them: quick to seek in.
-QUICK = {"preset": "veryfast", "tune": "fastdecode", "g": "4", "bf": "0", "sc_threshold": "0", "crf": "10"}
+QUICK = quick_options(keyframe=4, rate={"crf": "10"})
 EXACT = {"preset": "veryfast", "g": "24", "qp": "0"}
-
-Progress = Callable[[Iterable, int], Iterable]
 
 
 @dataclass(frozen=True)
@@ -145,8 +143,8 @@ def write_clip(clip: Clip) -> None:
                     writer.write(frame)
 
 
-def write_clips(clips: Sequence[Clip], progress: Progress | None = None) -> None:
+def write_clips(clips: Sequence[Clip]) -> None:
     """Those that are not there yet."""
-    left = [clip for clip in clips if not clip.file.exists()]
-    for clip in progress(left, len(left)) if progress else left:
-        write_clip(clip)
+    for clip in clips:
+        if not clip.file.exists():
+            write_clip(clip)

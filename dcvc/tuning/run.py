@@ -82,6 +82,11 @@ class Tune:
                 "seed": self.seed}
 
     @property
+    def start(self) -> Path:
+        """The file of the model that is tuned."""
+        return find_checkpoint(Path(self.model))
+
+    @property
     def training(self) -> Path:
         # Not beside the model: a folder with stages in it stands for the last of them.
         return self.folder / "training"
@@ -134,7 +139,7 @@ def run_tune(tune: Tune) -> Summary:
         judged = _write_clips(tune, trained, held_out)
         _judge_anchors(tune, judged)
         begun = time.monotonic()
-        before = _judge(tune, judged, find_checkpoint(Path(tune.model)), "before")
+        before = _judge(tune, judged, tune.start, "before")
         # Judging the result will take as long again, and the report some seconds.
         reserve = 1.1 * (time.monotonic() - begun) + 3
         _train(tune, record, started + 60 * tune.minutes - reserve)
@@ -144,7 +149,7 @@ def run_tune(tune: Tune) -> Summary:
 
 
 def _check_model(tune: Tune) -> None:
-    checkpoint = load_p_frame_checkpoint(find_checkpoint(Path(tune.model)))
+    checkpoint = load_p_frame_checkpoint(tune.start)
     # The I-frame codec learns too, and lies in the tuned model's file.
     named = checkpoint.intra and i_frame_entry(checkpoint.intra.type)
     if checkpoint.model.rates is None or not named or named.restore is None:
@@ -219,7 +224,7 @@ def _steps(seconds: float, pace: float) -> int:
 
 def _stages(tune: Tune) -> tuple[Stage, Stage]:
     """Of 18 frames a step each: six clips of 3, then three of 6."""
-    checkpoint = load_p_frame_checkpoint(find_checkpoint(Path(tune.model)))
+    checkpoint = load_p_frame_checkpoint(tune.start)
     together = codec_entry(checkpoint.model.name).stages[1]
     first = replace(together, number=1, gop_size=3, batch_size=6, epochs=None, max_steps=PROBE,
                     learning_rate=2e-4, final_rate=0.6, warm_up=0.2)
@@ -230,7 +235,7 @@ def _stages(tune: Tune) -> tuple[Stage, Stage]:
 def _train_stage(tune: Tune, stage: Stage, start: Path | None = None, quiet: bool = False) -> None:
     """One stage from the model, or from `start`; goes on where it was stopped."""
     resume = "auto" if kept_checkpoints(tune.training / stage.label) else None
-    weights = find_checkpoint(start or Path(tune.model))
+    weights = start or tune.start
     checkpoint = load_p_frame_checkpoint(weights)
     folder = tune.folder / "clips" / "train"
     smallest = min(min(VideoReader(file).size) for file in sorted(folder.glob("*.mp4")))
@@ -272,7 +277,7 @@ def _finish(tune: Tune, record: _Record, before: dict, after: dict, tuned: Path)
     """The better model into the folder, the page, the summary."""
     anchors = read_results(tune.folder / "anchors.json")
     summary = summarise(before, after, anchors)
-    kept = tuned if summary.better else find_checkpoint(Path(tune.model))
+    kept = tuned if summary.better else tune.start
     for name in (MODEL_FILE, CARD):
         (tune.folder / name).unlink(missing_ok=True)
     save_pretrained(load_codec(kept), tune.folder, half=summary.better)
