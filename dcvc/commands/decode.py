@@ -6,7 +6,7 @@ The output is a video (.mp4, .mkv, .y4m), a folder of PNG files, or y4m on stdou
 import argparse
 import sys
 
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.options import add_model, codec_from, open_stream
 from dcvc.commands.output import progress_bar

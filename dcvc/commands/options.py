@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.commands.arguments import add_options, read_options
 from dcvc.config import flag_of
 from dcvc.errors import InputError, MissingError, ReadError
