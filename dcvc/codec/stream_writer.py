@@ -3,6 +3,7 @@
 from typing import BinaryIO
 
 from dcvc.codec.bitstream import (
+    CRC_BYTES,
     END,
     HIDDEN,
     I_FRAME,
@@ -32,6 +33,11 @@ class StreamWriter:
         # One write for each record: an interrupted encoder nearly always leaves whole records.
         self._file.write(data)
         self.bytes += len(data)
+
+    def record_bytes(self, payload_bytes: int) -> int:
+        """How many bytes the record of a payload takes."""
+        return 1 + len(varint(payload_bytes)) + payload_bytes + CRC_BYTES * (
+            1 + self.header.reconstruction_crc)
 
     def write(self, payload: bytes, reconstruction_crc: int | None, kind: int | None = None,
               hidden: bool = False) -> FrameRecord:

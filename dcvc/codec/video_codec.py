@@ -200,11 +200,15 @@ class ClipEncoder:
         self._size = (3, header.height, header.width)
         self._state: State | None = None
 
-    def code(self, number: int, kind: int, frame: Tensor, options: dict[str, Any]) -> Attempt:
+    def check(self, number: int, frame: Tensor) -> None:
         """Raises InputError when the frame is not uint8 (3, H, W) of the header's size."""
         if frame.dtype != torch.uint8 or tuple(frame.shape) != self._size:
             raise InputError(f"frame {number}: found {frame.dtype} {tuple(frame.shape)}, "
                              f"needed uint8 {self._size}")
+
+    def code(self, number: int, kind: int, frame: Tensor, options: dict[str, Any]) -> Attempt:
+        """options: what the codec's compress takes beside the frame."""
+        self.check(number, frame)
         x = _from_levels(frame[None].to(self._codec.device))
         # Torch's convolutions give other last bits with another number of threads.
         with computing_threads(self._threads):
