@@ -32,6 +32,10 @@ class StreamReader:
         # Where the first record begins.
         self._first = file.tell() if file.seekable() else 0
 
+    @property
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
     def __iter__(self) -> Iterator[FrameRecord]:
         return self._feed(self._parser.read_records())
 

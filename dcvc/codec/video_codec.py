@@ -135,12 +135,24 @@ class VideoCodec:
             yield CodedFrame(record, attempt.x_hat, attempt.bits)
         writer.finish()
 
-    def decode(self, reader: StreamReader) -> Iterator[Tensor]:
-        """The frames of a stream, uint8 (3, H, W), one by one.
+    def decode(self, reader: StreamReader, start: int = 0) -> Iterator[Tensor]:
+        """The shown frames of a stream from `start` on, uint8 (3, H, W), one by one. Where the stream
+        is a file, decoding begins at the last I-frame before.
 
-        Raises BitstreamError naming the first bad frame.
+        Raises BitstreamError naming the first bad frame, InputError for a start beyond the end.
         """
-        return (frame.x_hat for frame in self.decode_records(reader))
+        shown, records = 0, iter(reader)
+        if start and reader.seekable:
+            entry = reader.index().entry_before(start)
+            shown, records = entry.shown, reader.records_from(entry)
+        clip = ClipDecoder(self, reader.header, reader.name)
+        for frame in map(clip.decode, records):
+            if not frame.record.hidden:
+                if shown >= start:
+                    yield frame.x_hat
+                shown += 1
+        if start and shown <= start:
+            raise InputError(f"{reader.name}: frame {start}: the stream has {shown} frames")
 
     def decode_records(self, reader: StreamReader, measure: bool = False) -> Iterator[CodedFrame]:
         """As `decode`, with the records; `measure`: also what each latent's symbols cost by their

@@ -1,26 +1,29 @@
 """Decode a dcvc stream: dcvc decode out.dcvc out.mp4 [--model MODEL].
 
-The output is a video (.mp4, .mkv, .y4m), a folder of PNG files, or y4m on stdout (-).
+The output is a video (.mp4, .mkv, .y4m), a folder of PNG files, or y4m on stdout (-); the stream may
+come from stdin (-).
 """
 
 import argparse
 import sys
+from itertools import islice
 
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.commands.arguments import add_device, add_flag
-from dcvc.commands.options import add_model, codec_from, open_stream
+from dcvc.commands.options import add_model, add_range, codec_from, open_stream, start_frame
 from dcvc.commands.output import progress_bar
 from dcvc.errors import DcvcError, InputError
 from dcvc.models.catalog import model_of_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="the stream (.dcvc)")
+    parser.add_argument("input", help="the stream (.dcvc), or - (stdin)")
     parser.add_argument("output",
                         help="a .mp4, .mkv or .y4m file, a new folder for PNG files, or - (y4m on stdout)")
     add_model(parser, meaning="the model here that made the stream")
     parser.add_argument("--crf", type=int,
                         help="lossy H.264 of this quality (default: lossless RGB H.264)")
+    add_range(parser)
     add_flag(parser, "keep_going", False,
              "where the stream is damaged, keep the frames before the damage")
     add_device(parser)
@@ -47,12 +50,17 @@ def run(options: argparse.Namespace) -> int | None:
         codec = codec_from(options)
         codec.check(header, reader.name)
         output = open_output(options.output, (header.height, header.width), header.fps, options.crf)
-        frames = progress_bar(options, "frame", "decode")(codec.decode(reader), header.frames)
+        start, total = start_frame(options, header.fps), header.frames or None
+        if options.frames is not None or start:
+            total = options.frames
+        frames = islice(codec.decode(reader, start), options.frames)
+        frames = progress_bar(options, "frame", "decode")(frames, total)
         try:
             write_frames(frames, output, options.keep_going)
         except DcvcError as error:
             if hasattr(error, "frames_written"):
-                print(f"{options.output}: {error.frames_written} of {header.frames} frames written",
+                of = f" of {header.frames}" if header.frames else ""
+                print(f"{options.output}: {error.frames_written}{of} frames written",
                       file=sys.stderr)
             raise
     return 0

@@ -7,7 +7,11 @@ functions that need them, so that the other commands, and --help, start at once.
 import argparse
 import contextlib
 import dataclasses
+import math
+import re
+import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 from dcvc.codec.stream_reader import StreamReader
@@ -17,6 +21,8 @@ from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.intra.config import IntraConfig
 
 INTRA_FLAGS = tuple(flag_of(field) for field in dataclasses.fields(IntraConfig))
+# What stands for stdin or stdout in the place of a file.
+PIPE = "-"
 INTRA_PERIOD = 10       # frames, as the field's tables have it
 SOURCES = "folders of videos, video files, .txt lists of paths, or an index"
 
@@ -79,8 +85,11 @@ def codec_from(options: argparse.Namespace):
 
 @contextlib.contextmanager
 def open_stream(path: str) -> Iterator[StreamReader]:
-    """The reader of the stream that a command is given. Raises MissingError, ReadError,
-    BitstreamError."""
+    """The reader of the stream that a command is given, - of that on stdin. Raises MissingError,
+    ReadError, BitstreamError."""
+    if path == PIPE:
+        yield StreamReader(sys.stdin.buffer, "stdin")
+        return
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "rb"))
@@ -109,13 +118,6 @@ def intra_period_from(options: argparse.Namespace, frames: int,
     return period
 
 
-def add_quality(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--quality", type=float, metavar="Q",
-                        help="of a model with many rates: 0 to 63, higher is better, in quarter steps "
-                             "(default: the model's middle)")
-    add_refresh(parser)
-
-
 def add_qualities(parser: argparse._ActionsContainer, help: str) -> None:
     parser.add_argument("--qualities", type=float, nargs="+", metavar="Q", help=help)
 
@@ -124,6 +126,30 @@ def add_refresh(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--refresh", type=int, metavar="N",
                         help="start anew from the shown picture N, 2N … frames after an I-frame, for "
                              "models that remember more than it (default: never)")
+
+
+def add_range(parser: argparse.ArgumentParser) -> None:
+    """--start and --frames, of a stream."""
+    parser.add_argument("--start", metavar="TIME", default="0",
+                        help="where to begin: HH:MM:SS.sss, seconds, or a frame's number with an f "
+                             "behind it (1750f)")
+    parser.add_argument("--frames", type=int, metavar="N", help="how many frames (default: all)")
+
+
+def start_frame(options: argparse.Namespace, fps: Fraction) -> int:
+    """The first frame that is shown at --start or later. Raises InputError for what is no time."""
+    text, frames = options.start, options.frames
+    if frames is not None and frames < 1:
+        raise InputError(f"--frames: found {frames}, needed at least 1")
+    if re.fullmatch(r"\d+f", text):
+        return int(text[:-1])
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
+        raise InputError(f"--start: found {text!r}, needed HH:MM:SS.sss, seconds, or a frame such as "
+                         "1750f")
+    seconds = Fraction(0)
+    for part in text.split(":"):
+        seconds = 60 * seconds + Fraction(part)
+    return math.ceil(seconds * fps)
 
 
 def add_lpips(parser: argparse._ActionsContainer, purpose: str) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcvc.device.workers import behind
-from dcvc.errors import DcvcError, InputError, ReadError
+from dcvc.errors import DcvcError, InputError, ReadError, UnfinishedError
 from dcvc.files import replaced, replaced_folder, replacing
 from dcvc.video.encoder_tags import tag_bt709
 from dcvc.video.rgb_to_yuv import rgb_to_yuv444
@@ -51,8 +51,8 @@ def open_output(path: str, size: tuple[int, int], fps: Fraction, crf: int | None
 
 def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = False) -> int:
     """Write all frames -> how many. When `frames` fails, nothing is left and the error goes on;
-    with keep_going the frames that came before a DcvcError are kept, the error then carries their
-    number as `frames_written`."""
+    with keep_going, or where the source is only unfinished, the frames that came before a DcvcError
+    are kept, the error then carries their number as `frames_written`."""
     written, failure = 0, None
     # A frame is written while the next one is decoded.
     with output as write_now, behind(write_now) as write:
@@ -61,7 +61,7 @@ def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = Fa
                 write(frame)
                 written += 1
         except DcvcError as error:
-            if not (keep_going and written):
+            if not (written and (keep_going or isinstance(error, UnfinishedError))):
                 raise
             # Raised only when the output is complete: inside, it would take away what was written.
             failure, error.frames_written = error, written
