@@ -37,8 +37,7 @@ def dcvc(*arguments: str) -> list[str]:
 def training(name: str) -> list[str]:
     """The arguments of the training itself."""
     return ["train", "--recipe", name, "--train_video_dir", str(PREPARED), "--val_video_dir", os.path.relpath(VAL),
-            "--checkpoint_dir", str(ROOT / name), "--sampling", "on_bad_video=skip", "--set", "eval_max_frames=8",
-            "log_every=50"]
+            "--checkpoint_dir", str(ROOT / name), "--sampling", "on_bad_video=skip", "--set", "log_every=50"]
 
 
 def command_of(name: str) -> str:

@@ -23,6 +23,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dcvc.codec.bitstream import frame_crc
+from dcvc.codec.encoder import Encoder
+from dcvc.codec.stream_edit import cut, join
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.errors import BitstreamError
@@ -33,6 +35,8 @@ from dcvc.interfaces import FrameOutput
 from dcvc.video.outputs import open_output, write_frames
 
 LIMIT_SECONDS = 5.0
+# Type, length and CRC.
+END_BYTES = 6
 TINY = DCVCConfig(4, 4, 4, 4, (4, 4, 4, 4), 4)
 KINDS = ("flip", "cut", "insert", "remove", "header", "header resealed", "swap", "frame of another stream",
          "payload resealed", "other weights")
@@ -78,15 +82,42 @@ def calmed(model: DCVC) -> DCVC:
 
 @dataclass(frozen=True)
 class Sample:
-    """A stream of 4 frames of 24x24: its bytes, the (start, end) of each record, and the decoded frames."""
+    """A stream of 4 frames of 24x24: its bytes, the (start, end) of each record, those of them that are shown, and the
+    decoded frames."""
 
     data: bytes
     records: list[tuple[int, int]]
+    shown: list[tuple[int, int]]
     frames: list[Tensor]
 
     @property
     def header_bytes(self) -> int:
         return self.records[0][0]
+
+
+def make_edited_sample(codec: VideoCodec, shift: int) -> Sample:
+    """Version 4, cut and joined: frames 1 and 2 of a stream, whose first frame is hidden, and frames 3 and 4."""
+    base = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    encoder = Encoder(codec, (24, 24), 25, intra_period=3, quality=wandering_quality, source=bytes((shift,) * 4))
+    packets = [packet for n in range(6) for packet in encoder.push(torch.roll(base, n + shift, 2))] + encoder.flush()
+    whole, parts, joined = b"".join(packet.data for packet in packets), [], io.BytesIO()
+    for start in (1, 3):
+        part = io.BytesIO()
+        cut(StreamReader(io.BytesIO(whole)), part, start, 2)
+        parts.append(StreamReader(io.BytesIO(part.getvalue())))
+    join(parts, joined)
+    frames = [packet.frame.x_hat for packet in packets if packet.frame]
+    return _sample(joined, frames[1:5])
+
+
+def _sample(file: io.BytesIO, frames: list[Tensor]) -> Sample:
+    file.seek(0)
+    reader, records, shown, start = StreamReader(file), [], [], file.tell()
+    for record in reader:
+        records.append((start, file.tell()))
+        shown += [] if record.hidden else records[-1:]
+        start = file.tell()
+    return Sample(file.getvalue(), records, shown, frames)
 
 
 def make_sample(codec: VideoCodec, shift: int) -> Sample:
@@ -97,12 +128,7 @@ def make_sample(codec: VideoCodec, shift: int) -> Sample:
     options = {"quality": wandering_quality, "refresh": {1}} if codec.p_frame.rates else {}
     coded = codec.encode((torch.roll(base, n + shift, 2) for n in range(4)), header, file, **options)
     frames = [item.x_hat for item in coded]
-    file.seek(0)
-    reader, records, start = StreamReader(file), [], file.tell()
-    for _ in reader:
-        records.append((start, file.tell()))
-        start = file.tell()
-    return Sample(file.getvalue(), records, frames)
+    return _sample(file, frames)
 
 
 def damage(kind: str, sample: Sample, other: Sample, source: random.Random) -> tuple[bytes, int]:
@@ -169,12 +195,16 @@ def _decode(codec: VideoCodec, data: bytes, folder: Path) -> tuple[list[np.ndarr
     return pictures, message
 
 
-def bench_damage(count: int = 10_000, seed: int = 0, light: bool = False) -> dict:
+def bench_damage(count: int = 10_000, seed: int = 0, light: bool = False, edited: bool = False) -> dict:
     """`count` damaged streams of all kinds in turn -> counts by kind; every number of `faults` must be 0.
 
-    light: I- and P-frames of the light codecs (version 3), else P-frames of DCVC-2021 (version 2)."""
+    light: I- and P-frames of the light codecs (version 3), else P-frames of DCVC-2021 (version 2). edited: light, and
+    version 4 with hidden frames, end and index."""
+    make, light = (make_edited_sample if edited else make_sample), light or edited
     codec, stranger = map(tiny_light_codec if light else tiny_codec, (0, 1))
-    sample, other = make_sample(codec, 0), make_sample(codec, 7)
+    sample, other = make(codec, 0), make(codec, 7)
+    # Without its index a stream is whole: nothing else comes after the end record.
+    end = sample.records[-1][1] + END_BYTES
     source, refused, untouched, slowest = random.Random(seed), Counter(), Counter(), 0.0
     faults, kept = Counter(wrong=0, silent=0, lost=0, unnamed=0, slow=0), 0
     before = signal.signal(signal.SIGALRM, _too_long)
@@ -193,9 +223,9 @@ def bench_damage(count: int = 10_000, seed: int = 0, light: bool = False) -> dic
                 same = len(pictures) <= 4 and all(np.array_equal(a, b.numpy()) for a, b in
                                                   zip(pictures, sample.frames, strict=False))
                 faults["wrong"] += not same
-                whole = sum(end <= at for _, end in sample.records) if at >= sample.header_bytes else 0
+                whole = sum(last <= at for _, last in sample.shown) if at >= sample.header_bytes else 0
                 # Damage that changes nothing: the same bytes, or a payload that decodes to the same pictures.
-                harmless = bad == sample.data and kind != "other weights" or (
+                harmless = kind != "other weights" and bad in (sample.data, sample.data[:end]) or (
                     kind == "payload resealed" and not message and same and len(pictures) == 4)
                 (untouched if harmless else refused)[kind] += 1
                 faults["silent"] += not message and not harmless

@@ -36,9 +36,10 @@ class SceneCuts:
         if last is None:
             return False
         difference = float(torch.mean(torch.abs(small - last)))
-        usual = difference if self._usual is None else self._usual
-        # The second frame may be a cut as well: nothing usual is known then.
-        cut = difference > SMALLEST and (self._usual is None or difference > FACTOR * usual)
+        # Of the second frame nothing usual is known: a pan of some speed is taken for it.
+        usual = SMALLEST if self._usual is None else self._usual
+        cut = difference > SMALLEST and difference > FACTOR * usual
         if not cut:
-            self._usual = usual + NEWEST * (difference - usual)
+            self._usual = difference if self._usual is None else (
+                usual + NEWEST * (difference - usual))
         return cut

@@ -228,7 +228,7 @@ def _stages(tune: Tune) -> tuple[Stage, Stage]:
     together = codec_entry(checkpoint.model.name).stages[1]
     first = replace(together, number=1, gop_size=3, batch_size=6, epochs=None, max_steps=PROBE,
                     learning_rate=2e-4, final_rate=0.6, warm_up=0.2)
-    return first, replace(first, number=2, gop_size=6, batch_size=3, learning_rate=1.2e-4,
+    return first, replace(first, number=2, gop_size=5, batch_size=3, learning_rate=1.2e-4,
                           final_rate=0.05, warm_up=0.1)
 
 

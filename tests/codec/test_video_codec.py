@@ -122,23 +122,26 @@ def test_refusals_say_what_was_found(change, message):
         list(codec().decode(StreamReader(io.BytesIO(change(data)))))
 
 
-def check_damage(count: int, seed: int, light: bool) -> None:
-    found = bench_damage(count, seed, light)
+FORMS = {"version 2": {}, "version 3": {"light": True}, "version 4, cut and joined": {"edited": True}}
+
+
+def check_damage(count: int, seed: int, form: str) -> None:
+    found = bench_damage(count, seed, **FORMS[form])
     assert set(found["faults"].values()) == {0}, found
     assert sum(found["refused"].values()) > 0.95 * count
     assert set(found["refused"]) == set(KINDS)
     assert found["frames_kept"] > count / 10
 
 
-@pytest.mark.parametrize("light", [False, True])
-def test_damage_never_passes(light):
-    check_damage(300, 1, light)
+@pytest.mark.parametrize("form", FORMS)
+def test_damage_never_passes(form):
+    check_damage(200, 1, form)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("light", [False, True])
-def test_ten_thousand_damaged_streams(light):
-    check_damage(10_000, 2, light)
+@pytest.mark.parametrize("form", FORMS)
+def test_ten_thousand_damaged_streams(form):
+    check_damage(10_000, 2, form)
 
 
 def test_the_damage_check_notices_wrong_and_silent_frames(monkeypatch):

@@ -1,5 +1,6 @@
 """`dcvc encode`, `decode` and `info` on real clips, with both kinds of I-frame codec, decoded in a fresh process."""
 
+import io
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from kit.round_trip import KINDS, make_runs, round_trip
 
 from dcvc.cli import main
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.data import VideoReader
 from dcvc.video.outputs import open_output, write_frames
 from dcvc.video.writer import VideoWriter
@@ -161,7 +163,8 @@ def test_damage_is_an_error_and_keep_going_keeps_what_came_before(runs, tmp_path
             writer.write(np.full((48, 64, 3), 60 * number, dtype=np.uint8))
     assert main(["encode", str(tmp_path / "in.mp4"), str(stream), *rest, "--gop_size", "2"]) == 0
     data = bytearray(stream.read_bytes())
-    data[-10] ^= 4
+    last = StreamReader(io.BytesIO(data)).index().entries[-1]
+    data[last.offset + 10] ^= 4
     stream.write_bytes(data)
     assert main(["decode", str(stream), str(tmp_path / "a.mkv"), *rest]) == 1
     assert "frame 2: checksum" in capsys.readouterr().err

@@ -32,8 +32,13 @@ _INTRA = replace(_TOGETHER, number=3, gop_size=1, trains="intra", rate_terms=())
 STAGES: dict[int, Stage] = {stage.number: stage for stage in (_TOGETHER, _P_FRAMES, _INTRA)}
 
 
-def _ours(name: str, size: str, steps: tuple[int, int, int]) -> Recipe:
-    """GOPs of 3, 5 and 7 frames, so many steps each."""
+def _ours(name: str, size: str, steps: tuple[int, int]) -> Recipe:
+    """GOPs of 3 and of 5 frames, so many steps each.
+
+    No third stage of 7 frames: trained for 800 steps at 1e-4, sizes s and m both had a lower loss on
+    their own clips and fell apart on longer ones, from 34 dB in the ninth frame to 21 in the
+    thirteenth, whatever the content. Validation therefore goes beyond the frames that are trained.
+    """
     # Short clips first: they show as many pixels in less time, and most is learned from them.
     grow = replace(_TOGETHER, epochs=None, crop_size=160, batch_size=6, max_steps=steps[0],
                    final_rate=0.6)
@@ -43,12 +48,10 @@ def _ours(name: str, size: str, steps: tuple[int, int, int]) -> Recipe:
         name=name, codec=NAME, model_size=size, intra={"type": "light", "size": size},
         stages=(grow,
                 replace(grow, gop_size=5, batch_size=4, max_steps=steps[1], learning_rate=3e-4,
-                        final_rate=0.3, **later),
-                replace(grow, gop_size=7, batch_size=3, max_steps=steps[2], learning_rate=1e-4,
-                        final_rate=0.05, **later)),
+                        final_rate=0.3, **later)),
         data={"num_workers": 1},
-        train={"max_skips": 10, "max_rollbacks": 3, "use_ema": True, "eval_max_frames": 16,
-               "eval_intra_period": 16, "eval_freq": 1_000_000})
+        train={"max_skips": 10, "max_rollbacks": 3, "use_ema": True, "eval_max_frames": 33,
+               "eval_intra_period": 33, "eval_freq": 1_000_000})
 
 
 def _published() -> tuple[Stage, ...]:
@@ -69,11 +72,11 @@ def _published() -> tuple[Stage, ...]:
 
 
 RECIPES: dict[str, Recipe] = {
-    "light-s": _ours("light-s", "s", (4000, 1800, 800)),
-    "light-m": _ours("light-m", "m", (4000, 1800, 800)),
-    "light-l": _ours("light-l", "l", (60_000, 30_000, 15_000)),
+    "light-s": _ours("light-s", "s", (4000, 1800)),
+    "light-m": _ours("light-m", "m", (4000, 1800)),
+    "light-l": _ours("light-l", "l", (60_000, 30_000)),
     "light-smoke": replace(
-        _ours("light-smoke", "s", (12, 6, 4)),
+        _ours("light-smoke", "s", (12, 6)),
         train={"max_skips": 10, "max_rollbacks": 3, "use_ema": True, "ema_decay": 0.9,
                "eval_freq": 1_000_000, "eval_max_frames": 3, "eval_max_sequences": 1,
                "eval_qualities": (16.0, 48.0), "log_every": 2},
