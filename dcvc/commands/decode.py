@@ -1,21 +1,24 @@
 """Decode a dcvc stream: dcvc decode out.dcvc out.mp4 [--model MODEL].
 
-The output is a video (.mp4, .mkv, .y4m), a folder of PNG files, or y4m on stdout (-).
+The output is a video (.mp4, .mkv, .y4m), a folder of PNG files, or y4m on stdout (-). The sound of
+a file that dcvc mux made goes into .mp4 and .mkv as it is.
 """
 
 import argparse
+import contextlib
 import sys
+from fractions import Fraction
 
 from dcvc.codec.bitstream import StreamReader
 from dcvc.commands.arguments import add_device, add_flag
-from dcvc.commands.options import add_model, codec_from, open_stream
+from dcvc.commands.options import add_model, codec_from, open_stream_file, refuse_own_input
 from dcvc.commands.output import progress_bar
 from dcvc.errors import DcvcError, InputError
 from dcvc.models.catalog import model_of_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="the stream (.dcvc)")
+    parser.add_argument("input", help="the stream (.dcvc, or .mkv of dcvc mux)")
     parser.add_argument("output",
                         help="a .mp4, .mkv or .y4m file, a new folder for PNG files, or - (y4m on stdout)")
     add_model(parser, meaning="the model here that made the stream")
@@ -37,16 +40,40 @@ def _model_of(reader: StreamReader) -> str:
     return name
 
 
+@contextlib.contextmanager
+def _beside(options: argparse.Namespace, muxed, fps: Fraction):
+    """What goes into the output beside the pictures; None for a stream without company. Says so
+    where there is sound and no room for it."""
+    from dcvc.video.copied_tracks import CopiedTracks
+    from dcvc.video.outputs import Beside, holds_sound
+
+    if muxed is None:
+        yield None
+        return
+    with CopiedTracks(muxed.path) as tracks:
+        if tracks.sounds and not holds_sound(options.output):
+            print(f"{options.output}: the sound of {muxed.path} is left out; .mp4, .mkv and .mov "
+                  "hold it", file=sys.stderr)
+        yield Beside(muxed.times.evened(fps), muxed.tags, tracks)
+        for what in tracks.left_out:
+            print(f"{options.output}: cannot hold {what}, left out", file=sys.stderr)
+
+
 def run(options: argparse.Namespace) -> int | None:
     from dcvc.video.outputs import open_output, write_frames
 
-    with open_stream(options.input) as reader:
+    refuse_own_input(options.output, options.input)
+    with contextlib.ExitStack() as stack:
+        file, muxed = stack.enter_context(open_stream_file(options.input))
+        reader = StreamReader(file, options.input)
         header = reader.header
         if options.model is None:
             options.model = _model_of(reader)
         codec = codec_from(options)
         codec.check(header, reader.name)
-        output = open_output(options.output, (header.height, header.width), header.fps, options.crf)
+        beside = stack.enter_context(_beside(options, muxed, header.fps))
+        output = open_output(options.output, (header.height, header.width), header.fps, options.crf,
+                             beside)
         frames = progress_bar(options, "frame", "decode")(codec.decode(reader), header.frames)
         try:
             write_frames(frames, output, options.keep_going)

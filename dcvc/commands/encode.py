@@ -1,4 +1,5 @@
-"""Code a video into a dcvc stream: dcvc encode in.mp4 out.dcvc [--model MODEL]. Sound is left out."""
+"""Code a video into a dcvc stream: dcvc encode in.mp4 out.dcvc [--model MODEL]. Sound is left out;
+dcvc mux brings it back."""
 
 import argparse
 import hashlib
