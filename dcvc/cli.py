@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("info", "show what a stream or a checkpoint holds"),
     "mux": ("mux", "put a stream and the sound of its video into one .mkv"),
     "decode": ("decode", "decode a dcvc stream into a video, PNG files or y4m"),
+    "cut": ("cut", "cut frames out of a stream without coding anew"),
+    "join": ("join", "join streams without coding anew"),
     "eval": ("eval", "measure trained codecs on whole videos"),
     "compare": ("compare", "measure x264, x265, AV1 and VP9 on the same frames"),
     "report": ("report", "make one HTML page of results files"),

@@ -27,3 +27,8 @@ class TrainingError(DcvcError, RuntimeError):
 
 class BitstreamError(DcvcError, RuntimeError):
     """A stream that is damaged, cut short, or made with another model."""
+
+
+class UnfinishedError(BitstreamError):
+    """A stream that ends before its end: its encoder was stopped, or the rest was lost. The frames
+    before are whole."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from kit.light_models import TINY_LIGHT, TINY_LIGHT_INTRA, stirred
 
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.demo.footage import Take, record, write_takes
 from dcvc.inter.light.block_warp import to_picture_grid, warp

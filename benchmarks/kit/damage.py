@@ -22,7 +22,8 @@ from kit.light_models import tiny_light_codec, wandering_quality
 from PIL import Image
 from torch import Tensor, nn
 
-from dcvc.codec.bitstream import StreamReader, frame_crc
+from dcvc.codec.bitstream import frame_crc
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.errors import BitstreamError
 from dcvc.inter import DCVC

@@ -42,17 +42,25 @@ class FramePlan:
         if isinstance(self._refresh, int) and self._refresh < 1:
             raise InputError(f"refresh: found {refresh}, needed at least 1 frame")
 
+    @property
+    def intra_follows(self) -> bool:
+        """Whether I-frames take the quality of the plan."""
+        return self._intra_follows
+
     def of_i_frame(self, number: int) -> dict[str, Any]:
         return self._quality_of(number) if self._intra_follows else {}
 
-    def of_p_frame(self, number: int) -> dict[str, Any]:
+    def of_p_frame(self, number: int, since_i_frame: int | None = None) -> dict[str, Any]:
+        """since_i_frame: how many frames ago the last I-frame was, where they come irregularly."""
+        since = number % self._gop if since_i_frame is None else since_i_frame
         # Codecs without a refresh have no such argument.
-        return {**self._quality_of(number), **({"refresh": True} if self._refreshes(number) else {})}
+        refreshes = {"refresh": True} if self._refreshes(number, since) else {}
+        return {**self._quality_of(number), **refreshes}
 
-    def _refreshes(self, number: int) -> bool:
+    def _refreshes(self, number: int, since: int) -> bool:
         # Counted from the last I-frame, so that every GOP has its refreshes at the same places.
         if isinstance(self._refresh, int):
-            return number % self._gop % self._refresh == 0
+            return since % self._refresh == 0
         return self._refresh is not None and number in self._refresh
 
     def _quality_of(self, number: int) -> dict[str, float]:

@@ -33,10 +33,10 @@ from dcvc.codec.bitstream import (
     SOURCE_BYTES,
     FrameRecord,
     StreamHeader,
-    StreamReader,
-    StreamWriter,
 )
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
+from dcvc.codec.stream_reader import StreamReader
+from dcvc.codec.stream_writer import StreamWriter
 from dcvc.device import computing_threads
 from dcvc.device.workers import single
 from dcvc.errors import BitstreamError, DcvcError, InputError
@@ -75,9 +75,10 @@ class VideoCodec:
         self.intra_hash = bytes.fromhex(weights_hash(intra.state_dict()))[:HASH_BYTES]
 
     def header(self, size: tuple[int, int], fps: Fraction, frames: int, gop: int,
-               reconstruction_crc: bool = True, source: bytes | None = None) -> StreamHeader:
+               reconstruction_crc: bool = True, source: bytes | None = None,
+               has_end: bool = False) -> StreamHeader:
         """size: (height, width). source: 4 bytes that tell this clip from others, random ones when
-        not given."""
+        not given. has_end: version 4, in which frames and gop may be 0 (not known)."""
         # threads: the decoder must compute with as many as we do now; see `encode`.
         # source: without it, clips of one size, length and model would have the same header, and an
         # I-frame of one could stand in the other.
@@ -90,7 +91,7 @@ class VideoCodec:
             reconstruction_crc=reconstruction_crc,
             intra_quality=self.intra.rates is not None,
             inter_quality=self.p_frame.rates is not None,
-            source=os.urandom(SOURCE_BYTES) if source is None else source)
+            source=os.urandom(SOURCE_BYTES) if source is None else source, has_end=has_end)
 
     def check(self, header: StreamHeader, name: str) -> None:
         """Raises BitstreamError unless the stream was made with these very codecs."""
@@ -124,69 +125,43 @@ class VideoCodec:
         # Before the first byte: what the codecs refuse is no reason for half a file.
         plan = FramePlan(self.p_frame, self.intra, header.gop, quality, refresh, header.frames)
         # One frame at a time from input to output: memory does not grow with the clip.
-        writer = StreamWriter(file, header)
-        size = (3, header.height, header.width)
-        state = None
+        writer, clip = StreamWriter(file, header), ClipEncoder(self, header, verify)
         for number, frame in enumerate(frames):
-            if frame.dtype != torch.uint8 or tuple(frame.shape) != size:
-                raise InputError(f"frame {number}: found {frame.dtype} {tuple(frame.shape)}, "
-                                 f"needed uint8 {size}")
-            x = _from_levels(frame[None].to(self.device))
             kind = header.kind(number)
-            # Torch's convolutions give other last bits with another number of threads.
-            with computing_threads(header.threads):
-                options = (plan.of_p_frame if kind == P_FRAME else plan.of_i_frame)(number)
-                payload, output, next_state = self._compress(kind, state, x, options)
-                decoded = self._decompress(kind, state, payload)[0] if verify else None
-            picture = _to_levels(output.x_hat)[0]
-            # Both sides go on from the picture, so the picture is what must be the same.
-            if verify and not torch.equal(to_levels(decoded)[0], picture):
-                raise BitstreamError(f"frame {number}: decoding gave another reconstruction "
-                                     "than encoding")
-            bits = {term: float(value) for term, value in output.bits.items()}
-            yield CodedFrame(writer.write(payload, crc_of(picture)), picture, bits)
-            # Only now: verifying started from the state before.
-            state = next_state
+            options = (plan.of_p_frame if kind == P_FRAME else plan.of_i_frame)(number)
+            attempt = clip.code(number, kind, frame, options)
+            record = writer.write(attempt.payload, crc_of(attempt.x_hat), kind)
+            clip.commit(attempt)
+            yield CodedFrame(record, attempt.x_hat, attempt.bits)
         writer.finish()
 
-    def decode(self, reader: StreamReader) -> Iterator[Tensor]:
-        """The frames of a stream, uint8 (3, H, W), one by one.
+    def decode(self, reader: StreamReader, start: int = 0) -> Iterator[Tensor]:
+        """The shown frames of a stream from `start` on, uint8 (3, H, W), one by one. Where the stream
+        is a file, decoding begins at the last I-frame before.
 
-        Raises BitstreamError naming the first bad frame.
+        Raises BitstreamError naming the first bad frame, InputError for a start beyond the end.
         """
-        return (frame.x_hat for frame in self.decode_records(reader))
+        shown, records = 0, iter(reader)
+        if start and reader.seekable:
+            entry = reader.index().entry_before(start)
+            shown, records = entry.shown, reader.records_from(entry)
+        clip = ClipDecoder(self, reader.header, reader.name)
+        for frame in map(clip.decode, records):
+            if not frame.record.hidden:
+                if shown >= start:
+                    yield frame.x_hat
+                shown += 1
+        if start and shown <= start:
+            raise InputError(f"{reader.name}: frame {start}: the stream has {shown} frames")
 
     def decode_records(self, reader: StreamReader, measure: bool = False) -> Iterator[CodedFrame]:
         """As `decode`, with the records; `measure`: also what each latent's symbols cost by their
         integer tables."""
-        self.check(reader.header, reader.name)
-        size = (3, reader.header.height, reader.header.width)
-        state = None
+        clip = ClipDecoder(self, reader.header, reader.name)
         for record in reader:
-            where = f"{reader.name}: frame {record.number}"
-            bits = {} if measure else None
-            try:
-                # With the encoder's number of threads: its last bits are wanted.
-                with computing_threads(reader.header.threads):
-                    x_hat, state = self._decompress(record.kind, state, record.payload, bits)
-            # A codec does not know which frame its payload belongs to.
-            except DcvcError as error:
-                raise BitstreamError(f"{where}: {error}") from None
-            picture = _to_levels(x_hat)[0]
-            # I-frame payloads carry a size of their own, which may be another one.
-            if tuple(picture.shape) != size:
-                raise BitstreamError(f"{where}: found a picture {tuple(picture.shape)}, "
-                                     f"the header says {size}")
-            # What was read is intact; what was computed from it may still differ.
-            computed = crc_of(picture)
-            if record.reconstruction_crc not in (None, computed):
-                raise BitstreamError(
-                    f"{where}: reconstruction {computed:08x}, the encoder had "
-                    f"{record.reconstruction_crc:08x}; this machine computes other numbers than "
-                    "the encoder's (another processor, GPU or library)")
-            yield CodedFrame(record, picture, bits or {})
+            yield clip.decode(record, measure)
 
-    def _compress(self, kind: int, state: State | None, x: Tensor,
+    def compress(self, kind: int, state: State | None, x: Tensor,
                   options: dict[str, Any]) -> tuple[bytes, FrameOutput, State]:
         """-> payload, reconstruction and estimated bits, the state after the frame."""
         if kind == P_FRAME:
@@ -195,7 +170,7 @@ class VideoCodec:
         bits = torch.tensor(8.0 * len(payload), dtype=torch.float64)
         return payload, FrameOutput(x_hat, {"i": bits}), self._start(x_hat)
 
-    def _decompress(self, kind: int, state: State | None, payload: bytes,
+    def decompress(self, kind: int, state: State | None, payload: bytes,
                     bits: dict[str, float] | None = None) -> tuple[Tensor, State]:
         """-> reconstruction, the state after the frame; bits receives what each term cost."""
         if kind == P_FRAME:
@@ -214,6 +189,91 @@ class VideoCodec:
 
 # Two short passes over a frame: torch's other threads would take longer to wake up.
 _from_levels, _to_levels = single()(from_levels), single()(to_levels)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A frame as it may be coded: x_hat uint8 (3, H, W), bits per term as estimated, and the state
+    after it."""
+
+    payload: bytes
+    x_hat: Tensor
+    bits: dict[str, float]
+    state: State
+
+
+class ClipEncoder:
+    """The encoder's side of the recursion, one frame at a time. A frame may be coded several times;
+    the state moves on when one of the attempts is committed. verify: every payload is decoded again
+    and compared."""
+
+    def __init__(self, codec: VideoCodec, header: StreamHeader, verify: bool = False) -> None:
+        self._codec, self._verify, self._threads = codec, verify, header.threads
+        self._size = (3, header.height, header.width)
+        self._state: State | None = None
+
+    def check(self, number: int, frame: Tensor) -> None:
+        """Raises InputError when the frame is not uint8 (3, H, W) of the header's size."""
+        if frame.dtype != torch.uint8 or tuple(frame.shape) != self._size:
+            raise InputError(f"frame {number}: found {frame.dtype} {tuple(frame.shape)}, "
+                             f"needed uint8 {self._size}")
+
+    def code(self, number: int, kind: int, frame: Tensor, options: dict[str, Any]) -> Attempt:
+        """options: what the codec's compress takes beside the frame."""
+        self.check(number, frame)
+        x = _from_levels(frame[None].to(self._codec.device))
+        # Torch's convolutions give other last bits with another number of threads.
+        with computing_threads(self._threads):
+            payload, output, state = self._codec.compress(kind, self._state, x, options)
+            decoded = None
+            if self._verify:
+                decoded = self._codec.decompress(kind, self._state, payload)[0]
+        picture = _to_levels(output.x_hat)[0]
+        # Both sides go on from the picture, so the picture is what must be the same.
+        if self._verify and not torch.equal(to_levels(decoded)[0], picture):
+            raise BitstreamError(f"frame {number}: decoding gave another reconstruction "
+                                 "than encoding")
+        bits = {term: float(value) for term, value in output.bits.items()}
+        return Attempt(payload, picture, bits, state)
+
+    def commit(self, attempt: Attempt) -> None:
+        self._state = attempt.state
+
+
+class ClipDecoder:
+    """The decoder's side, one record at a time; begins at an I-frame. Raises BitstreamError unless
+    the stream was made with these very codecs."""
+
+    def __init__(self, codec: VideoCodec, header: StreamHeader, name: str) -> None:
+        codec.check(header, name)
+        self._codec, self._header, self._name = codec, header, name
+        self._state: State | None = None
+
+    def decode(self, record: FrameRecord, measure: bool = False) -> CodedFrame:
+        """measure: also what each latent's symbols cost. Raises BitstreamError naming the frame."""
+        header, where = self._header, f"{self._name}: frame {record.number}"
+        bits = {} if measure else None
+        try:
+            # With the encoder's number of threads: its last bits are wanted.
+            with computing_threads(header.threads):
+                x_hat, self._state = self._codec.decompress(record.kind, self._state,
+                                                            record.payload, bits)
+        # A codec does not know which frame its payload belongs to.
+        except DcvcError as error:
+            raise BitstreamError(f"{where}: {error}") from None
+        picture, size = _to_levels(x_hat)[0], (3, header.height, header.width)
+        # I-frame payloads carry a size of their own, which may be another one.
+        if tuple(picture.shape) != size:
+            raise BitstreamError(f"{where}: found a picture {tuple(picture.shape)}, "
+                                 f"the header says {size}")
+        # What was read is intact; what was computed from it may still differ.
+        computed = crc_of(picture)
+        if record.reconstruction_crc not in (None, computed):
+            raise BitstreamError(
+                f"{where}: reconstruction {computed:08x}, the encoder had "
+                f"{record.reconstruction_crc:08x}; this machine computes other numbers than "
+                "the encoder's (another processor, GPU or library)")
+        return CodedFrame(record, picture, bits or {})
 
 
 def _codec_names(stream_id: int, codec: FrameCodec | PFrameCodec) -> tuple[str, str]:

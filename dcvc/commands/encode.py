@@ -1,83 +1,240 @@
 """Code a video into a dcvc stream: dcvc encode in.mp4 out.dcvc [--model MODEL]. Sound is left out;
-dcvc mux brings it back."""
+dcvc mux brings it back.
+
+- stands for y4m on stdin and for the stream on stdout: ffmpeg -i x -f yuv4mpegpipe - | dcvc encode - -
+"""
 
 import argparse
-import hashlib
+import contextlib
 import json
-from fractions import Fraction
+import statistics
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from dcvc.codec.bitstream import SOURCE_BYTES
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.options import (
+    PIPE,
     add_intra_period,
     add_model,
-    add_quality,
+    add_refresh,
     codec_from,
     intra_period_from,
 )
 from dcvc.commands.output import progress_bar
-from dcvc.errors import InputError
+from dcvc.commands.rates import RateRequest, add_rates, rate_from
+from dcvc.commands.source import Source, open_source
+from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.files import replacing
 from dcvc.models.catalog import DEFAULT_MODEL
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dcvc.codec.encoder import Encoder, FrameControl, Packet
+    from dcvc.codec.rate_control import CodedSize
+    from dcvc.codec.video_codec import VideoCodec
+
+# An I-frame a second of most videos: somewhere to enter, at a few per cent of the rate.
+INTRA_PERIOD = 32
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="a video file that FFmpeg opens (its sound is left out)")
-    parser.add_argument("output", help="the stream to write (.dcvc)")
+    parser.add_argument("input", help="a video file that FFmpeg opens (its sound is left out), or - "
+                                      "(y4m on stdin)")
+    parser.add_argument("output", help="the stream to write (.dcvc), or - (stdout)")
     add_model(parser, default=DEFAULT_MODEL)
     parser.add_argument("--max_frames", type=int, help="code only the first N frames")
-    add_intra_period(parser)
-    add_quality(parser)
+    add_rates(parser)
+    add_intra_period(parser, str(INTRA_PERIOD))
+    parser.add_argument("--scene_cuts", action=argparse.BooleanOptionalAction,
+                        help="an I-frame where a shot ends (default: where a rate is asked for)")
+    add_refresh(parser)
     add_flag(parser, "verify", False, "decode every frame at once and compare it")
     add_flag(parser, "reconstruction_crc", True,
              "write the checksum of every decoded frame (4 bytes each), so that the decoder "
              "notices a difference")
+    add_flag(parser, "index", True, "end with an index of the I-frames, for seeking")
+    add_flag(parser, "latency", False, "tell the time from a frame to its packet")
     add_device(parser)
     add_flag(parser, "json", False, "print the result as JSON")
     add_flag(parser, "quiet", False, "no progress bar")
 
 
-def _source(path: str) -> bytes:
-    """The same input makes the same stream, another input another."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()[:SOURCE_BYTES]
+@contextlib.contextmanager
+def _target(path: str) -> Iterator[BinaryIO]:
+    """Where the stream goes. A file takes its name at the end; a pipe gets each packet at once."""
+    if path != PIPE:
+        with replacing(Path(path)) as file:
+            yield file
+        return
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # who reads at the other end has quit
+        raise ReadError("stdout: cannot be written, its reader has quit") from None
+
+
+@dataclass
+class Written:
+    """Sums over what was written. latencies: seconds from a frame to its packet."""
+
+    bytes: int = 0
+    payload: int = 0
+    frames: int = 0
+    bits: FrameSums = field(default_factory=FrameSums)
+    latencies: list[float] = field(default_factory=list)
+
+    def add(self, packet: "Packet") -> None:
+        self.bytes += len(packet.data)
+        if packet.frame is not None:
+            self.payload += len(packet.frame.record.payload)
+            self.frames += 1
+            self.bits.add(packet.frame.bits)
+            self.latencies.append(packet.seconds)
 
 
 def run(options: argparse.Namespace) -> int | None:
-    from dcvc.device.workers import ahead
-    from dcvc.video.reader import VideoReader
-
-    reader = VideoReader(options.input)
     if options.max_frames is not None and options.max_frames < 1:
         raise InputError(f"--max_frames: found {options.max_frames}, needed at least 1")
-    count = min(len(reader), options.max_frames or len(reader))
-    intra_period = intra_period_from(options, count)
+    rate = rate_from(options)
+    if options.two_pass and options.input == PIPE:
+        raise InputError("--two_pass: a pipe can be read once; give a file, or leave it out")
+    source = open_source(options.input, options.max_frames)
+    intra_period_from(options, 1)
     codec = codec_from(options)
-    header = codec.header(reader.size, Fraction(reader.fps).limit_denominator(1001), count,
-                          intra_period, options.reconstruction_crc, _source(options.input))
-    target = Path(options.output)
-    bits, payload = FrameSums(), 0
-    with replacing(target) as file:
-        # The next frame is read while this one is coded.
-        frames = ahead(frame for _, frame in zip(range(count), reader, strict=False))
-        coded = codec.encode(frames, header, file, verify=options.verify, quality=options.quality,
-                             refresh=options.refresh)
-        for frame in progress_bar(options, "frame", "encode")(coded, count):
-            payload += len(frame.record.payload)
-            bits.add(frame.bits)
-        size = file.tell()
-    pixels = reader.size[0] * reader.size[1] * count
-    result = {"frames": count, "width": reader.size[1], "height": reader.size[0], "bytes": size,
-              "bpp": 8 * size / pixels, "bpp_estimate": sum(bits.total.values()) / pixels,
-              "bits": bits.total, "payload_bytes": payload, "container_bytes": size - payload,
-              "verified": bool(options.verify), "quality": options.quality,
-              "refresh": options.refresh}
-    if options.json:
-        print(json.dumps(result))
-    else:
-        print(f"{target}: {count} frames, {size} bytes ({size - payload} of the container), "
-              f"{result['bpp']:.4f} bpp (estimate {result['bpp_estimate']:.4f})"
-              + (", verified" if options.verify else ""))
+    control = _control(options, rate, source, codec)
+    encoder, written = _encoder(options, source, codec, control), Written()
+    with _target(options.output) as file:
+        failure = _write(options, encoder, source, file, written)
+    _tell(options, source, written, rate)
+    if failure is not None:
+        raise failure
     return 0
+
+
+def _encoder(options: argparse.Namespace, source: Source, codec: "VideoCodec",
+             control: "FrameControl | None" = None, quality: float | None = None) -> "Encoder":
+    from dcvc.codec.encoder import Encoder
+
+    period = INTRA_PERIOD if options.intra_period is None else options.intra_period
+    cuts = options.scene_cuts
+    return Encoder(
+        codec, source.size, source.fps, intra_period=period, control=control,
+        quality=options.quality if quality is None else quality, refresh=options.refresh,
+        scene_cuts=(control is not None or quality is not None) if cuts is None else cuts,
+        frames=source.frames, index=options.index, source=source.mark, verify=options.verify,
+        reconstruction_crc=options.reconstruction_crc)
+
+
+def _packets(encoder: "Encoder", frames: "Iterable[Tensor]") -> "Iterator[Packet]":
+    for frame in frames:
+        yield from encoder.push(frame)
+
+
+def _write(options: argparse.Namespace, encoder: "Encoder", source: Source, file: BinaryIO,
+           written: Written) -> DcvcError | None:
+    """All packets -> why the source ended early, where it did: what came before is kept then,
+    without an end, so that a decoder says what is missing."""
+    from dcvc.device.workers import ahead
+
+    # The next frame is read while this one is coded; a live source gives one when it has one.
+    frames = source.read() if options.input == PIPE else ahead(source.read())
+    coded = progress_bar(options, "frame", "encode")(frames, source.frames or None)
+
+    def put(packet: "Packet") -> None:
+        file.write(packet.data)
+        if options.output == PIPE:
+            file.flush()
+        written.add(packet)
+
+    try:
+        for packet in _packets(encoder, coded):
+            put(packet)
+    except InputError as error:
+        if options.input != PIPE or not written.frames:
+            raise
+        return error
+    if not written.frames:
+        raise InputError(f"{source.name}: found no frame")
+    for packet in encoder.flush():
+        put(packet)
+    return None
+
+
+def _control(options: argparse.Namespace, rate: RateRequest | None, source: Source,
+             codec: "VideoCodec") -> "FrameControl | None":
+    """What chooses the qualities, None where one is given."""
+    if rate is None:
+        return None
+    from dcvc.codec.psnr_control import PsnrControl
+    from dcvc.codec.rate_control import RateControl, RateTarget
+    from dcvc.codec.rate_probe import FRAMES, PLACES, fixed_kinds, probe_rates, rates_of
+
+    rates = rates_of(codec)
+    if rate.option == "psnr":
+        return PsnrControl(rate.value, rates)
+    period = INTRA_PERIOD if options.intra_period is None else options.intra_period
+    sizes = (source.pixels, float(source.fps), source.frames)
+    target = RateTarget(rate.bits_a_frame(*sizes), sizes[1], source.pixels, rates, period,
+                        source.frames, bool(fixed_kinds(codec)))
+    if not source.frames:
+        # A live source is not read before it is coded: what cannot be reached is told at the end.
+        return RateControl(target)
+    probe = probe_rates(codec, source.places(FRAMES, PLACES), period, source.frames)
+    probe.check(target.bits_a_frame, rate.asked, *rate.unit(*sizes))
+    first = ()
+    if options.two_pass:
+        first = _first_pass(options, source, codec, probe.quality_at(target.bits_a_frame))
+    return RateControl(target, first, probe.model_at(target.bits_a_frame))
+
+
+def _first_pass(options: argparse.Namespace, source: Source, codec: "VideoCodec",
+                quality: float) -> "list[CodedSize]":
+    """What every frame takes at one quality."""
+    from dcvc.codec.rate_control import CodedSize
+    from dcvc.device.workers import ahead
+
+    # In quarter steps, as the stream will have it.
+    quality = round(4 * quality) / 4
+    encoder = _encoder(options, source, codec, quality=quality)
+    frames = progress_bar(options, "frame", "first pass")(ahead(source.read()), source.frames)
+    return [CodedSize(packet.frame.record.kind, 8 * (len(packet.frame.record.payload) + packet.frame.record.overhead),
+                      quality)
+            for packet in _packets(encoder, frames) if packet.frame is not None]
+
+
+def _tell(options: argparse.Namespace, source: Source, written: Written,
+          rate: RateRequest | None) -> None:
+    pixels = source.pixels * written.frames
+    result: dict[str, Any] = {
+        "frames": written.frames, "width": source.size[1], "height": source.size[0],
+        "bytes": written.bytes, "bpp": 8 * written.bytes / pixels,
+        "bpp_estimate": sum(written.bits.total.values()) / pixels, "bits": written.bits.total,
+        "payload_bytes": written.payload, "container_bytes": written.bytes - written.payload,
+        "verified": bool(options.verify), "quality": options.quality, "refresh": options.refresh,
+        "bitrate": 8 * written.bytes * float(source.fps) / written.frames,
+        "seconds": written.frames / float(source.fps)}
+    if rate is not None:
+        result["target"] = rate.asked
+    if options.latency:
+        ordered = sorted(written.latencies)
+        result["latency_ms"] = {
+            "median": 1000 * statistics.median(ordered),
+            "p99": 1000 * ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]}
+    # What goes to stdout is the stream itself there.
+    out = sys.stderr if options.output == PIPE else sys.stdout
+    if options.json:
+        print(json.dumps(result), file=out)
+        return
+    print(f"{options.output}: {written.frames} frames, {written.bytes} bytes "
+          f"({result['container_bytes']} of the container), {result['bpp']:.4f} bpp "
+          f"(estimate {result['bpp_estimate']:.4f}), {result['bitrate'] / 1000:.1f} kbit/s"
+          + (f", asked {rate.asked}" if rate else "")
+          + (", verified" if options.verify else ""), file=out)
+    if options.latency:
+        print("latency of a frame: median {median:.1f} ms, 99th percentile {p99:.1f} ms"
+              .format(**result["latency_ms"]), file=out)

@@ -8,15 +8,25 @@ import contextlib
 import dataclasses
 import sys
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from dcvc.codec.stream_parts import StreamParts, cut_stream
-from dcvc.commands.options import open_stream_file, refuse_own_input
+from dcvc.commands.options import open_stream_file, refuse_own_input, start_frame
 from dcvc.errors import InputError
+
+if TYPE_CHECKING:
+    from dcvc.video.frame_times import FrameTimes
+    from dcvc.video.picture_tags import PictureTags
+    from dcvc.video.source_video import SourceVideo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="the stream (.dcvc, or .mkv of this command)")
     parser.add_argument("video", help="the video that it was made of, with the sound")
+    parser.add_argument("--start", metavar="TIME", default="0",
+                        help="where in the video a stream of dcvc cut begins: the --start of the cut")
+    # How many frames there are shows in the stream.
+    parser.set_defaults(frames=None)
     parser.add_argument("-o", "--output", required=True, help="the Matroska file to write (.mkv)")
 
 
@@ -30,13 +40,15 @@ def run(options: argparse.Namespace) -> int | None:
     with contextlib.ExitStack() as stack:
         parts = cut_stream(stack.enter_context(open_stream_file(options.input))[0], options.input)
         header, source = parts.header, describe_source(options.video)
-        tracks = stack.enter_context(CopiedTracks(options.video, source.start))
-        times, until, notes = _times(options, parts, source)
+        place = _place(options, parts, source)
         tags, more = _tags(options, header.width, header.height, source)
-        track = CodedTrack(header.to_bytes(), header.width, header.height, header.fps, times, tags)
-        count = write_matroska(target, track, (Record(*part) for part in parts), tracks, until)
+        tracks = stack.enter_context(CopiedTracks(options.video, source.start + place.begin))
+        track = CodedTrack(header.to_bytes(), header.width, header.height, header.fps, place.times,
+                           tags)
+        count = write_matroska(target, track, (Record(*part) for part in parts), tracks,
+                               place.until)
         left_out = [f"{what}: Matroska cannot hold them, left out" for what in tracks.left_out]
-        for note in (*notes, *more, *left_out):
+        for note in (*place.notes, *more, *left_out):
             print(f"note: {note}", file=sys.stderr)
         sound = (f"{tracks.sounds} audio track{'s' * (tracks.sounds > 1)}" if tracks.sounds
                  else f"no sound ({options.video} has none)")
@@ -44,50 +56,62 @@ def run(options: argparse.Namespace) -> int | None:
     return 0
 
 
-def _times(options: argparse.Namespace, parts: StreamParts, source):
-    """When the stream's frames are shown, where the sound ends if before its file, and notes.
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a stream lies in its source. times: of its frames; begin: what of the source's time is
+    left out before them; until: where the sound ends if before its file; in seconds."""
 
-    A stream of the source's rate has its frames, one by one, at their times, however uneven. One of
-    another rate was made of converted frames; these are even, and begin with the source.
-    """
+    times: "FrameTimes"
+    begin: Fraction
+    until: Fraction | None
+    notes: list[str]
+
+
+def _place(options: argparse.Namespace, parts: StreamParts, source: "SourceVideo") -> _Place:
+    """A stream of the source's rate has its frames, one by one, at their times, however uneven. One
+    of another rate was made of converted frames; these are even. Raises InputError where the stream
+    is longer than what the source has from --start on."""
     from dcvc.video.frame_times import FrameTimes
 
-    count, fps = len(parts.records), parts.header.fps
-    whole = source.times.end(source.fps)
+    start, count, fps = start_frame(options, parts.header.fps), parts.shown, parts.header.fps
+    notes = []
     if fps == source.fps:
-        if count > len(source.times):
+        total = len(source.times)
+        if start + count > total:
             raise InputError(f"{options.input}: found {count} frames, {options.video} has "
-                             f"{len(source.times)}; give the video that the stream was made of")
-        times, notes = source.times.first(count), []
+                             f"{max(total - start, 0)}{' from there on' * bool(start)}; give the "
+                             "video that the stream was made of")
+        times, shorter = source.times.part(start, count), start + count < total
         if not source.counted and times.evened(fps) is times:
             notes.append(f"{options.video} shows its frames at uneven times; the stream's frames "
                          "get the same times")
-        if count < len(source.times):
-            notes.append(f"{options.input} has {count} of the {len(source.times)} frames of "
-                         f"{options.video}; the sound ends with them")
-            return times, times.end(fps), notes
-        return times, None, notes
-    times = FrameTimes.even(fps, count, source.times[0])
-    notes = [f"{options.input} has {fps} frames a second, {options.video} {source.fps}; the "
-             "stream's frames are shown evenly"]
-    # Conversion of a frame rate may add or lose a frame at the end.
-    slack = max(1 / fps, 1 / source.fps)
-    if times.end(fps) > whole + slack:
-        raise InputError(f"{options.input}: lasts {_seconds(times.end(fps) - times[0])}, "
-                         f"{options.video} {_seconds(whole - times[0])}; give the video that the "
-                         "stream was made of")
-    if times.end(fps) < whole - slack:
-        notes.append(f"{options.input} ends {_seconds(whole - times.end(fps))} before "
-                     f"{options.video}; the sound ends with it")
-        return times, times.end(fps), notes
-    return times, None, notes
+        if count < total:
+            notes.append(f"{options.input} has {count} of the {total} frames of {options.video}; it "
+                         "gets the sound of these")
+    else:
+        times = FrameTimes.even(fps, count, source.times[0] + start / fps)
+        notes.append(f"{options.input} has {fps} frames a second, {options.video} {source.fps}; the "
+                     "stream's frames are shown evenly")
+        # Conversion of a frame rate may add or lose a frame at the end.
+        late, slack = times.end(fps) - source.times.end(source.fps), max(1 / fps, 1 / source.fps)
+        if late > slack:
+            raise InputError(f"{options.input}: ends {_seconds(late)} after {options.video}; give "
+                             "the video that the stream was made of")
+        shorter = late < -slack
+        if shorter:
+            notes.append(f"{options.input} ends {_seconds(-late)} before {options.video}; the sound "
+                         "ends with it")
+    begin = times[0] if start else Fraction(0)
+    times = times.earlier(begin)
+    return _Place(times, begin, times.end(fps) if shorter else None, notes)
 
 
 def _seconds(time: Fraction) -> str:
     return f"{float(time):.2f} s"
 
 
-def _tags(options: argparse.Namespace, width: int, height: int, source):
+def _tags(options: argparse.Namespace, width: int, height: int,
+          source: "SourceVideo") -> "tuple[PictureTags, list[str]]":
     """The source's tags, for pictures of this size, and notes."""
     size, shown = (width, height), (source.width, source.height)
     if size == shown:

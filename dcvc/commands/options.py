@@ -7,12 +7,16 @@ functions that need them, so that the other commands, and --help, start at once.
 import argparse
 import contextlib
 import dataclasses
+import math
 import os
+import re
+import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.commands.arguments import add_options, read_options
 from dcvc.config import flag_of
 from dcvc.errors import InputError, MissingError, ReadError
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from dcvc.video.matroska import MuxedStream
 
 INTRA_FLAGS = tuple(flag_of(field) for field in dataclasses.fields(IntraConfig))
+# What stands for stdin or stdout in the place of a file.
+PIPE = "-"
 INTRA_PERIOD = 10       # frames, as the field's tables have it
 SOURCES = "folders of videos, video files, .txt lists of paths, or an index"
 
@@ -84,10 +90,10 @@ def codec_from(options: argparse.Namespace):
 
 @contextlib.contextmanager
 def open_stream(path: str) -> Iterator[StreamReader]:
-    """The reader of the stream that a command is given. Raises MissingError, ReadError,
-    BitstreamError."""
+    """The reader of the stream that a command is given, - of that on stdin. Raises MissingError,
+    ReadError, BitstreamError."""
     with open_stream_file(path) as (file, _):
-        yield StreamReader(file, path)
+        yield StreamReader(file, "stdin" if path == PIPE else path)
 
 
 @contextlib.contextmanager
@@ -96,6 +102,9 @@ def open_stream_file(path: str) -> Iterator[tuple[BinaryIO, "MuxedStream | None"
     MissingError, ReadError."""
     from dcvc.video.matroska import is_matroska, read_matroska
 
+    if path == PIPE:
+        yield sys.stdin.buffer, None
+        return
     with contextlib.ExitStack() as stack:
         if is_matroska(path):
             muxed = read_matroska(path)
@@ -135,13 +144,6 @@ def intra_period_from(options: argparse.Namespace, frames: int,
     return period
 
 
-def add_quality(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--quality", type=float, metavar="Q",
-                        help="of a model with many rates: 0 to 63, higher is better, in quarter steps "
-                             "(default: the model's middle)")
-    add_refresh(parser)
-
-
 def add_qualities(parser: argparse._ActionsContainer, help: str) -> None:
     parser.add_argument("--qualities", type=float, nargs="+", metavar="Q", help=help)
 
@@ -150,6 +152,30 @@ def add_refresh(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--refresh", type=int, metavar="N",
                         help="start anew from the shown picture N, 2N … frames after an I-frame, for "
                              "models that remember more than it (default: never)")
+
+
+def add_range(parser: argparse.ArgumentParser) -> None:
+    """--start and --frames, of a stream."""
+    parser.add_argument("--start", metavar="TIME", default="0",
+                        help="where to begin: HH:MM:SS.sss, seconds, or a frame's number with an f "
+                             "behind it (1750f)")
+    parser.add_argument("--frames", type=int, metavar="N", help="how many frames (default: all)")
+
+
+def start_frame(options: argparse.Namespace, fps: Fraction) -> int:
+    """The first frame that is shown at --start or later. Raises InputError for what is no time."""
+    text, frames = options.start, options.frames
+    if frames is not None and frames < 1:
+        raise InputError(f"--frames: found {frames}, needed at least 1")
+    if re.fullmatch(r"\d+f", text):
+        return int(text[:-1])
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
+        raise InputError(f"--start: found {text!r}, needed HH:MM:SS.sss, seconds, or a frame such as "
+                         "1750f")
+    seconds = Fraction(0)
+    for part in text.split(":"):
+        seconds = 60 * seconds + Fraction(part)
+    return math.ceil(seconds * fps)
 
 
 def add_lpips(parser: argparse._ActionsContainer, purpose: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import BitstreamError

@@ -13,6 +13,7 @@ import av
 
 from dcvc.errors import InputError, ReadError
 from dcvc.video.container import open_container, reason
+from dcvc.video.frame_times import ROUNDING
 
 # Of a track's metadata, what tells a viewer which one to choose.
 KEPT_METADATA = ("language", "title")
@@ -22,7 +23,7 @@ WARM_UP = Fraction(1, 5)
 
 class CopiedTracks:
     """`with CopiedTracks(path) as tracks:` the audio and subtitle tracks of a file. All their times
-    become `start` seconds earlier.
+    become `start` seconds earlier; what is then before 0 is left out.
 
     sounds: how many audio tracks. left_out: subtitles that the target cannot hold, in words.
     Raises MissingError, ReadError.
@@ -112,9 +113,12 @@ class CopiedTracks:
         try:
             for packet in self._source.demux(streams):
                 # Empty: the end.
-                if packet.size and _stamp(packet) is not None and not _is_hidden(packet):
-                    self._continue(packet)
-                    packet.pts = packet.dts = _stamp(packet) - round(self.start / packet.time_base)
+                if not packet.size or _stamp(packet) is None or _is_hidden(packet):
+                    continue
+                self._continue(packet)
+                packet.pts = packet.dts = _stamp(packet) - round(self.start / packet.time_base)
+                # The start of a file is known in other units than its packets' times.
+                if not self.start or _begin(packet) >= -ROUNDING:
                     yield packet
         except av.error.FFmpegError as error:
             raise ReadError(f"{self.path}: cannot read its sound ({reason(error)})") from None

@@ -33,10 +33,12 @@ class FrameTimes:
         """Seconds."""
         return int(self.stamps[number]) * self.unit
 
-    def first(self, count: int) -> "FrameTimes":
-        return FrameTimes(self.stamps[:count], self.unit)
+    def part(self, start: int, count: int | None) -> "FrameTimes":
+        """Of `count` frames from `start` on, fewer at the end; None: all that follow."""
+        return FrameTimes(self.stamps[start:][:count], self.unit)
 
     def earlier(self, seconds: Fraction) -> "FrameTimes":
+        """The same distances, beginning so much earlier."""
         unit = Fraction(1, math.lcm(self.unit.denominator, seconds.denominator))
         return FrameTimes(self.stamps * int(self.unit / unit) - int(seconds / unit), unit)
 

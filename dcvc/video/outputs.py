@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcvc.device.workers import behind
-from dcvc.errors import DcvcError, InputError, ReadError
+from dcvc.errors import DcvcError, InputError, ReadError, UnfinishedError
 from dcvc.files import replaced, replaced_folder, replacing
 from dcvc.video.container import reason
 from dcvc.video.copied_tracks import CopiedTracks
@@ -39,11 +39,20 @@ Output = AbstractContextManager[WriteFrame]
 @dataclass(frozen=True)
 class Beside:
     """What a file held beside its pictures. times: of the frames that are written, by their
-    numbers; tracks: sound and subtitles, to be copied."""
+    numbers; tracks: sound and subtitles, to be copied; until: where these end if before their file,
+    seconds."""
 
     times: FrameTimes
     tags: PictureTags
     tracks: CopiedTracks
+    until: Fraction | None = None
+
+    def end(self, written: int, fps: Fraction) -> Fraction | None:
+        """Where the sound ends, of so many written frames. Where damage ended the pictures, sound
+        without pictures is not wanted either."""
+        if written == len(self.times):
+            return self.until
+        return self.times.part(0, written).end(fps) if written else Fraction(0)
 
 
 def holds_sound(path: str) -> bool:
@@ -77,8 +86,8 @@ def open_output(path: str, size: tuple[int, int], fps: Fraction, crf: int | None
 
 def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = False) -> int:
     """Write all frames -> how many. When `frames` fails, nothing is left and the error goes on;
-    with keep_going the frames that came before a DcvcError are kept, the error then carries their
-    number as `frames_written`."""
+    with keep_going, or where the source is only unfinished, the frames that came before a DcvcError
+    are kept, the error then carries their number as `frames_written`."""
     written, failure = 0, None
     # A frame is written while the next one is decoded.
     with output as write_now, behind(write_now) as write:
@@ -87,7 +96,7 @@ def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = Fa
                 write(frame)
                 written += 1
         except DcvcError as error:
-            if not (keep_going and written):
+            if not (written and (keep_going or isinstance(error, UnfinishedError))):
                 raise
             # Raised only when the output is complete: inside, it would take away what was written.
             failure, error.frames_written = error, written
@@ -137,10 +146,7 @@ def _video(target: Path, size: tuple[int, int], fps: Fraction, crf: int | None,
         yield write
         container.mux(stream.encode(None))
         if beside:
-            written = next(numbers)
-            # Where damage ended the pictures, sound without pictures is not wanted either.
-            whole = written == len(beside.times)
-            beside.tracks.write_until(None if whole else beside.times.first(written).end(fps))
+            beside.tracks.write_until(beside.end(next(numbers), fps))
 
 
 def _tag(context: av.VideoCodecContext, crf: int | None, beside: Beside | None) -> None:

@@ -8,7 +8,9 @@ from fractions import Fraction
 
 import pytest
 
-from dcvc.codec.bitstream import StreamHeader, StreamReader, StreamWriter
+from dcvc.codec.bitstream import StreamHeader
+from dcvc.codec.stream_reader import StreamReader
+from dcvc.codec.stream_writer import StreamWriter
 from dcvc.errors import BitstreamError, InputError
 
 HEADER = StreamHeader(width=20, height=10, fps=Fraction(30000, 1001), frames=3, gop=2, intra=2, inter=1,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from kit.golden_light import GOP, QUALITIES, golden_codec, golden_stream
 
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.errors import BitstreamError
 
 GOLDEN = Path(__file__).with_name("golden_light.dcvc").read_bytes()

@@ -12,7 +12,7 @@ from fractions import Fraction
 import torch
 from kit.damage import DeflatedIntra
 
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec, crc_of
 from dcvc.inter import DCVC
 from dcvc.inter.dcvc2021.config import DCVCConfig

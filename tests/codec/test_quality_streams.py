@@ -12,7 +12,7 @@ from kit.round_trip import LIGHT_KINDS, make_runs, round_trip
 from other_process import moving_frames
 
 from dcvc.checkpoint import load_codec
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.errors import BitstreamError, InputError
 from dcvc.inter.light.model import LightPFrameModel

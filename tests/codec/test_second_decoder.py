@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from kit.golden_light import golden_codec
 
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.entropy.checkerboard import DecoderLatents
 from dcvc.layers import Chain, DepthConvBlock, Upsample
 

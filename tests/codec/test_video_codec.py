@@ -14,7 +14,7 @@ import pytest
 import torch
 from kit.damage import KINDS, DeflatedIntra, bench_damage, tiny_codec
 
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.errors import BitstreamError, InputError
 
@@ -110,7 +110,7 @@ def test_the_reconstruction_crc_names_the_frame_where_machines_differ():
 
 @pytest.mark.parametrize(("change", "message"), [
     (lambda d: b"RIFF" + d[4:], "not a dcvc stream"),
-    (lambda d: d[:4] + b"\x09" + d[5:], "found version 9, this program reads versions 2 and 3"),
+    (lambda d: d[:4] + b"\x09" + d[5:], "found version 9, this program reads versions 2, 3 and 4"),
     (lambda d: d[:30], "cut short"),
     (lambda d: d[:-1], "frame 2: found"),
     (lambda d: d + b"\0", "after frame 2: found more bytes"),

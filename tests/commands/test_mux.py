@@ -11,6 +11,7 @@ from talks import BT2020_PQ, make_talk, packets, picture_times
 
 from dcvc.checkpoint import save_pretrained
 from dcvc.cli import main
+from dcvc.codec.stream_parts import cut_stream
 from dcvc.data import VideoReader
 from dcvc.video.matroska import read_matroska
 from dcvc.video.outputs import open_output, write_frames
@@ -147,10 +148,48 @@ def test_outputs_without_sound_say_so(rest, here, capsys):
 def test_part_of_a_video_has_the_sound_of_that_part(rest, here, capsys):
     make_talk(here / "in.mp4", count=25)
     coded(rest, "in.mp4", "--max_frames", "10")
-    assert "out.dcvc has 10 of the 25 frames of in.mp4; the sound ends with them" in capsys.readouterr().err
+    assert "out.dcvc has 10 of the 25 frames of in.mp4; it gets the sound of these" in capsys.readouterr().err
     assert main(["decode", "out.mkv", "final.mp4", *rest]) == 0
     end = packets("final.mp4", "audio")[-1][0]
     assert Fraction(10, 25) - Fraction(1024, 48000) <= end < Fraction(10, 25)
+
+
+def sound_between(path: str, begin: Fraction, end: Fraction) -> list[bytes]:
+    return [data for time, data in packets(path, "audio") if begin - Fraction(1, 1000) <= time < end]
+
+
+def test_decoding_from_the_middle_brings_the_sound_of_there(rest, here):
+    make_talk(here / "in.mp4", count=25)
+    coded(rest, "in.mp4", "--intra_period", "8")
+    assert main(["decode", "out.mkv", "whole.mp4", *rest]) == 0
+    assert main(["decode", "out.mkv", "part.mp4", *rest, "--start", "10f", "--frames", "12"]) == 0
+    assert torch.equal(VideoReader("part.mp4").read(0, 12), VideoReader("whole.mp4").read(10, 12))
+    assert picture_times("part.mp4") == [Fraction(n, 25) for n in range(12)]
+    assert [data for _, data in packets("part.mp4", "audio")] == sound_between("in.mp4", Fraction(10, 25),
+                                                                             Fraction(22, 25))
+    # The first packet begins as much after the first picture as in the source.
+    first = next(time for time, _ in packets("in.mp4", "audio") if time >= Fraction(10, 25))
+    assert abs(packets("part.mp4", "audio")[0][0] - (first - Fraction(10, 25))) <= Fraction(2, 1000)
+    assert main(["decode", "out.mkv", "none.mp4", *rest, "--start", "25f"]) == 1
+    assert not Path("none.mp4").exists()
+
+
+def test_a_cut_stream_gets_the_sound_of_its_part(rest, here, capsys):
+    """It begins with frames that are decoded, but not shown, and ends with an index."""
+    make_talk(here / "in.mp4", count=25)
+    assert main(["encode", "in.mp4", "out.dcvc", *rest, "--intra_period", "8"]) == 0
+    assert main(["cut", "out.dcvc", "cut.dcvc", "--start", "10f", "--frames", "12"]) == 0
+    assert main(["mux", "cut.dcvc", "in.mp4", "--start", "10f", "-o", "cut.mkv"]) == 0
+    assert "cut.dcvc has 12 of the 25 frames of in.mp4" in capsys.readouterr().err
+    with read_matroska("cut.mkv").file as file:
+        assert file.read() == Path("cut.dcvc").read_bytes()
+    assert picture_times("cut.mkv") == [Fraction(n, 25) for n in range(12)]
+    assert [data for _, data in packets("cut.mkv", "audio")] == sound_between("in.mp4", Fraction(10, 25),
+                                                                            Fraction(22, 25))
+    assert main(["decode", "cut.mkv", "cut.mp4", *rest]) == 0
+    assert len(VideoReader("cut.mp4")) == 12
+    assert main(["mux", "cut.dcvc", "in.mp4", "--start", "20f", "-o", "late.mkv"]) == 1
+    assert "cut.dcvc: found 12 frames, in.mp4 has 5 from there on" in capsys.readouterr().err
 
 
 def test_streams_of_another_rate_or_size_are_shown_evenly_in_the_same_shape(rest, here, capsys):
@@ -187,8 +226,10 @@ def test_a_muxed_stream_is_an_input_like_any_other(rest, here, capsys):
 def test_damage_in_the_file_is_found_by_the_streams_own_checksums(rest, here, capsys):
     make_talk(here / "in.mp4")
     coded(rest)
-    stream, data = Path("out.dcvc").read_bytes(), bytearray(Path("out.mkv").read_bytes())
-    data[data.index(stream[-20:]) + 10] ^= 4
+    with open("out.dcvc", "rb") as file:
+        records = [record for record, *_ in cut_stream(file, "out.dcvc")]
+    data = bytearray(Path("out.mkv").read_bytes())
+    data[data.index(records[9]) + 10] ^= 4
     Path("bad.mkv").write_bytes(data)
     assert main(["decode", "bad.mkv", "final.mp4", *rest]) == 1
     assert "bad.mkv: frame 9: checksum found" in capsys.readouterr().err
@@ -214,7 +255,7 @@ def wrong(here, rest) -> dict[str, tuple[list[str], str]]:
     mux = lambda stream, video, target="new.mkv": ["mux", stream, video, "-o", target]  # noqa: E731
     return {
         "more frames": (mux("out.dcvc", "short.mp4"), "out.dcvc: found 10 frames, short.mp4 has 5; give the video"),
-        "too long": (mux("out.dcvc", "slow.mp4"), "out.dcvc: lasts 0.40 s, slow.mp4 0.15 s; give the video"),
+        "too long": (mux("out.dcvc", "slow.mp4"), "out.dcvc: ends 0.25 s after slow.mp4; give the video"),
         "turned": (mux("out.dcvc", "turned.mp4"), "out.dcvc: found 64×48, turned.mp4 is shown turned, 48×64"),
         "suffix": (mux("out.dcvc", "in.mp4", "new.mp4"), "new.mp4: found suffix '.mp4', needed .mkv"),
         "onto the video": (mux("out.dcvc", "wavpack.mkv", "wavpack.mkv"), "wavpack.mkv: found the name of an input"),
@@ -222,7 +263,7 @@ def wrong(here, rest) -> dict[str, tuple[list[str], str]]:
         "decoded onto itself": (["decode", "out.mkv", "out.mkv", *rest], "out.mkv: found the name of an input"),
         "no stream": (mux("none.dcvc", "in.mp4"), "none.dcvc: no such stream"),
         "no video": (mux("out.dcvc", "none.mp4"), "none.mp4: no such file"),
-        "damaged": (mux("bad.dcvc", "in.mp4"), "bad.dcvc: frame 9: found 3 bytes, needed 4"),
+        "damaged": (mux("bad.dcvc", "in.mp4"), "bad.dcvc: after frame 9: found 7 bytes, needed 8"),
         "not a stream": (mux("in.mp4", "in.mp4"), "in.mp4: header: found"),
         "not ours": (["decode", "wavpack.mkv", "new.mp4", *rest], "wavpack.mkv: found video h264, audio wavpack"),
         "sound for mkv": (mux("out.dcvc", "ulaw.avi"), "is pcm_mulaw, which matroska cannot hold; convert the sound"),

@@ -16,7 +16,7 @@ def test_even_times_are_exact(fps, start):
     times = FrameTimes.even(fps, 50, start)
     assert [times[n] for n in range(len(times))] == [start + n / fps for n in range(50)]
     assert times.end(fps) == start + 50 / fps
-    assert len(times.first(7)) == 7
+    assert len(times.part(0, 7)) == 7
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), NTSC, Fraction(1000)])

@@ -11,7 +11,7 @@ from other_process import decode_elsewhere, moving_frames
 from uf_golden import uf_shapes, uf_weights
 
 from dcvc.checkpoint import i_frame_content, load_codec, load_p_frame_checkpoint, load_p_frame_model, write_codecs
-from dcvc.codec.bitstream import StreamReader
+from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.data import VideoReader
 from dcvc.device import computing_threads

@@ -1,0 +1,80 @@
+"""How many bits a frame takes at a quality, as a control expects it.
+
+The logarithm of a frame's bits grows with its quality along one curve for all I-frames, another one
+for all P-frames; what differs from one content to the next is where the curve lies:
+
+    log2(bits) = level + CURVES[kind](quality)
+
+    quality                     0      16     32     48     63
+    I-frames, above the lowest  0     1.5    2.8    3.8    4.5     details come early
+    P-frames                    0     0.7    1.8    3.5    5.3     noise comes late
+
+    example    an I-frame of quality 32 took 32,768 = 2^15 bits: its level is 15 - 2.8 = 12.2,
+               and at quality 48 it would take 2^(12.2 + 3.8) = 65,536
+
+The curves are means over the validation clips with the boxed light-m; a control corrects the level
+after every frame, so they need not be exact.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dcvc.codec.bitstream import I_FRAME, P_FRAME
+
+CURVE_QUALITIES = (0.0, 16.0, 32.0, 48.0, 63.0)
+CURVES = {I_FRAME: (0.0, 1.5, 2.8, 3.8, 4.5), P_FRAME: (0.0, 0.7, 1.8, 3.5, 5.3)}
+# Of a pixel at the lowest quality, in log2 of bits, until a frame of the kind was seen.
+FIRST_LEVELS = {I_FRAME: -3.7, P_FRAME: -7.2}
+# Of a bisection: finer than the quarter steps in which streams hold qualities.
+QUALITY_STEP = 1 / 16
+
+
+@dataclass
+class RateModel:
+    """levels: by kind, log2 of bits at quality 0. fixed: kinds whose bits do not depend on the
+    quality (I-frames of a codec with one rate)."""
+
+    levels: dict[int, float]
+    fixed: frozenset[int] = frozenset()
+    seen: set[int] = field(default_factory=set)
+
+    def log_bits(self, kind: int, quality: float) -> float:
+        curve = 0.0 if kind in self.fixed else curve_at(kind, quality)
+        return self.levels[kind] + curve
+
+    def bits(self, counts: Mapping[int, float], quality: float) -> float:
+        """Of so many frames of each kind at one quality."""
+        return sum(count * 2 ** self.log_bits(kind, quality) for kind, count in counts.items())
+
+    def learn(self, kind: int, quality: float, bits: float, share: float) -> float:
+        """Moves the level by a share of what was missed -> what was missed, as log2 of a factor."""
+        missed = math.log2(max(bits, 1.0)) - self.log_bits(kind, quality)
+        # The first frame of its kind says all there is to know.
+        self.levels[kind] += missed * (share if kind in self.seen else 1.0)
+        self.seen.add(kind)
+        return missed
+
+
+def first_model(pixels: int, fixed: frozenset[int] = frozenset()) -> RateModel:
+    """Before anything was seen, for frames of so many pixels."""
+    area = math.log2(pixels)
+    return RateModel({kind: level + area for kind, level in FIRST_LEVELS.items()}, fixed)
+
+
+def curve_at(kind: int, quality: float) -> float:
+    return float(np.interp(quality, CURVE_QUALITIES, CURVES[kind]))
+
+
+def highest_quality(bits: Callable[[float], float], budget: float, lowest: float,
+                    highest: float) -> float:
+    """The highest quality at which `bits(quality)`, which rises, is within the budget; `lowest`
+    where none is."""
+    if bits(highest) <= budget:
+        return highest
+    while highest - lowest > QUALITY_STEP:
+        middle = (lowest + highest) / 2
+        lowest, highest = (middle, highest) if bits(middle) <= budget else (lowest, middle)
+    return lowest

@@ -1,0 +1,63 @@
+"""What `dcvc encode` codes: a video file, or y4m on stdin."""
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from dcvc.codec.bitstream import SOURCE_BYTES
+from dcvc.commands.options import PIPE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """size: (height, width); fps: frames per second; frames: how many, 0 where that is not known
+    (a pipe); limit: how many at most; mark: 4 bytes that tell this clip from others, None for random
+    ones; reader: a VideoReader or a Y4mReader."""
+
+    name: str
+    size: tuple[int, int]
+    fps: Fraction
+    frames: int
+    limit: int | None
+    mark: bytes | None
+    reader: "Iterable[Tensor]"
+
+    @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
+
+    def read(self) -> "Iterator[Tensor]":
+        """The frames, uint8 RGB (3, H, W). Of a file, each call begins anew."""
+        return islice(self.reader, self.limit)
+
+    def places(self, count: int, places: int) -> "list[list[Tensor]]":
+        """Some frames in a row at each of some places of a file."""
+        count = min(count, self.frames)
+        starts = {min(place * self.frames // places, self.frames - count)
+                  for place in range(places)}
+        return [list(self.reader.read(start, count)) for start in sorted(starts)]
+
+
+def open_source(path: str, max_frames: int | None) -> Source:
+    """Raises what VideoReader and Y4mReader raise."""
+    if path == PIPE:
+        from dcvc.video.y4m import Y4mReader
+
+        reader = Y4mReader(sys.stdin.buffer, "stdin")
+        return Source("stdin", reader.format.size, reader.format.fps, 0, max_frames, None, reader)
+    from dcvc.video.reader import VideoReader
+
+    reader = VideoReader(path)
+    count = min(len(reader), max_frames or len(reader))
+    with open(path, "rb") as file:
+        # The same input makes the same stream, another input another.
+        mark = hashlib.file_digest(file, "sha256").digest()[:SOURCE_BYTES]
+    return Source(path, reader.size, Fraction(reader.fps).limit_denominator(1001), count, count,
+                  mark, reader)
