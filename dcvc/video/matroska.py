@@ -46,6 +46,9 @@ NAMED, NAMELESS = "mjpeg", "zmbv"
 # move everything else back for it, but a block may be earlier than the cluster it lies in.
 OPTIONS = {"strict": "unofficial", "avoid_negative_ts": "disabled"}
 
+# Milliseconds: how much earlier than its cluster a block may be.
+EARLIEST = -(1 << 15)
+
 
 class Record(NamedTuple):
     """A piece of a stream. number: of its frame; hidden: it shows no picture."""
@@ -96,7 +99,7 @@ def write_matroska(path: str | os.PathLike, track: CodedTrack, records: Iterable
     written. Raises InputError for sound that Matroska cannot hold and for a stream without
     pictures, ReadError where the file cannot be written.
     """
-    pictures = 0
+    pictures, stamp = 0, EARLIEST
     with replaced(path) as partial:
         with av.open(str(partial), "w", format="matroska", options=OPTIONS) as container:
             stream = _add_track(container, track)
@@ -105,7 +108,9 @@ def write_matroska(path: str | os.PathLike, track: CodedTrack, records: Iterable
                 time = track.times[block.number]
                 # Packets come in the order of time, and FFmpeg sorts what is close together.
                 tracks.write_until(time if until is None else min(time, until))
-                container.mux(_packet(stream, block, time, track))
+                # Two pictures within a millisecond are shown one after the other all the same.
+                stamp = max(round(time / ROUNDING), stamp + 1)
+                container.mux(_packet(stream, block, stamp, track))
                 pictures += 1
             tracks.write_until(until)
         set_display_aspect(partial, track.tags.aspect * track.width / track.height)
@@ -144,11 +149,11 @@ def _add_track(container: av.container.OutputContainer,
     return stream
 
 
-def _packet(stream: av.video.stream.VideoStream, block: Record, time: Fraction,
+def _packet(stream: av.video.stream.VideoStream, block: Record, stamp: int,
             track: CodedTrack) -> av.Packet:
     packet = av.Packet(block.data)
     packet.stream, packet.time_base = stream, ROUNDING
-    packet.pts = packet.dts = round(time / ROUNDING)
+    packet.pts = packet.dts = stamp
     packet.duration = round(1 / track.fps / ROUNDING)
     packet.is_keyframe = block.keyframe
     return packet
@@ -161,25 +166,31 @@ def read_matroska(path: str | os.PathLike) -> MuxedStream:
     stream will miss the rest.
     """
     path = os.fspath(path)
-    with ExitStack() as stack:
-        container = stack.enter_context(open_container(path))
+    with open_container(path) as container:
         stream, context = _find_track(container, path)
         tags = PictureTags.of(context, stream.sample_aspect_ratio)
         unit, stamps = stream.time_base, []
         try:
             # A file, since a stream may be larger than the memory, and its readers may seek.
-            opened = ExitStack()
-            file = stack.enter_context(opened).enter_context(tempfile.TemporaryFile())
-            file.write(context.extradata or b"")
-            for packet in _packets(container, stream):
-                stamps.append(packet.dts if packet.pts is None else packet.pts)
-                file.write(packet)
-            file.seek(0)
+            with ExitStack() as opened:
+                file = opened.enter_context(tempfile.TemporaryFile())
+                file.write(context.extradata or b"")
+                for packet in _packets(container, stream):
+                    stamps.append(packet.dts if packet.pts is None else packet.pts)
+                    file.write(packet)
+                file.seek(0)
+                # Nothing went wrong: the file stays open for the caller.
+                opened.pop_all()
+        # Closing a file writes what is left of it, and may fail as well.
         except OSError as error:
             raise ReadError(f"{path}: its stream cannot be copied to {tempfile.gettempdir()} "
                             f"({error.strerror}); free space or set TMPDIR") from None
-        # Nothing went wrong: the file stays open for the caller.
-        opened.pop_all()
+    late = np.flatnonzero(np.diff(stamps) <= 0)
+    if len(late):
+        file.close()
+        raise ReadError(f"{path}: frame {late[0] + 1}: found {stamps[late[0] + 1]} ms, needed later "
+                        f"than {stamps[late[0]]} ms, the time of the frame before; the file is "
+                        "damaged")
     return MuxedStream(path, file, FrameTimes(np.array(stamps, np.int64), unit), tags)
 
 

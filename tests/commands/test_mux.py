@@ -282,3 +282,22 @@ def test_wrong_input_is_one_line_and_leaves_every_file_as_it_was(rest, here, cap
         assert message in told, what
         assert len(told.splitlines()) == 1, told
         assert {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()} == before, what
+
+
+def test_subtitles_come_along_where_the_file_can_hold_them(rest, here, capsys):
+    make_talk(here / "in.mp4")
+    Path("words.srt").write_text("1\n00:00:00,100 --> 00:00:00,200\nHear, hear\n")
+    with av.open("in.mp4") as talk, av.open("words.srt") as words, av.open("in.mkv", "w") as output:
+        copies = {stream: output.add_stream_from_template(stream) for stream in (*talk.streams, *words.streams)}
+        for packet in (*talk.demux(), *words.demux()):
+            if packet.size:
+                packet.stream = copies[packet.stream]
+                output.mux(packet)
+    coded(rest, "in.mkv")
+    assert main(["decode", "out.mkv", "final.mkv", *rest]) == 0
+    for path in ("out.mkv", "final.mkv"):
+        assert packets(path, "subtitles") == packets("in.mkv", "subtitles")
+    capsys.readouterr()
+    assert main(["decode", "out.mkv", "final.mp4", *rest]) == 0
+    assert "final.mp4: cannot hold subtitles (srt), left out" in capsys.readouterr().err
+    in_step("in.mkv", "final.mp4", Fraction(1, 25))

@@ -156,6 +156,12 @@ def test_all_tracks_titles_and_chapters_come_along(tmp_path):
                 == [data for _, data in packets(source, "audio", number)])
 
 
+def test_pictures_within_a_millisecond_are_told_apart(talk, tmp_path):
+    times = FrameTimes(np.array([0, 1, 2, 50, 90]), Fraction(1, 4000))
+    write(tmp_path / "out.mkv", talk, records(5), times=times)
+    assert [round(1000 * time) for time in picture_times(tmp_path / "out.mkv")] == [0, 1, 2, 12, 22]
+
+
 def test_sound_ends_where_it_is_told(talk, tmp_path):
     write(tmp_path / "out.mkv", talk, records(5), until=Fraction(1, 5))
     times = [time for time, _ in packets(tmp_path / "out.mkv", "audio")]
