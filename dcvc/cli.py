@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("import_model", "make a model folder of published weights"),
     "encode": ("encode", "code a video into a dcvc stream"),
     "info": ("info", "show what a stream or a checkpoint holds"),
+    "mux": ("mux", "put a stream and the sound of its video into one .mkv"),
     "decode": ("decode", "decode a dcvc stream into a video, PNG files or y4m"),
     "cut": ("cut", "cut frames out of a stream without coding anew"),
     "join": ("join", "join streams without coding anew"),

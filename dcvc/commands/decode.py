@@ -1,23 +1,33 @@
 """Decode a dcvc stream: dcvc decode out.dcvc out.mp4 [--model MODEL].
 
 The output is a video (.mp4, .mkv, .y4m), a folder of PNG files, or y4m on stdout (-); the stream may
-come from stdin (-).
+come from stdin (-). The sound of a file that dcvc mux made goes into .mp4 and .mkv as it is.
 """
 
 import argparse
+import contextlib
 import sys
+from fractions import Fraction
 from itertools import islice
 
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.commands.arguments import add_device, add_flag
-from dcvc.commands.options import add_model, add_range, codec_from, open_stream, start_frame
+from dcvc.commands.options import (
+    PIPE,
+    add_model,
+    add_range,
+    codec_from,
+    open_stream_file,
+    refuse_own_input,
+    start_frame,
+)
 from dcvc.commands.output import progress_bar
 from dcvc.errors import DcvcError, InputError
 from dcvc.models.catalog import model_of_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="the stream (.dcvc), or - (stdin)")
+    parser.add_argument("input", help="the stream (.dcvc, or .mkv of dcvc mux), or - (stdin)")
     parser.add_argument("output",
                         help="a .mp4, .mkv or .y4m file, a new folder for PNG files, or - (y4m on stdout)")
     add_model(parser, meaning="the model here that made the stream")
@@ -40,19 +50,49 @@ def _model_of(reader: StreamReader) -> str:
     return name
 
 
+@contextlib.contextmanager
+def _beside(options: argparse.Namespace, muxed, fps: Fraction, start: int):
+    """What goes into the output beside the pictures from frame `start` on; None for a stream without
+    company. Says so where there is sound and no room for it."""
+    from dcvc.video.copied_tracks import CopiedTracks
+    from dcvc.video.outputs import Beside, holds_sound
+
+    if muxed is None or not start < len(muxed.times):
+        # A start beyond the end is for the stream's reader to report.
+        yield None
+        return
+    whole = muxed.times.evened(fps)
+    # The picture that was asked for is shown at once, and the sound before it is left out.
+    begin = whole[start] if start else Fraction(0)
+    times = whole.part(start, options.frames).earlier(begin)
+    with CopiedTracks(muxed.path, begin) as tracks:
+        if tracks.sounds and not holds_sound(options.output):
+            print(f"{options.output}: the sound of {muxed.path} is left out; .mp4, .mkv and .mov "
+                  "hold it", file=sys.stderr)
+        until = times.end(fps) if start + len(times) < len(whole) else None
+        yield Beside(times, muxed.tags, tracks, until)
+        for what in tracks.left_out:
+            print(f"{options.output}: cannot hold {what}, left out", file=sys.stderr)
+
+
 def run(options: argparse.Namespace) -> int | None:
     from dcvc.video.outputs import open_output, write_frames
 
-    with open_stream(options.input) as reader:
+    refuse_own_input(options.output, options.input)
+    with contextlib.ExitStack() as stack:
+        file, muxed = stack.enter_context(open_stream_file(options.input))
+        reader = StreamReader(file, "stdin" if options.input == PIPE else options.input)
         header = reader.header
         if options.model is None:
             options.model = _model_of(reader)
         codec = codec_from(options)
         codec.check(header, reader.name)
-        output = open_output(options.output, (header.height, header.width), header.fps, options.crf)
         start, total = start_frame(options, header.fps), header.frames or None
         if options.frames is not None or start:
             total = options.frames
+        beside = stack.enter_context(_beside(options, muxed, header.fps, start))
+        output = open_output(options.output, (header.height, header.width), header.fps, options.crf,
+                             beside)
         frames = islice(codec.decode(reader, start), options.frames)
         frames = progress_bar(options, "frame", "decode")(frames, total)
         try:

@@ -1,4 +1,5 @@
-"""Code a video into a dcvc stream: dcvc encode in.mp4 out.dcvc [--model MODEL]. Sound is left out.
+"""Code a video into a dcvc stream: dcvc encode in.mp4 out.dcvc [--model MODEL]. Sound is left out;
+dcvc mux brings it back.
 
 - stands for y4m on stdin and for the stream on stdout: ffmpeg -i x -f yuv4mpegpipe - | dcvc encode - -
 """

@@ -19,7 +19,8 @@ from dcvc.models.catalog import find_model
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE",
-                        help="a stream (.dcvc), a checkpoint file, a run folder or the name of a model")
+                        help="a stream (.dcvc, or .mkv of dcvc mux), a checkpoint file, a run folder "
+                             "or the name of a model")
     add_flag(parser, "json", False, "print JSON")
     add_model(parser, meaning="bits are not told apart by term")
     add_device(parser)
@@ -31,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int | None:
+    from dcvc.video.matroska import MATROSKA
+
     try:
         with open(options.file, "rb") as file:
-            stream = file.read(len(MAGIC)) == MAGIC
+            stream = file.read(len(MAGIC)) in (MAGIC, MATROSKA)
     except IsADirectoryError:
         stream = False
     except FileNotFoundError:

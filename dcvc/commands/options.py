@@ -8,17 +8,22 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.commands.arguments import add_options, read_options
 from dcvc.config import flag_of
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.intra.config import IntraConfig
+
+if TYPE_CHECKING:
+    from dcvc.video.matroska import MuxedStream
 
 INTRA_FLAGS = tuple(flag_of(field) for field in dataclasses.fields(IntraConfig))
 # What stands for stdin or stdout in the place of a file.
@@ -87,17 +92,38 @@ def codec_from(options: argparse.Namespace):
 def open_stream(path: str) -> Iterator[StreamReader]:
     """The reader of the stream that a command is given, - of that on stdin. Raises MissingError,
     ReadError, BitstreamError."""
+    with open_stream_file(path) as (file, _):
+        yield StreamReader(file, "stdin" if path == PIPE else path)
+
+
+@contextlib.contextmanager
+def open_stream_file(path: str) -> Iterator[tuple[BinaryIO, "MuxedStream | None"]]:
+    """The bytes of a stream; of one in a Matroska file also what stands beside it there. Raises
+    MissingError, ReadError."""
+    from dcvc.video.matroska import is_matroska, read_matroska
+
     if path == PIPE:
-        yield StreamReader(sys.stdin.buffer, "stdin")
+        yield sys.stdin.buffer, None
         return
     with contextlib.ExitStack() as stack:
+        if is_matroska(path):
+            muxed = read_matroska(path)
+            yield stack.enter_context(muxed.file), muxed
+            return
         try:
             file = stack.enter_context(open(path, "rb"))
         except FileNotFoundError:
             raise MissingError(f"{path}: no such stream") from None
         except OSError as error:
             raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
-        yield StreamReader(file, path)
+        yield file, None
+
+
+def refuse_own_input(output: str | os.PathLike, *inputs: str) -> None:
+    """Raises InputError where an output has the name of an input, which it would replace."""
+    for path in inputs:
+        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
+            raise InputError(f"{output}: found the name of an input, needed another for the output")
 
 
 def add_intra_period(parser: argparse._ActionsContainer, default: str = "10") -> None:

@@ -1,0 +1,44 @@
+"""A stream file cut into its header and its records, as bytes: for whoever puts them elsewhere.
+
+All that is known here of the format is what StreamReader says of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from dcvc.codec.bitstream import I_FRAME, StreamHeader
+from dcvc.codec.stream_reader import StreamReader
+
+
+@dataclass(frozen=True)
+class StreamParts:
+    """shown: how many pictures; records: (bytes, whether it is an I-frame, whether it shows
+    nothing) of each."""
+
+    file: BinaryIO
+    header: StreamHeader
+    shown: int
+    records: tuple[tuple[int, bool, bool], ...]
+
+    def __iter__(self) -> Iterator[tuple[bytes, int, bool, bool]]:
+        """(record, number of the next picture, whether decoding can begin there, whether it shows
+        nothing), read one by one; what is behind the frames, end and index, shows nothing."""
+        self.file.seek(len(self.header.to_bytes()))
+        # A hidden record has the number of the picture that it is needed for.
+        number = 0
+        for size, keyframe, hidden in self.records:
+            yield self.file.read(size), number, keyframe, hidden
+            number += not hidden
+        # Whatever a version writes there, it belongs to the stream.
+        if rest := self.file.read():
+            yield rest, number, False, True
+
+
+def cut_stream(file: BinaryIO, name: str) -> StreamParts:
+    """Read a seekable stream once, comparing all checksums. Raises BitstreamError."""
+    reader = StreamReader(file, name)
+    # Sizes only: payloads of a long stream do not fit into memory.
+    records = tuple((len(record.payload) + record.overhead, record.kind == I_FRAME, record.hidden)
+                    for record in reader)
+    return StreamParts(file, reader.header, sum(not hidden for *_, hidden in records), records)
