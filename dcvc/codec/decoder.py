@@ -31,6 +31,7 @@ class Decoder:
         self._waiting, self._clip = bytearray(), None
         # Damage behind good frames: those are given first.
         self._failure: DcvcError | None = None
+        # How many bytes the parser asks for next; None when it has ended.
         self._wanted = next(self._asking)
 
     @property
@@ -50,6 +51,7 @@ class Decoder:
         self._raise_failure()
         if self._wanted is None:
             raise InputError(f"{self._parser.name}: push: the stream has ended; make another Decoder")
+        # Pieces come in any size: what is too short for the next question waits.
         self._waiting += data
         frames = []
         try:
@@ -77,6 +79,7 @@ class Decoder:
 
     def _records(self) -> Iterator[FrameRecord]:
         while self._wanted is not None and len(self._waiting) >= self._wanted:
+            # Only what was asked for is taken; the rest may be part of a record yet to come.
             piece = bytes(self._waiting[:self._wanted])
             del self._waiting[:self._wanted]
             yield from self._go_on(piece)
@@ -97,6 +100,7 @@ class Decoder:
         return records
 
     def _decoded(self, record: FrameRecord) -> CodedFrame:
+        # The header came with some push before: only now is it known what is to be decoded.
         if self._clip is None:
             self._clip = ClipDecoder(self._codec, self._parser.header, self._parser.name)
         return self._clip.decode(record)

@@ -81,8 +81,10 @@ class Encoder:
             size, Fraction(fps).limit_denominator(1001), frames, max(intra_period, 0),
             reconstruction_crc, source, has_end=True)
         self._control, self._index = control, index
+        # Refreshes are counted from the last I-frame here, so the plan needs no distance of its own.
         self._plan = FramePlan(codec.p_frame, codec.intra, max(intra_period, 0), quality, refresh,
                                frames or None)
+        # A control is asked at each attempt, and needs to know for which kind of frame.
         if control is not None:
             self._plan = FramePlan(codec.p_frame, codec.intra, max(intra_period, 0),
                                    lambda _: control.quality(self._kind), refresh)
@@ -110,6 +112,7 @@ class Encoder:
         begin = time.perf_counter()
         if self._finished:
             raise InputError("push: the stream is finished; make another Encoder")
+        # The header waits for the first frame, so that an encoder that never gets one writes nothing.
         packets = [] if self.frames else self._taken()
         number = self._writer.written
         self._clip.check(number, frame)
@@ -125,6 +128,7 @@ class Encoder:
         """The end of the stream."""
         if self._finished:
             return []
+        # The count is checked here: a stream that promised more frames must not look whole.
         self._writer.finish(self._index)
         self._finished = True
         return self._taken()
@@ -148,6 +152,7 @@ class Encoder:
             attempt = self._clip.code(number, self._kind, frame, options)
             if self._control is None:
                 return attempt
+            # With its container: what is promised is the size of the file.
             bits = 8 * self._writer.record_bytes(len(attempt.payload))
             error = attempt.x_hat.float() - frame.float().to(attempt.x_hat.device)
             if self._control.accept(bits, float(torch.mean(error**2)) / 255**2):

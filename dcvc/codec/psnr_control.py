@@ -53,6 +53,7 @@ class PsnrControl:
         """Of the next attempt at the next frame, in quarter steps."""
         self._kind = kind
         if self._quality is None:
+            # Of the last eight frames' worth: what was missed long ago is not made up for at once.
             mean = OF_MEAN * self._missed / max(len(self.log), 1) * min(len(self.log), 8)
             more = min(max(mean, -LARGEST_OF_MEAN), LARGEST_OF_MEAN) / DB_A_STEP
             known = self._wanted.get(kind, next(iter(self._wanted.values()), self._start))
@@ -64,10 +65,12 @@ class PsnrControl:
         kind, quality = self._kind, self._quality
         psnr = LARGEST_PSNR if mse <= 0 else min(-10 * math.log10(mse), LARGEST_PSNR)
         missed = self.psnr - psnr
+        # What a first frame or a second attempt says counts fully; others also differ by chance.
         first = kind not in self._wanted or self._tries > 0
         before = self._wanted.get(kind, quality)
         aim = quality + missed / DB_A_STEP
         self._wanted[kind] = aim if first else before + LEARNING * (aim - before)
+        # At the end of the range another attempt would change nothing.
         again = self._rounded(aim)
         if self._tries < TRIES and abs(missed) > SURPRISE and again != quality:
             self._quality, self._tries = again, self._tries + 1

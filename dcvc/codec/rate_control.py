@@ -118,6 +118,8 @@ class RateControl:
         kind, quality, expected = self._kind, self._quality, self._expected(self._quality)
         missed = math.log2(max(bits, 1.0)) - expected
         first = kind not in self.model.seen
+        # A second attempt at a frame says for certain what the model was wrong about: it is taken over
+        # whole. Of a first one, part is chance.
         if self._rest is None:
             self.model.learn(kind, quality, bits, LEARNING if not self._tries else 1.0)
         else:
@@ -132,6 +134,7 @@ class RateControl:
         return True
 
     def _count(self, frame: CodedSize) -> None:
+        # Only here, when the frame is settled: attempts that were given up cost time, not bits.
         self._spent += frame.bits
         self.log.append(frame)
         self._window.append(frame.bits)
@@ -151,6 +154,7 @@ class RateControl:
 
     def _ahead(self, frames: int) -> dict[int, float]:
         """How many I- and P-frames the next ones are, this one included."""
+        # Scene cuts cannot be known before; they are surprises like any other.
         period = self.target.intra_period
         counts = {I_FRAME: float(self._kind == I_FRAME), P_FRAME: float(self._kind == P_FRAME)}
         since = 0 if self._kind == I_FRAME else self._since + 1
@@ -164,6 +168,8 @@ class RateControl:
         """The quality for this frame and those after it."""
         target, low, high = self.target, self.target.rates.lowest, self.target.rates.highest
         left = target.frames - len(self.log) if target.frames else math.inf
+        # The first pass knows every frame to the end. Without one, the near future is all that the
+        # model can speak of, but never less than a whole period with its I-frame.
         if self._rest is not None:
             frames = len(self.first_pass) - len(self.log)
             bits = lambda quality: self._rest.bits(len(self.log), quality)  # noqa: E731
@@ -185,6 +191,7 @@ class RateControl:
         if len(self.log) < second:
             return highest
         largest, past = LARGEST_SECOND * second * target.bits_a_frame, list(self._window)
+        # Two windows that end soon: one for what is about to be too much, one for what is coming.
         for ahead in {max(1, second // 4), max(1, second // 2)}:
             kept = sum(past[ahead - 1:])
             counts = self._ahead(ahead)
@@ -202,6 +209,7 @@ class RateControl:
         # Before a kind was seen, the plan is no more than a guess for a start.
         if self._last is None:
             return self._rounded(planned)
+        # Plans waver with every frame that took a little more or less; qualities need not.
         step = PART_OF_THE_WAY * (planned - self._last)
         return self._rounded(self._last + min(max(step, -LARGEST_STEP), LARGEST_STEP))
 
@@ -212,6 +220,7 @@ class RateControl:
                                  self._last + LARGEST_JUMP))
 
     def _rounded(self, quality: float) -> float:
+        # As the stream holds it: what was planned for must be what is coded.
         low, high = self.target.rates.lowest, self.target.rates.highest
         return min(max(round(quality * QUALITY_PARTS) / QUALITY_PARTS, low), high)
 
@@ -229,6 +238,7 @@ class _Rest:
                 sums.append(sums[-1] + own)
 
     def log_bits(self, number: int, quality: float) -> float:
+        # A source that grew since the first pass: the last frame stands for what nobody saw.
         frame = self._frames[min(number, len(self._frames) - 1)]
         return (math.log2(max(frame.bits, 1.0)) + self._offsets[frame.kind]
                 + curve_at(frame.kind, quality) - curve_at(frame.kind, frame.quality))

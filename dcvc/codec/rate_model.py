@@ -42,6 +42,7 @@ class RateModel:
     seen: set[int] = field(default_factory=set)
 
     def log_bits(self, kind: int, quality: float) -> float:
+        # An I-frame codec of one rate takes what it takes.
         curve = 0.0 if kind in self.fixed else curve_at(kind, quality)
         return self.levels[kind] + curve
 
@@ -72,6 +73,7 @@ def highest_quality(bits: Callable[[float], float], budget: float, lowest: float
                     highest: float) -> float:
     """The highest quality at which `bits(quality)`, which rises, is within the budget; `lowest`
     where none is."""
+    # Often the case at the ends of the range, and then there is nothing to search for.
     if bits(highest) <= budget:
         return highest
     while highest - lowest > QUALITY_STEP:

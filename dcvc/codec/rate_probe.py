@@ -47,6 +47,7 @@ class RateProbe:
 
     def quality_at(self, bits_a_frame: float) -> float:
         """The quality that is expected to take so many bits, within the codec's range."""
+        # Between the probed qualities the logarithm is nearly straight.
         known = sorted(self.log_bits)
         logs = [math.log2(self.bits_a_frame(quality)) for quality in known]
         return float(np.interp(math.log2(bits_a_frame), logs, known))
@@ -54,6 +55,7 @@ class RateProbe:
     def check(self, bits_a_frame: float, asked: str, unit: float, name: str) -> None:
         """asked: the option as given; unit: what one bit a frame is in the option's unit, and its
         name, for the message. Raises InputError for what cannot be reached."""
+        # A few frames are not the clip: only what lies clearly outside is refused.
         low, high = self.reachable
         if not low / MARGIN <= bits_a_frame <= high * MARGIN:
             raise InputError(f"{asked}: cannot be reached, this clip at this size takes about "
@@ -62,6 +64,7 @@ class RateProbe:
 
     def model_at(self, bits_a_frame: float) -> RateModel:
         """What a control begins with, by the probed quality that is nearest."""
+        # Levels are true near the quality where they were measured: the curves are means.
         nearest = min(self.log_bits, key=lambda quality: abs(
             math.log2(self.bits_a_frame(quality) / bits_a_frame)))
         levels = {kind: value - (0.0 if kind in self.fixed else curve_at(kind, nearest))
@@ -89,12 +92,15 @@ def probe_rates(codec: VideoCodec, places: Sequence[Sequence[Tensor]], intra_per
     rates, found = rates_of(codec), {}
     for quality in (rates.lowest, (rates.lowest + rates.highest) / 2, rates.highest):
         bits = {I_FRAME: [], P_FRAME: []}
+        # Each place begins with an I-frame of its own: an encoder of its own.
         for row in places:
             encoder = Encoder(codec, tuple(row[0].shape[1:]), 25, intra_period=-1, quality=quality)
+            # The first push gives the header too, which is no part of a frame: the last packet is.
             for packet in [encoder.push(frame)[-1] for frame in row]:
                 bits[packet.frame.record.kind].append(8 * len(packet.data))
         # A clip of one frame has no P-frames: what they would take does not matter.
         found[quality] = {kind: statistics.fmean(map(math.log2, values)) if values else 0.0
                           for kind, values in bits.items()}
+    # A clip shorter than a period has one I-frame, whatever the period is.
     intra = 1 if intra_period == -1 else -(-frames // intra_period)
     return RateProbe(found, intra / frames, fixed_kinds(codec))

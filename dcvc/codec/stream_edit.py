@@ -41,6 +41,7 @@ def cut(reader: StreamReader, file: BinaryIO, start: int, frames: int | None = N
     """
     if frames is not None and frames < 1:
         raise InputError(f"--frames: found {frames}, needed at least 1")
+    # Before anything is written: a range that is not there leaves no file.
     index = reader.index()
     entry = index.entry_before(start)
     frames = index.shown - start if frames is None else frames
@@ -50,8 +51,10 @@ def cut(reader: StreamReader, file: BinaryIO, start: int, frames: int | None = N
     writer = StreamWriter(file, _header(reader.header, f"{start} {frames}".encode()))
     shown = entry.shown
     for record in reader.records_from(entry):
+        # The record after the last one is read and left: a P-frame needs nothing behind it.
         if shown == start + frames:
             break
+        # What an earlier cut hid stays hidden.
         hidden = record.hidden or shown < start
         _copy(record, writer, hidden)
         shown += not record.hidden
@@ -63,6 +66,7 @@ def join(readers: Sequence[StreamReader], file: BinaryIO) -> int:
     """Write all frames of all streams -> how many. Raises InputError where two differ in what a
     stream has only one of, BitstreamError for damage."""
     first = readers[0].header
+    # All headers are compared before the first frame is copied.
     for reader in readers[1:]:
         for name, title in _SHARED.items():
             found, needed = getattr(reader.header, name), getattr(first, name)
@@ -70,6 +74,7 @@ def join(readers: Sequence[StreamReader], file: BinaryIO) -> int:
                 raise InputError(f"{reader.name}: {title} found {_told(found)}, "
                                  f"{readers[0].name} has {_told(needed)}; streams of one kind only "
                                  "can be joined: decode and encode the other one")
+    # The salts stand for what is joined, in its order.
     salts = b"".join(crc_bytes(reader.header.salt) for reader in readers)
     writer = StreamWriter(file, _header(first, salts))
     shown = 0

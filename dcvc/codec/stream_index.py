@@ -56,6 +56,7 @@ class StreamIndex:
                    key=lambda entry: entry.record)
 
     def payload(self) -> bytes:
+        # Differences are small numbers, and small numbers are short.
         data, last = varint(self.shown), EntryPoint(0, 0, 0)
         for entry in self.entries:
             data += varint(entry.record - last.record) + varint(entry.shown - last.shown)
@@ -80,12 +81,14 @@ def index_bytes(last_bytes: bytes) -> int | None:
     where there is none."""
     if len(last_bytes) < TRAILER_BYTES or last_bytes[4:] != INDEX_MAGIC:
         return None
+    # Less than a checksum cannot be one: the bytes only look like the end of an index.
     found = struct.unpack("<I", last_bytes[:4])[0] - 4
     return found if found > CRC_BYTES else None
 
 
 def parse_index(payload: bytes) -> StreamIndex:
     """Raises BitstreamError where the payload is none of an index."""
+    # Its checksum fits, so this is not damage but another program's idea of an index.
     numbers = _numbers(payload)
     if len(numbers) % 3 != 1:
         raise BitstreamError(f"index: found {len(numbers)} numbers, needed one and three an entry")

@@ -76,6 +76,7 @@ class StreamParser:
         return data
 
     def _varint(self) -> Asking:
+        # Read digit by digit: how long a number is stands in the number itself.
         digits = []
         while not digits or digits[-1] >= 0x80 and len(digits) < LONGEST:
             digits.append((yield from self._read(1))[0])
@@ -140,6 +141,7 @@ class StreamParser:
             # Every message from here on names this frame.
             self.where = f"frame {number}"
             record = yield from self._read_record(number)
+            # The end record; only version 4 has one.
             if record is None:
                 break
             yield record
@@ -187,6 +189,7 @@ class StreamParser:
             if found != needed:
                 raise self._error(f"found type {found}, needed {needed}; the stream is damaged")
             return found, False
+        # Nothing goes before an I-frame, and a hidden end would hide what is missing.
         kind, hidden = found & ~HIDDEN, bool(found & HIDDEN)
         allowed = (I_FRAME,) if number == 0 else (I_FRAME, P_FRAME) if hidden else (
             I_FRAME, P_FRAME, END)

@@ -46,6 +46,7 @@ class StreamReader:
 
     def _feed(self, asking: Asking) -> Iterator[FrameRecord]:
         """Gives the parser the bytes that it asks for, and us what it makes of them."""
+        # The parser ends by returning, after the last frame, or by raising.
         try:
             wanted = next(asking)
             while True:
@@ -60,6 +61,7 @@ class StreamReader:
     def _bytes(self, count: int) -> bytes:
         """Fewer only at the end."""
         pieces, left = [], count
+        # A pipe may give less than was asked for, and more later; nothing means the end.
         while left and (piece := self._file.read(min(left, PIECE))):
             pieces.append(piece)
             left -= len(piece)
@@ -72,6 +74,7 @@ class StreamReader:
         if not self._file.seekable():
             raise InputError(f"{self.name}: cannot be entered within, it is a pipe; give a file")
         end = self._file.seek(0, io.SEEK_END)
+        # By the index where there is one: two reads, however long the stream is.
         if self.header.has_end:
             self._file.seek(max(end - TRAILER_BYTES, 0))
             length = index_bytes(self._file.read(TRAILER_BYTES))
@@ -80,6 +83,7 @@ class StreamReader:
         return self._scan(end)
 
     def _read_index(self, offset: int) -> StreamIndex:
+        # A parser of its own: its place in the stream is not that of the frames.
         parser = StreamParser(self.name, where="index", header=self.header, salt=self._parser.salt)
         self._file.seek(offset)
         first = self._file.read(1)
@@ -108,6 +112,7 @@ class StreamReader:
             except (EOFError, InputError):
                 break
             following = self._file.tell() + length + after
+            # What is cut short, or no frame, is not counted: reading it will say why.
             if kind == END and self.header.has_end or following > end:
                 break
             if kind & ~HIDDEN == I_FRAME:

@@ -51,12 +51,14 @@ class StreamWriter:
         if len(payload) > LARGEST_PAYLOAD:
             raise InputError(f"frame {number}: found {len(payload)} bytes, "
                              f"needed at most {LARGEST_PAYLOAD}")
+        # In earlier versions the number says the type, and nobody else may.
         kind = header.kind(number) if kind is None else kind
         head = header.head(kind, payload)
         body = bytes((kind + HIDDEN * hidden,)) + varint(len(payload)) + payload
         if header.reconstruction_crc:
             body += crc_bytes(reconstruction_crc)
         body += crc_bytes(frame_crc(self._salt, number, body))
+        # Kept until the end: a pipe cannot go back to write them at the front.
         if kind == I_FRAME:
             self._entries.append(EntryPoint(number, self._shown, self.bytes))
         self._append(body)
@@ -74,6 +76,7 @@ class StreamWriter:
         if self.written != (header.frames or self.written):
             raise InputError(f"stream: found {self.written} frames, "
                              f"the header says {header.frames}")
+        # Earlier versions end with their last frame.
         if not header.has_end:
             return
         body = bytes((END, 0))
