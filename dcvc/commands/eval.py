@@ -13,7 +13,14 @@ from dcvc.commands.options import (
     lpips_from,
     sequences_from,
 )
-from dcvc.commands.output import add_results_output, command_line, frame_progress, frames_folder, write_and_print
+from dcvc.commands.output import (
+    add_results_output,
+    check_results_output,
+    command_line,
+    frame_progress,
+    frames_folder,
+    write_and_print,
+)
 from dcvc.entropy.frame_head import FrameHead, quality_parts
 from dcvc.errors import InputError
 from dcvc.intra.config import IntraConfig
@@ -146,6 +153,7 @@ def run(options: argparse.Namespace) -> int | None:
 
     if options.processes < 1:
         raise InputError(f"--processes: found {options.processes}, needed at least 1")
+    check_results_output(options, figure=options.intra_only)
     sequences, intra_period = sequences_from(options)
     codecs, folder = codecs_from(options, intra_period), frames_folder(options.output)
     results = evaluate_codecs(codecs, sequences, folder, command=command_line("eval"),

@@ -5,7 +5,7 @@ import json
 
 from dcvc.commands.arguments import add_flag
 from dcvc.commands.options import add_sources
-from dcvc.commands.output import progress_bar
+from dcvc.commands.output import INDEX, add_overwrite, check_target, progress_bar
 from dcvc.data.video_list import VIDEO_EXTENSIONS
 
 
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", metavar="FILE",
                         help="where to keep the index (default: the user's cache folder); a name "
                              "ending in .dcvcindex can be given as --train_video_dir")
+    add_overwrite(parser)
     parser.add_argument("--extensions", nargs="+", default=VIDEO_EXTENSIONS, metavar="EXT",
                         help="endings of the files that are videos")
     add_flag(parser, "verify", False,
@@ -28,6 +29,8 @@ def run(options: argparse.Namespace) -> int:
     from dcvc.data.verify import summarise, verify  # heavy: only when it runs
     from dcvc.data.video_table import build_table
 
+    if options.index is not None:
+        check_target(options, "index", INDEX)
     progress = progress_bar(options, "file")
     table = build_table(options.video_dir, extensions=options.extensions, index=options.index,
                         jobs=options.jobs, progress=progress)

@@ -1,5 +1,6 @@
 """Where decoded frames go: a video (lossless RGB, or lossy by CRF), y4m, or a folder of PNG."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,11 +17,14 @@ from torch import Tensor
 from dcvc.device.workers import behind
 from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import replaced, replaced_folder, replacing
+from dcvc.video.container import open_container
 from dcvc.video.encoder_tags import tag_bt709
 from dcvc.video.rgb_to_yuv import rgb_to_yuv444
 from dcvc.video.yuv_to_rgb import default_matrix
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
+# What videos made here say in their metadata, and y4m in its header: such files may be replaced.
+MARK, Y4M_MARK = "dcvc decode", "XDCVC"
 
 # Entered, an output gives what writes one frame, uint8 (3, H, W). Nothing has the final name before
 # it is left; after an exception nothing is left behind. Entering raises InputError for a folder
@@ -47,6 +51,20 @@ def open_output(path: str, size: tuple[int, int], fps: Fraction, crf: int | None
         return _pictures(target)
     raise InputError(f"{path}: found suffix '{suffix}', needed .mp4, .mkv, .mov, .y4m, a folder, "
                      "or - for stdout")
+
+
+def is_decoded_video(path: Path) -> bool:
+    """Whether an existing file was written by one of these outputs."""
+    try:
+        with open(path, "rb") as file:
+            head = file.readline(256)
+        if head.startswith(b"YUV4MPEG2"):
+            return Y4M_MARK.encode() in head.split()
+        with open_container(os.fspath(path)) as container:
+            tags = {key.lower(): value for key, value in container.metadata.items()}
+            return tags.get("comment") == MARK
+    except (OSError, DcvcError):
+        return False
 
 
 def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = False) -> int:
@@ -83,6 +101,7 @@ def _video(target: Path, size: tuple[int, int], fps: Fraction,
     odd = size[0] % 2 or size[1] % 2
     pixels = "rgb24" if crf is None else "yuv444p" if odd else "yuv420p"
     with replaced(target) as partial, av.open(str(partial), "w") as container:
+        container.metadata["comment"] = MARK
         stream = container.add_stream("libx264rgb" if crf is None else "libx264", rate=fps)
         stream.height, stream.width = size
         stream.pix_fmt = pixels
@@ -110,7 +129,8 @@ def _y4m(file: BinaryIO, size: tuple[int, int], fps: Fraction) -> WriteFrame:
     # The format cannot name its matrix: readers, ours too, choose it by the picture's height.
     matrix = default_matrix(height)
     rate = f"{fps.numerator}:{fps.denominator}"
-    file.write(f"YUV4MPEG2 W{width} H{height} F{rate} Ip A1:1 C444 XCOLORRANGE=LIMITED\n".encode())
+    file.write(f"YUV4MPEG2 W{width} H{height} F{rate} Ip A1:1 C444 "
+               f"XCOLORRANGE=LIMITED {Y4M_MARK}\n".encode())
 
     def write(frame: Tensor) -> None:
         planes = rgb_to_yuv444(frame.float().div(255), matrix)
