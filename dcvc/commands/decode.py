@@ -5,19 +5,21 @@ The output is a video (.mp4, .mkv, .y4m), a folder of PNG files, or y4m on stdou
 
 import argparse
 import sys
+from pathlib import Path
 
 from dcvc.codec.bitstream import StreamReader
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.options import add_model, codec_from, open_stream
-from dcvc.commands.output import progress_bar
+from dcvc.commands.output import DECODED, add_overwrite, check_target, progress_bar
 from dcvc.errors import DcvcError, InputError
 from dcvc.models.catalog import model_of_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", help="the stream (.dcvc)")
+    parser.add_argument("input", help="the stream (.dcvc), or - for stdin")
     parser.add_argument("output",
                         help="a .mp4, .mkv or .y4m file, a new folder for PNG files, or - (y4m on stdout)")
+    add_overwrite(parser)
     add_model(parser, meaning="the model here that made the stream")
     parser.add_argument("--crf", type=int,
                         help="lossy H.264 of this quality (default: lossless RGB H.264)")
@@ -40,6 +42,9 @@ def _model_of(reader: StreamReader) -> str:
 def run(options: argparse.Namespace) -> int | None:
     from dcvc.video.outputs import open_output, write_frames
 
+    if options.output != "-":
+        # A name without suffix is a folder of pictures, which is checked when it is opened.
+        check_target(options, "output", DECODED, folder=not Path(options.output).suffix)
     with open_stream(options.input) as reader:
         header = reader.header
         if options.model is None:

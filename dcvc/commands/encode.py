@@ -3,8 +3,8 @@
 import argparse
 import hashlib
 import json
+import sys
 from fractions import Fraction
-from pathlib import Path
 
 from dcvc.codec.bitstream import SOURCE_BYTES
 from dcvc.commands.arguments import add_device, add_flag
@@ -15,16 +15,22 @@ from dcvc.commands.options import (
     codec_from,
     intra_period_from,
 )
-from dcvc.commands.output import progress_bar
+from dcvc.commands.output import (
+    STREAM,
+    add_overwrite,
+    check_target,
+    progress_bar,
+    written_stream,
+)
 from dcvc.errors import InputError
 from dcvc.evaluation.frame_sums import FrameSums
-from dcvc.files import replacing
 from dcvc.models.catalog import DEFAULT_MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="a video file that FFmpeg opens (its sound is left out)")
-    parser.add_argument("output", help="the stream to write (.dcvc)")
+    parser.add_argument("output", help="the stream to write (.dcvc), or - for stdout")
+    add_overwrite(parser)
     add_model(parser, default=DEFAULT_MODEL)
     parser.add_argument("--max_frames", type=int, help="code only the first N frames")
     add_intra_period(parser)
@@ -48,6 +54,8 @@ def run(options: argparse.Namespace) -> int | None:
     from dcvc.device.workers import ahead
     from dcvc.video.reader import VideoReader
 
+    if options.output != "-":
+        check_target(options, "output", STREAM)
     reader = VideoReader(options.input)
     if options.max_frames is not None and options.max_frames < 1:
         raise InputError(f"--max_frames: found {options.max_frames}, needed at least 1")
@@ -56,9 +64,8 @@ def run(options: argparse.Namespace) -> int | None:
     codec = codec_from(options)
     header = codec.header(reader.size, Fraction(reader.fps).limit_denominator(1001), count,
                           intra_period, options.reconstruction_crc, _source(options.input))
-    target = Path(options.output)
     bits, payload = FrameSums(), 0
-    with replacing(target) as file:
+    with written_stream(options.output) as file:
         # The next frame is read while this one is coded.
         frames = ahead(frame for _, frame in zip(range(count), reader, strict=False))
         coded = codec.encode(frames, header, file, verify=options.verify, quality=options.quality,
@@ -73,10 +80,10 @@ def run(options: argparse.Namespace) -> int | None:
               "bits": bits.total, "payload_bytes": payload, "container_bytes": size - payload,
               "verified": bool(options.verify), "quality": options.quality,
               "refresh": options.refresh}
-    if options.json:
-        print(json.dumps(result))
-    else:
-        print(f"{target}: {count} frames, {size} bytes ({size - payload} of the container), "
-              f"{result['bpp']:.4f} bpp (estimate {result['bpp_estimate']:.4f})"
-              + (", verified" if options.verify else ""))
+    text = (f"{options.output}: {count} frames, {size} bytes ({size - payload} of the container), "
+            f"{result['bpp']:.4f} bpp (estimate {result['bpp_estimate']:.4f})"
+            + (", verified" if options.verify else ""))
+    # The stream itself may be on stdout.
+    print(json.dumps(result) if options.json else text,
+          file=sys.stderr if options.output == "-" else sys.stdout)
     return 0

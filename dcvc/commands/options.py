@@ -7,6 +7,7 @@ functions that need them, so that the other commands, and --help, start at once.
 import argparse
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,8 +80,11 @@ def codec_from(options: argparse.Namespace):
 
 @contextlib.contextmanager
 def open_stream(path: str) -> Iterator[StreamReader]:
-    """The reader of the stream that a command is given. Raises MissingError, ReadError,
+    """The reader of the stream that a command is given; "-" is stdin. Raises MissingError, ReadError,
     BitstreamError."""
+    if path == "-":
+        yield StreamReader(sys.stdin.buffer, path)
+        return
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "rb"))
