@@ -168,8 +168,8 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """UTF-8; see `replaced`."""
-    write_bytes(path, text.encode())
+    """UTF-8, with escapes for bytes of file names that are no text; see `replaced`."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def save_tensors(path: str | os.PathLike, content: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from dcvc.codec.bitstream import MAGIC as STREAM_MAGIC
 from dcvc.commands.arguments import add_flag
 from dcvc.errors import DcvcError, InputError
-from dcvc.files import Kind, check_output, replacing
+from dcvc.files import Kind, check_output, replacing, short_stem
 from dcvc.report.results import read_results, results_rows, write_results
 
 # (items, how many) -> the same items.
@@ -145,7 +145,7 @@ def add_results_output(parser: argparse.ArgumentParser, default: str) -> None:
 def frames_folder(output: str) -> Path:
     """Where the decoded frames for the report lie, beside the results file."""
     path = Path(output)
-    return path.with_name(path.stem + "_frames")
+    return path.with_name(short_stem(path, 240) + "_frames")
 
 
 def check_results_output(options: argparse.Namespace, figure: bool = False) -> None:

@@ -45,8 +45,8 @@ class MeasuredCodec:
 
     def recorder(self, sequence: EvalSequence, variant: str = "") -> SequenceRecorder:
         """For what the codec, or a variant of it, shows of a sequence."""
-        parts = (sequence.name, self.label, self.setting, variant)
-        name = "_".join(safe_name(part) for part in parts if part)
+        parts = "_".join(part for part in (self.label, self.setting, variant) if part)
+        name = f"{safe_name(sequence.name)}_{safe_name(parts)}"
         return SequenceRecorder(
             sequence, snapshot_frame(sequence.frames, self.intra_period),
             picture=self.folder / f"{name}.png" if self.folder else None,

@@ -17,7 +17,7 @@ from torch import Tensor
 from dcvc.device.workers import behind
 from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import replaced, replaced_folder, replacing
-from dcvc.video.container import open_container
+from dcvc.video.container import file_url, open_container
 from dcvc.video.encoder_tags import tag_bt709
 from dcvc.video.rgb_to_yuv import rgb_to_yuv444
 from dcvc.video.yuv_to_rgb import default_matrix
@@ -100,7 +100,7 @@ def _video(target: Path, size: tuple[int, int], fps: Fraction,
     # 4:2:0 needs even sides.
     odd = size[0] % 2 or size[1] % 2
     pixels = "rgb24" if crf is None else "yuv444p" if odd else "yuv420p"
-    with replaced(target) as partial, av.open(str(partial), "w") as container:
+    with replaced(target) as partial, av.open(file_url(partial), "w") as container:
         container.metadata["comment"] = MARK
         stream = container.add_stream("libx264rgb" if crf is None else "libx264", rate=fps)
         stream.height, stream.width = size
