@@ -2,6 +2,7 @@
 into a results file. With --intra_only: I-frame codecs on every frame, side by side."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag, add_options
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--i_frame", nargs="+", default=[], metavar="TYPE:…",
                         help=f"I-frame codecs: {FORMS}; RATE is uniform, static or prior "
                              "(default: all that the checkpoint holds)")
-    add_options(parser, IntraConfig, ("pretrained",), pretrained={
+    add_options(parser, IntraConfig, ("pretrained", "weights"), pretrained={
         "help": "CompressAI's published weights, for --i_frame codecs without a checkpoint"})
     add_flag(parser, "intra_only", False,
              "measure every --i_frame codec on every frame, no P-frames; the curves are drawn too, "
@@ -87,9 +88,10 @@ def codecs_from(options: argparse.Namespace, intra_period: int):
     """The codecs to measure (dcvc.evaluation.measured_codec), checked. Raises InputError."""
     from dcvc.device import choose_device
 
-    intra = [codec for text in options.i_frame
-             for codec in parse_i_frame(text, options.i_frame_pretrained)]
-    common = {"estimate": options.estimate, "decode": options.decode,
+    intra = [(replace(config, weights=options.weights), rates) for text in options.i_frame
+             for config, rates in parse_i_frame(text, options.i_frame_pretrained)]
+    common = {"weights": options.weights,
+              "estimate": options.estimate, "decode": options.decode,
               "device": choose_device(options.device), "lpips": lpips_from(options)}
     if options.intra_only:
         return _intra_codecs(options, intra, common)

@@ -17,7 +17,9 @@ from dcvc.config import flag_of
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.intra.config import IntraConfig
 
-INTRA_FLAGS = tuple(flag_of(field) for field in dataclasses.fields(IntraConfig))
+# Those that choose an I-frame codec; --weights is also of other files.
+INTRA_FLAGS = tuple(flag_of(field) for field in dataclasses.fields(IntraConfig)
+                    if field.name != "weights")
 INTRA_PERIOD = 10       # frames, as the field's tables have it
 SOURCES = "folders of videos, video files, .txt lists of paths, or an index"
 
@@ -75,7 +77,8 @@ def codec_from(options: argparse.Namespace):
     from dcvc.checkpoint import load_codec
     from dcvc.device import choose_device
 
-    return load_codec(options.model, choose_device(options.device), intra_from(options))
+    return load_codec(options.model, choose_device(options.device), intra_from(options),
+                      weights=options.weights)
 
 
 @contextlib.contextmanager

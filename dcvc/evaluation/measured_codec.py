@@ -22,6 +22,7 @@ class MeasuredCodec:
     frames that the report shows. rate_models: of a VQGAN alone, one point each; None: all that its
     checkpoint holds. lpips: files of that metric's weights; none: it is not measured. quality: of
     a model with many rates, None for its own default; refresh: every so many frames, None for never.
+    weights: "raw" or "ema", of a model's file that holds both.
     """
 
     label: str
@@ -38,6 +39,7 @@ class MeasuredCodec:
     lpips: tuple[str, ...] = ()
     quality: float | None = None
     refresh: int | None = None
+    weights: str | None = None
 
     @property
     def name(self) -> str:
