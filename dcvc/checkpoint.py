@@ -59,18 +59,20 @@ class PFrameCheckpoint:
     path: Path
 
 
-def load_p_frame_model(path: Path | str, device: torch.device | str = "cpu") -> PFrameCodec:
+def load_p_frame_model(path: Path | str, device: torch.device | str = "cpu",
+                       weights: str | None = None) -> PFrameCodec:
     """Load a P-frame codec from a run folder or a checkpoint file: ours, Microsoft's DCVC-2021 or
     OpenDCVCs.
 
-    Which one it is shows in its entries. Returns the model in eval mode. Raises InputError when the
+    Which one it is shows in its entries. weights: "raw" or "ema", of a file of another project that
+    holds both. Returns the model in eval mode. Raises InputError when the
     entries are of another architecture, MissingError or ReadError when the file cannot be read.
     """
-    return load_p_frame_checkpoint(path, device).model
+    return load_p_frame_checkpoint(path, device, weights).model
 
 
-def load_p_frame_checkpoint(path: Path | str,
-                            device: torch.device | str = "cpu") -> PFrameCheckpoint:
+def load_p_frame_checkpoint(path: Path | str, device: torch.device | str = "cpu",
+                            weights: str | None = None) -> PFrameCheckpoint:
     """As `load_p_frame_model`, with the I-frame codec and the progress that the file names."""
     file = find_checkpoint(Path(path))
     content = read_checkpoint(file)
@@ -85,7 +87,7 @@ def load_p_frame_checkpoint(path: Path | str,
         intra = _intra_inside(content, file) or resolved_intra(content.get("intra"), file)
         progress = content.get("progress", {})
     else:
-        model = p_frame_from_weights(bare_weights(content, str(file)), str(file))
+        model = p_frame_from_weights(bare_weights(content, str(file), choice=weights), str(file))
         intra, i_frame, progress = None, None, {}
     if i_frame is not None:
         i_frame = i_frame.to(device)
@@ -157,15 +159,16 @@ def codecs_content(p_frame: PFrameCodec, i_frame: Any) -> dict[str, Any]:
 
 
 def load_codec(model: Path | str, device: torch.device | str = "cpu",
-               intra: IntraConfig | None = None, build: Callable | None = None) -> VideoCodec:
+               intra: IntraConfig | None = None, build: Callable | None = None,
+               weights: str | None = None) -> VideoCodec:
     """The codec of a run folder or checkpoint file. `intra` overrules the I-frame codec that the
-    file names or holds.
+    file names or holds. weights: "raw" or "ema", of a file of another project that holds both.
 
     Raises InputError when neither names one (files of other projects carry P-frame weights only).
     """
     if build is None:
         from dcvc.intra import build_intra_codec as build  # its parts are heavy: only when needed
-    checkpoint = load_p_frame_checkpoint(model, device)
+    checkpoint = load_p_frame_checkpoint(model, device, weights)
     if intra is None and checkpoint.i_frame is not None:
         return VideoCodec(checkpoint.model, checkpoint.i_frame)
     config = intra or checkpoint.intra

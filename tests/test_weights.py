@@ -1,8 +1,13 @@
 """Files of weights: every kind of damage ends in one line that names the file, for every kind of weights."""
 
+import argparse
+import collections
 import dataclasses
+import pathlib
 import pickle
+import random
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -23,8 +28,8 @@ from dcvc.weights import (
     Misfit,
     bare_weights,
     check_entries,
+    check_finite_inside,
     read_checkpoint,
-    read_file,
     write_checkpoint,
 )
 
@@ -168,13 +173,11 @@ def test_undamaged_files_load(weights, tmp_path, layout):
     load(path)
 
 
-@pytest.mark.parametrize("weights", ["p_frame", "compressai", "lpips"], indirect=True)
-def test_foreign_classes_beside_the_weights_are_refused_where_no_published_file_has_them(weights, tmp_path):
+def test_code_beside_the_weights_is_put_aside_and_never_run(weights, tmp_path):
     _, state, load, _ = weights
     torch.save({"state_dict": state, "callback": Malicious(tmp_path / "mark")}, tmp_path / "given.pt")
-    with pytest.raises(ReadError, match="nothing in it was executed .*Unsupported global"):
-        load(tmp_path / "given.pt")
-    assert isinstance(read_file(tmp_path / "given.pt")["callback"], Foreign)
+    load(tmp_path / "given.pt")
+    assert isinstance(read_checkpoint(tmp_path / "given.pt")["callback"], Foreign)
     assert not (tmp_path / "mark").exists()
 
 
@@ -216,6 +219,97 @@ def test_what_is_no_plain_tensor_is_no_weight():
 @pytest.mark.filterwarnings("ignore")
 def test_torchscript_is_not_run(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "script.pt"))
-    for read in (read_checkpoint, read_file):
-        with pytest.raises(ReadError, match=r"script\.pt: not readable"):
-            read(tmp_path / "script.pt")
+    with pytest.raises(ReadError, match=r"script\.pt: not readable"):
+        read_checkpoint(tmp_path / "script.pt")
+
+
+# ---- whatever weights lie in
+
+CONV = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+MEAN = {key: value + 0.5 for key, value in CONV.items()}
+
+
+def named(prefix, weights):
+    return {prefix + key: value for key, value in weights.items()}
+
+
+def lit_ema(weights):
+    """LitEma's buffers: names without dots."""
+    return {"model_ema." + key.replace(".", ""): value for key, value in weights.items()} | {
+        "model_ema.decay": torch.tensor(0.99), "model_ema.num_updates": torch.tensor(7)}
+
+
+# what a trainer wrote -> which of both sets its own tools take.
+BOTH = {
+    "LlamaGen": ({"model": CONV, "ema": MEAN, "discriminator": {"x": torch.zeros(1)}}, "ema"),
+    "timm": ({"state_dict": CONV, "state_dict_ema": MEAN, "epoch": 3}, "ema"),
+    "ConvNeXt": ({"model": CONV, "model_ema": MEAN}, "ema"),
+    "BasicSR": ({"params": CONV, "params_ema": named("module.", MEAN)}, "ema"),
+    "ema_state_dict": ({"model_state_dict": named("_orig_mod.", CONV), "ema_state_dict": MEAN}, "ema"),
+    "shadow parameters": ({"net": CONV, "ema": {"decay": 0.9, "num_updates": torch.tensor(3), "shadow": MEAN}}, "ema"),
+    "torch.optim.swa_utils": ({"model": CONV, "averaged_model": {"n_averaged": torch.tensor(5),
+                                                                 **named("module.", MEAN)}}, "ema"),
+    "taming": ({"state_dict": {**CONV, **lit_ema(MEAN)}}, "raw"),
+    "Lightning with a callback's": ({"pytorch-lightning_version": "2.1", "state_dict": named("model.", CONV),
+                                     "ema_state_dict": named("model.", MEAN)}, "raw"),
+    "Lightning's WeightAveraging": ({"pytorch-lightning_version": "2.6", "state_dict": named("model.", MEAN),
+                                     "current_model_state": named("model.", CONV)}, "ema"),
+}
+
+
+@pytest.mark.parametrize("trainer", BOTH)
+def test_of_two_sets_of_weights_the_owners_is_taken_and_it_is_said(trainer, capsys):
+    content, default = BOTH[trainer]
+    sets = {"raw": CONV, "ema": MEAN}
+    for choice in ("raw", "ema", None):
+        found = bare_weights(content, f"{trainer}.pt", choice=choice)
+        assert found.keys() == CONV.keys()
+        assert all(torch.equal(found[key], value) for key, value in sets[choice or default].items())
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{trainer}.pt: holds weights as they were trained and averaged" in said
+    assert ("those that were trained" in said) == (default == "raw")
+
+
+def test_an_average_of_the_parameters_alone_takes_the_other_entries_along():
+    found = bare_weights({"model": {**CONV, "running": torch.tensor(9.0)}, "ema": MEAN}, "x")
+    assert (found["running"], found["a.bias"][0]) == (9, 1.5)
+    with pytest.raises(InputError, match="no averaged weights"):
+        bare_weights({"model": CONV}, "x", choice="ema")
+    # A table of that name with something else in it is no average.
+    assert bare_weights({"model": CONV, "ema": {"other": torch.ones(1)}}, "x")["a.bias"][0] == 1
+
+
+class Settings:
+    """A class that only the trainer's own program has."""
+
+    def __init__(self):
+        self.rate = 3
+
+
+BESIDE = {"numpy number": np.float64(1.5), "numpy array": np.arange(3), "namespace": argparse.Namespace(a=1),
+          "path": pathlib.PurePosixPath("/x/y"), "class": Settings(), "function": torch.nn.functional.relu,
+          "counter": collections.Counter("aab"), "device": torch.device("cpu"), "random": random.Random(3)}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+def test_weights_are_read_whatever_lies_beside_them(beside, weights, tmp_path):
+    _, state, load, _ = weights
+    path = tmp_path / "beside.pth"
+    wrapped = {"net": named("_orig_mod.module.", state)}
+    if len(beside) % 2:
+        wrapped = {"state_dict": named("module._orig_mod.", state)}
+    torch.save({**wrapped, "beside": BESIDE[beside]}, path)
+    assert load(path) is not None
+
+
+@pytest.mark.parametrize("place", ["ema.shadow", "optimizer.state"])
+def test_what_is_not_finite_beside_our_weights_is_refused_too(place):
+    whole = {"optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}},
+             "ema": {"shadow": {"a": torch.ones(2)}, "updates": 3}}
+    check_finite_inside(whole, "latest.pt", "training")
+    part, inner = place.split(".")
+    spoiled = whole[part][inner]
+    (spoiled[0] if part == "optimizer" else spoiled).update(a=torch.tensor([1.0, -torch.inf]))
+    with pytest.raises(InputError, match=rf"latest\.pt: training\.{place}.*: found NaN or infinite values"):
+        check_finite_inside(whole, "latest.pt", "training")

@@ -2,12 +2,14 @@
 dataclasses."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from dcvc.config import flag_of, nearest, option_info
@@ -157,14 +159,46 @@ def add_device(parser: argparse._ActionsContainer) -> None:
                         help="where to compute; auto: CUDA, else MPS, else the CPU")
 
 
-def run_reporting_errors(work: Callable[[], int | None]) -> int:
-    """Run `work`; errors the user can mend become one line on stderr and exit code 1."""
+def printable(text: str) -> str:
+    """One line that any terminal takes: line breaks and control characters, and bytes of file names
+    that are no text, as escapes."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
+                    for c in text)
+    return shown.encode("utf-8", "backslashreplace").decode()
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as an exception, so that whatever is half written is taken away."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
     try:
-        return work() or 0
+        before = signal.signal(signal.SIGTERM, leave)
+    except ValueError:                        # not the main thread: signals are somebody else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_reporting_errors(work: Callable[[], int | None]) -> int:
+    """Run `work`; errors the user can mend become one line on stderr and exit code 1. SIGTERM ends it
+    with nothing left half-written."""
+    # Names that are not of the terminal's encoding are printed as escapes.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with _ended_by_sigterm():
+            return work() or 0
     except DcvcError as error:
         if os.environ.get("DCVC_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -10,7 +10,14 @@ from dcvc.commands.options import (
     lpips_from,
     sequences_from,
 )
-from dcvc.commands.output import add_results_output, command_line, frame_progress, frames_folder, write_and_print
+from dcvc.commands.output import (
+    add_results_output,
+    check_results_output,
+    command_line,
+    frame_progress,
+    frames_folder,
+    write_and_print,
+)
 from dcvc.errors import InputError
 
 
@@ -57,6 +64,7 @@ def run(options: argparse.Namespace) -> int | None:
             qualities = tuple(map(find_anchor(name).crf, options.qualities))
         anchors[name] = qualities
     lpips = lpips_from(options)
+    check_results_output(options)
     sequences, intra_period = sequences_from(options)
     results = compare(sequences, anchors, frames_folder(options.output), intra_period=intra_period,
                       preset=options.speed, cache=None if options.no_cache else Path(options.cache),

@@ -5,16 +5,19 @@ from pathlib import Path
 
 from dcvc.codec.stream_edit import cut
 from dcvc.commands.options import add_range, open_stream, start_frame
+from dcvc.commands.output import STREAM, add_overwrite, check_target
 from dcvc.files import replacing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="the stream (.dcvc)")
     parser.add_argument("output", help="the stream to write (.dcvc)")
+    add_overwrite(parser)
     add_range(parser)
 
 
 def run(options: argparse.Namespace) -> int | None:
+    check_target(options, "output", STREAM)
     with open_stream(options.input) as reader:
         start = start_frame(options, reader.header.fps)
         with replacing(Path(options.output)) as file:

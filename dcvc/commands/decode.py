@@ -9,6 +9,7 @@ import contextlib
 import sys
 from fractions import Fraction
 from itertools import islice
+from pathlib import Path
 
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.commands.arguments import add_device, add_flag
@@ -18,10 +19,9 @@ from dcvc.commands.options import (
     add_range,
     codec_from,
     open_stream_file,
-    refuse_own_input,
     start_frame,
 )
-from dcvc.commands.output import progress_bar
+from dcvc.commands.output import DECODED, add_overwrite, check_target, progress_bar
 from dcvc.errors import DcvcError, InputError
 from dcvc.models.catalog import model_of_weights
 
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="the stream (.dcvc, or .mkv of dcvc mux), or - (stdin)")
     parser.add_argument("output",
                         help="a .mp4, .mkv or .y4m file, a new folder for PNG files, or - (y4m on stdout)")
+    add_overwrite(parser)
     add_model(parser, meaning="the model here that made the stream")
     parser.add_argument("--crf", type=int,
                         help="lossy H.264 of this quality (default: lossless RGB H.264)")
@@ -78,7 +79,9 @@ def _beside(options: argparse.Namespace, muxed, fps: Fraction, start: int):
 def run(options: argparse.Namespace) -> int | None:
     from dcvc.video.outputs import open_output, write_frames
 
-    refuse_own_input(options.output, options.input)
+    if options.output != PIPE:
+        # A name without suffix is a folder of pictures, which is checked when it is opened.
+        check_target(options, "output", DECODED, folder=not Path(options.output).suffix)
     with contextlib.ExitStack() as stack:
         file, muxed = stack.enter_context(open_stream_file(options.input))
         reader = StreamReader(file, "stdin" if options.input == PIPE else options.input)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.options import add_training_sources
+from dcvc.commands.output import check_target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    check_target(options, "checkpoint_dir", folder=True)
     from dcvc.demo.folder import Demo
 
     demo = Demo(folder=Path(options.checkpoint_dir), videos=tuple(options.train_video_dir),

@@ -5,13 +5,11 @@ dcvc mux brings it back.
 """
 
 import argparse
-import contextlib
 import json
 import statistics
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dcvc.commands.arguments import add_device, add_flag
@@ -23,12 +21,17 @@ from dcvc.commands.options import (
     codec_from,
     intra_period_from,
 )
-from dcvc.commands.output import progress_bar
+from dcvc.commands.output import (
+    STREAM,
+    add_overwrite,
+    check_target,
+    progress_bar,
+    written_stream,
+)
 from dcvc.commands.rates import RateRequest, add_rates, rate_from
 from dcvc.commands.source import Source, open_source
-from dcvc.errors import DcvcError, InputError, ReadError
+from dcvc.errors import DcvcError, InputError
 from dcvc.evaluation.frame_sums import FrameSums
-from dcvc.files import replacing
 from dcvc.models.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="a video file that FFmpeg opens (its sound is left out), or - "
                                       "(y4m on stdin)")
     parser.add_argument("output", help="the stream to write (.dcvc), or - (stdout)")
+    add_overwrite(parser)
     add_model(parser, default=DEFAULT_MODEL)
     parser.add_argument("--max_frames", type=int, help="code only the first N frames")
     add_rates(parser)
@@ -62,20 +66,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     add_flag(parser, "json", False, "print the result as JSON")
     add_flag(parser, "quiet", False, "no progress bar")
-
-
-@contextlib.contextmanager
-def _target(path: str) -> Iterator[BinaryIO]:
-    """Where the stream goes. A file takes its name at the end; a pipe gets each packet at once."""
-    if path != PIPE:
-        with replacing(Path(path)) as file:
-            yield file
-        return
-    try:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:  # who reads at the other end has quit
-        raise ReadError("stdout: cannot be written, its reader has quit") from None
 
 
 @dataclass
@@ -98,6 +88,8 @@ class Written:
 
 
 def run(options: argparse.Namespace) -> int | None:
+    if options.output != PIPE:
+        check_target(options, "output", STREAM)
     if options.max_frames is not None and options.max_frames < 1:
         raise InputError(f"--max_frames: found {options.max_frames}, needed at least 1")
     rate = rate_from(options)
@@ -108,7 +100,7 @@ def run(options: argparse.Namespace) -> int | None:
     codec = codec_from(options)
     control = _control(options, rate, source, codec)
     encoder, written = _encoder(options, source, codec, control), Written()
-    with _target(options.output) as file:
+    with written_stream(options.output) as file:
         failure = _write(options, encoder, source, file, written)
     _tell(options, source, written, rate)
     if failure is not None:
@@ -202,9 +194,9 @@ def _first_pass(options: argparse.Namespace, source: Source, codec: "VideoCodec"
     quality = round(4 * quality) / 4
     encoder = _encoder(options, source, codec, quality=quality)
     frames = progress_bar(options, "frame", "first pass")(ahead(source.read()), source.frames)
-    return [CodedSize(packet.frame.record.kind, 8 * (len(packet.frame.record.payload) + packet.frame.record.overhead),
-                      quality)
-            for packet in _packets(encoder, frames) if packet.frame is not None]
+    records = (packet.frame.record for packet in _packets(encoder, frames) if packet.frame)
+    return [CodedSize(record.kind, 8 * (len(record.payload) + record.overhead), quality)
+            for record in records]
 
 
 def _tell(options: argparse.Namespace, source: Source, written: Written,

@@ -2,6 +2,7 @@
 into a results file. With --intra_only: I-frame codecs on every frame, side by side."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag, add_options
@@ -13,7 +14,14 @@ from dcvc.commands.options import (
     lpips_from,
     sequences_from,
 )
-from dcvc.commands.output import add_results_output, command_line, frame_progress, frames_folder, write_and_print
+from dcvc.commands.output import (
+    add_results_output,
+    check_results_output,
+    command_line,
+    frame_progress,
+    frames_folder,
+    write_and_print,
+)
 from dcvc.entropy.frame_head import FrameHead, quality_parts
 from dcvc.errors import InputError
 from dcvc.intra.config import IntraConfig
@@ -37,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--i_frame", nargs="+", default=[], metavar="TYPE:…",
                         help=f"I-frame codecs: {FORMS}; RATE is uniform, static or prior "
                              "(default: all that the checkpoint holds)")
-    add_options(parser, IntraConfig, ("pretrained",), pretrained={
+    add_options(parser, IntraConfig, ("pretrained", "weights"), pretrained={
         "help": "CompressAI's published weights, for --i_frame codecs without a checkpoint"})
     add_flag(parser, "intra_only", False,
              "measure every --i_frame codec on every frame, no P-frames; the curves are drawn too, "
@@ -80,9 +88,10 @@ def codecs_from(options: argparse.Namespace, intra_period: int):
     """The codecs to measure (dcvc.evaluation.measured_codec), checked. Raises InputError."""
     from dcvc.device import choose_device
 
-    intra = [codec for text in options.i_frame
-             for codec in parse_i_frame(text, options.i_frame_pretrained)]
-    common = {"estimate": options.estimate, "decode": options.decode,
+    intra = [(replace(config, weights=options.weights), rates) for text in options.i_frame
+             for config, rates in parse_i_frame(text, options.i_frame_pretrained)]
+    common = {"weights": options.weights,
+              "estimate": options.estimate, "decode": options.decode,
               "device": choose_device(options.device), "lpips": lpips_from(options)}
     if options.intra_only:
         return _intra_codecs(options, intra, common)
@@ -146,6 +155,7 @@ def run(options: argparse.Namespace) -> int | None:
 
     if options.processes < 1:
         raise InputError(f"--processes: found {options.processes}, needed at least 1")
+    check_results_output(options, figure=options.intra_only)
     sequences, intra_period = sequences_from(options)
     codecs, folder = codecs_from(options, intra_period), frames_folder(options.output)
     results = evaluate_codecs(codecs, sequences, folder, command=command_line("eval"),

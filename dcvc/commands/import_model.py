@@ -4,6 +4,8 @@ P-frame file, in either order. Nothing in the files is executed."""
 import argparse
 from pathlib import Path
 
+from dcvc.commands.output import check_target
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE",
@@ -16,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from dcvc.checkpoint import import_codecs
 
+    check_target(options, "output", folder=True)
     codec = import_codecs([Path(file) for file in options.files], Path(options.output))
     parts = (("I", codec.intra), ("P", codec.p_frame))
     counts = "; ".join(f"{kind}-frames by {part.name}, {sum(p.numel() for p in part.parameters()):,} "

@@ -2,11 +2,12 @@
 
 import argparse
 import json
+from collections import Counter
 
 from dcvc.commands.arguments import add_flag
 from dcvc.commands.options import add_sources
-from dcvc.commands.output import progress_bar
-from dcvc.data.video_list import VIDEO_EXTENSIONS
+from dcvc.commands.output import INDEX, add_overwrite, check_target, progress_bar
+from dcvc.data.video_list import VIDEO_EXTENSIONS, passed_over
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", metavar="FILE",
                         help="where to keep the index (default: the user's cache folder); a name "
                              "ending in .dcvcindex can be given as --train_video_dir")
+    add_overwrite(parser)
     parser.add_argument("--extensions", nargs="+", default=VIDEO_EXTENSIONS, metavar="EXT",
                         help="endings of the files that are videos")
     add_flag(parser, "verify", False,
@@ -26,12 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dcvc.data.verify import summarise, verify  # heavy: only when it runs
-    from dcvc.data.video_table import build_table
+    from dcvc.data.video_table import SUFFIX, build_table
 
+    if options.index is not None:
+        check_target(options, "index", INDEX)
     progress = progress_bar(options, "file")
     table = build_table(options.video_dir, extensions=options.extensions, index=options.index,
                         jobs=options.jobs, progress=progress)
     summary = summarise(table)
+    # An index that is named itself stands for its files: nothing is listed then.
+    others = sum((passed_over(source, options.extensions) for source in options.video_dir), Counter())
+    del others[SUFFIX]
+    summary["passed_over"] = {suffix or "(no suffix)": count for suffix, count in others.most_common()}
     if options.verify:
         summary["damaged"] = verify(table, progress)
         table.mark_verified(summary["damaged"])
@@ -43,6 +51,9 @@ def as_text(summary: dict) -> str:
     lines = [f"{summary['files']} files, {summary['frames']} frames, {summary['hours']:.2f} hours"]
     for title in ("sizes", "codecs", "suspicious"):
         lines += [f"{title}:"] + [f"  {count:>8}  {name}" for name, count in summary[title].items()]
+    if summary.get("passed_over"):
+        told = ", ".join(f"{count} {suffix}" for suffix, count in summary["passed_over"].items())
+        lines.append(f"passed over, no videos by their names: {told}")
     for title in ("excluded", "damaged"):
         if summary.get(title):
             lines += [f"{title}:"] + [f"  {reason}" for reason in summary[title].values()]

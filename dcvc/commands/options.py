@@ -25,7 +25,9 @@ from dcvc.intra.config import IntraConfig
 if TYPE_CHECKING:
     from dcvc.video.matroska import MuxedStream
 
-INTRA_FLAGS = tuple(flag_of(field) for field in dataclasses.fields(IntraConfig))
+# Those that choose an I-frame codec; --weights is also of other files.
+INTRA_FLAGS = tuple(flag_of(field) for field in dataclasses.fields(IntraConfig)
+                    if field.name != "weights")
 # What stands for stdin or stdout in the place of a file.
 PIPE = "-"
 INTRA_PERIOD = 10       # frames, as the field's tables have it

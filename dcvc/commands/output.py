@@ -1,14 +1,21 @@
-"""What the commands show while they work and leave behind: progress on stderr, results files."""
+"""What the commands show while they work and leave behind: progress on stderr, results files; and
+the check of every output before the work."""
 
 import argparse
+import contextlib
 import json
+import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+from dcvc.codec.bitstream import MAGIC as STREAM_MAGIC
 from dcvc.commands.arguments import add_flag
-from dcvc.report.results import results_rows, write_results
+from dcvc.errors import DcvcError, InputError, ReadError
+from dcvc.files import Kind, check_output, replacing, short_stem
+from dcvc.report.results import read_results, results_rows, write_results
 
 # (items, how many) -> the same items.
 Progress = Callable[[Iterable, int], Iterable]
@@ -20,6 +27,79 @@ def progress_bar(options: argparse.Namespace, unit: str, what: str | None = None
 
     return lambda items, total: tqdm(items, total=total, desc=what, unit=unit,
                                      disable=options.quiet)
+
+
+def _begins(*marks: bytes, within: int = 0) -> Callable[[Path], bool]:
+    """Whether a file begins with one of the marks; with `within`, has one in so many first bytes."""
+
+    def owns(path: Path) -> bool:
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            head = file.read(within or max(map(len, marks)))
+            return any(mark in head if within else head.startswith(mark) for mark in marks)
+        return False
+
+    return owns
+
+
+def _is_results(path: Path) -> bool:
+    try:
+        read_results(path)
+    except DcvcError:
+        return False
+    return True
+
+
+def _is_decoded(path: Path) -> bool:
+    from dcvc.video.outputs import is_decoded_video  # late: --help starts without it
+
+    return is_decoded_video(path)
+
+
+# What the commands write, and how an existing file of that kind is known.
+STREAM = Kind("a dcvc stream", _begins(STREAM_MAGIC))
+RESULTS = Kind("a results file", _is_results)
+INDEX = Kind("an index made by `dcvc index`", _begins(b"DCVCIDX"))
+# Matplotlib signs its pictures; the page names its maker.
+FIGURE = Kind("a picture of curves", _begins(b"Matplotlib", b"matplotlib", within=4096))
+PAGE = Kind("a page made by `dcvc report`", _begins(b'content="dcvc report"', within=4096))
+DECODED = Kind("a video made by `dcvc decode`", _is_decoded)
+
+
+def add_overwrite(parser: argparse._ActionsContainer) -> None:
+    add_flag(parser, "overwrite", False,
+             "replace an existing output that this command did not make (never an input)")
+
+
+def check_target(options: argparse.Namespace, name: str, kind: Kind | None = None,
+                 folder: bool = False, path: str | os.PathLike | None = None) -> None:
+    """`dcvc.files.check_output` for the output that an option names; every other path on the command
+    line is an input. path: where it is written, if not under the option's own value."""
+    target = getattr(options, name) if path is None else path
+    values = [value for key, value in vars(options).items() if key not in (name, "given")]
+    words = [word for value in values
+             for word in (value if isinstance(value, (list, tuple)) else (value,))]
+    # A folder may well be both: a run goes on in its own.
+    inputs = [] if folder else [word for word in words if isinstance(word, str)]
+    check_output(target, inputs=inputs, kind=kind, folder=folder,
+                 overwrite=getattr(options, "overwrite", False))
+
+
+@contextlib.contextmanager
+def written_stream(path: str) -> Iterator[BinaryIO]:
+    """A file to write, as `dcvc.files.replacing` gives it; "-" is stdout, which nothing else may
+    then be printed on. Raises InputError where stdout is a terminal, ReadError where its reader has
+    quit."""
+    if path != "-":
+        with replacing(path) as file:
+            yield file
+        return
+    if sys.stdout.isatty():
+        raise InputError("-: stdout is a terminal, needed a pipe or a file")
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise ReadError("-: cannot be written (Broken pipe): its reader has quit") from None
 
 
 class FrameProgress:
@@ -47,6 +127,7 @@ def frame_progress(options: argparse.Namespace) -> FrameProgress | None:
 
 def add_results_output(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("-o", "--output", default=default, help="results file")
+    add_overwrite(parser)
     add_flag(parser, "json", False, "print the results as JSON")
     add_flag(parser, "quiet", False, "no progress bar")
 
@@ -54,7 +135,16 @@ def add_results_output(parser: argparse.ArgumentParser, default: str) -> None:
 def frames_folder(output: str) -> Path:
     """Where the decoded frames for the report lie, beside the results file."""
     path = Path(output)
-    return path.with_name(path.stem + "_frames")
+    return path.with_name(short_stem(path, 240) + "_frames")
+
+
+def check_results_output(options: argparse.Namespace, figure: bool = False) -> None:
+    """Before anything is measured: whether the results file, and what goes beside it, can be written.
+    figure: a picture of the same name as well."""
+    check_target(options, "output", RESULTS)
+    check_target(options, "output", folder=True, path=frames_folder(options.output))
+    if figure:
+        check_target(options, "output", FIGURE, path=Path(options.output).with_suffix(".png"))
 
 
 def command_line(name: str) -> str:

@@ -4,7 +4,7 @@ be decoded for one sample."""
 import argparse
 
 from dcvc.commands.arguments import add_flag
-from dcvc.commands.output import progress_bar
+from dcvc.commands.output import check_target, progress_bar
 from dcvc.errors import ReadError
 
 
@@ -27,6 +27,7 @@ def run(options: argparse.Namespace) -> None:
     from dcvc.data.prepare import prepare  # heavy: only when it runs
     from dcvc.data.video_table import build_table
 
+    check_target(options, "out", folder=True)
     table = build_table([options.video_dir])
     if table.excluded and not options.skip_bad:
         raise ReadError(f"{table.excluded[0][3]}; --skip_bad leaves such videos out")

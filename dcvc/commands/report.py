@@ -5,6 +5,7 @@ import argparse
 import json
 
 from dcvc.commands.arguments import add_flag
+from dcvc.commands.output import FIGURE, PAGE, add_overwrite, check_target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,12 +16,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--anchor", help="the curve that BD rates are counted against (default: "
                                          "the first anchor)")
     parser.add_argument("--title", default="Video codec comparison", help="title of the page")
+    add_overwrite(parser)
     add_flag(parser, "json", False, "print the BD rates as JSON")
 
 
 def run(options: argparse.Namespace) -> int | None:
     from dcvc.report.page import report_data, write_page
 
+    check_target(options, "output", PAGE)
+    if options.picture:
+        check_target(options, "picture", FIGURE)
     data = report_data(options.results, options.anchor)
     written = [write_page(data, options.output, options.title)]
     if options.picture:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag, add_options, read_options
 from dcvc.commands.options import INTRA_FLAGS, add_intra, add_p_frame, intra_from
+from dcvc.commands.output import check_target
 from dcvc.config import from_dict
 from dcvc.data.config import DataConfig, SamplingOptions
 from dcvc.errors import InputError
@@ -187,6 +188,8 @@ def recipe_job_from(options: argparse.Namespace):
 
 
 def run(options: argparse.Namespace) -> int:
+    if not options.dry_run:
+        check_target(options, "checkpoint_dir", folder=True)
     try:
         return _run_recipe(options) if options.recipe else _run_stage(options)
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag, add_options, read_options
 from dcvc.commands.options import add_training_sources
+from dcvc.commands.output import check_target
 from dcvc.device import choose_device
 from dcvc.training.vqgan.config import PriorTrainingConfig
 
@@ -34,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
     config, checkpoint = locate_vqgan(options.vqgan_checkpoint, options.vqgan_config)
     output = Path(options.output) if options.output else checkpoint.with_name(f"{checkpoint.stem}_prior.pt")
+    check_target(options, "output", path=output)
     settings = PriorTrainingConfig(**read_options(PriorTrainingConfig, options))
     result = train_prior(config, checkpoint, options.train_video_dir, output, settings,
                          choose_device(options.device), options.quiet)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag, add_options, read_options
 from dcvc.commands.options import add_lpips, add_training_sources, lpips_from
+from dcvc.commands.output import check_target
 from dcvc.intra.vqgan.config import read_config
 from dcvc.training.vqgan.config import VQGAN_PRESETS, VQGANTrainingConfig
 
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from dcvc.training.vqgan.trainer import stored_config, train_vqgan  # heavy: only when it runs
 
+    check_target(options, "checkpoint_dir", folder=True)
     folder = Path(options.checkpoint_dir)
     start = VQGAN_PRESETS[options.preset or "small"]
     if options.resume and options.preset is None:

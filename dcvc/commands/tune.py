@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.options import add_training_sources
-from dcvc.commands.output import frame_progress
+from dcvc.commands.output import check_target, frame_progress
 from dcvc.models.catalog import DEFAULT_MODEL
 
 
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import json
 
+    check_target(options, "output", folder=True)
     from dcvc.tuning.run import Tune, run_tune
 
     tune = Tune(videos=tuple(options.train_video_dir), model=options.model,

@@ -12,7 +12,8 @@ are asked for, one at a time: hundreds of long sequences cost no memory.
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -22,11 +23,18 @@ from torch import Tensor
 from dcvc.config import nearest
 from dcvc.data.presets import PRESETS, Preset
 from dcvc.data.raw_files import RAW_EXTENSION, RawFormat, rate_in_name, raw_format
-from dcvc.data.video_list import PathLike, list_videos, read_lines
+from dcvc.data.video_list import LIST_EXTENSION, PathLike, as_list, list_videos, read_lines
 from dcvc.errors import InputError, MissingError
 from dcvc.video.file_index import FileIndex, index_file
+from dcvc.video.folders import walk_folders
 from dcvc.video.frame_stack import frame_format
-from dcvc.video.images import image_size, list_images, natural_key, read_image
+from dcvc.video.images import (
+    image_notes,
+    image_size,
+    list_images,
+    natural_key,
+    read_image,
+)
 from dcvc.video.reader import VideoReader
 
 # Where no name tells the frame rate. Bits per second are off by a factor then, bits per pixel not.
@@ -113,8 +121,8 @@ def raw_sequence(path: Path, told: RawFormat) -> EvalSequence:
     by_size = "" if told.matrix else " (by size)"
     return EvalSequence(
         name=path.stem, path=str(path), width=raw.size[0], height=raw.size[1],
-        fps=raw.fps or _RATE_ASSUMED, frames=raw.count_frames(path), notes=_rate_notes(raw.fps),
-        colour=f"{raw.matrix}{by_size}, {_range(raw.full_range)} range, raw 4:2:0 {raw.depth} bits",
+        fps=raw.fps or _RATE_ASSUMED, frames=raw.count_frames(path), notes=_rate_notes(raw.fps) + raw.notes,
+        colour=f"{raw.matrix}{by_size}, {_range(raw.full_range)} range, raw {raw.words}",
         raw=raw,
     )
 
@@ -136,7 +144,7 @@ def picture_sequence(folder: PathLike, root: PathLike) -> EvalSequence:
     return EvalSequence(
         name=os.path.basename(os.path.abspath(root)) if name == "." else name.replace(os.sep, "/"),
         path=str(folder), width=width, height=height, fps=fps or _RATE_ASSUMED,
-        frames=len(images), colour="RGB pictures", notes=_rate_notes(fps),
+        frames=len(images), colour="RGB pictures", notes=_rate_notes(fps) + image_notes(images[0]),
     )
 
 
@@ -148,18 +156,28 @@ def _rate_notes(fps: float | None) -> tuple[str, ...]:
     return () if fps else (f"frame rate unknown, {_RATE_ASSUMED:g} assumed",)
 
 
-def open_sequences(source: PathLike, preset: str | None = None, max_frames: int | None = None,
-                   raw: RawFormat | None = None) -> list[EvalSequence]:
-    """Everything to evaluate at `source`: a video, a text file of paths, a raw .yuv file (4:2:0,
-    little-endian, limited range; size, rate and depth from its name or `raw`, matrix by its height
+def open_sequences(source: PathLike | Sequence[PathLike], preset: str | None = None,
+                   max_frames: int | None = None, raw: RawFormat | None = None,
+                   stills: bool = False) -> list[EvalSequence]:
+    """Everything to evaluate at `source` (one or several): a video, a text file of paths, a raw .yuv
+    file (limited range; size, rate, layout and depth from its name or `raw`, matrix by its height
     unless given), a folder of these, folders of pictures, or a test set (preset: a key of PRESETS).
 
+    stills: also single pictures and videos of one frame that lie among videos; otherwise they are
+    left out, and the first sequence's notes name them. All names differ.
     Raises MissingError, InputError (nothing found, no size, missing frames), ReadError."""
     check_max_frames(max_frames, "--max_frames")
     if preset is not None and preset not in PRESETS:
         raise InputError(f"--preset: found {preset!r}, needed one of {', '.join(PRESETS)}"
                          f"{nearest(preset, PRESETS)}")
-    root = Path(source)
+    found = [sequence for one in as_list(source, "VIDEOS")
+             for sequence in _sequences_at(Path(one), preset, raw or RawFormat(), stills)]
+    return [_limited(sequence, PRESETS.get(preset), max_frames)
+            for sequence in with_distinct_names(found)]
+
+
+def _sequences_at(root: Path, preset: str | None, raw: RawFormat,
+                  stills: bool) -> list[EvalSequence]:
     if not root.exists():
         raise MissingError(f"{root}: no such file or folder")
     if preset == "davis":
@@ -167,18 +185,58 @@ def open_sequences(source: PathLike, preset: str | None = None, max_frames: int 
         inner = (root / "JPEGImages" / "480p", root / "JPEGImages", root)
         root = next(folder for folder in inner if folder.exists())
     files, folders = _files_and_folders(root, preset)
-    sequences = [raw_sequence(path, raw or RawFormat()) if path.suffix.lower() == RAW_EXTENSION
+    left_out = []
+    if files and not stills:
+        left_out = [folder for folder in folders if not _is_sequence_beside_videos(folder)]
+        folders = [folder for folder in folders if folder not in left_out]
+    sequences = [raw_sequence(path, raw) if path.suffix.lower() == RAW_EXTENSION
                  else video_sequence(path) for path in files]
     sequences += [_complete(picture_sequence(folder, root)) for folder in folders]
     if not sequences:
         layout = f" laid out as {PRESETS[preset].layout}" if preset else ""
         raise InputError(f"{root}: found no videos, .yuv files or folders of pictures{layout}")
-    # Results and pictures of the report are told apart by the names.
-    names = [sequence.name for sequence in sequences]
-    double = next((name for name in names if names.count(name) > 1), None)
-    if double:
-        raise InputError(f"{root}: found two sequences named '{double}', needed different names")
-    return [_limited(sequence, PRESETS.get(preset), max_frames) for sequence in sequences]
+    longer = [sequence for sequence in sequences if sequence.frames > 1]
+    if files and longer and not stills:
+        left_out += [Path(sequence.path) for sequence in sequences if sequence.frames == 1]
+        sequences = longer
+    if left_out:
+        names = ", ".join(os.path.relpath(path, root) for path in left_out)
+        note = f"left out beside the videos: single pictures in {names} (--stills measures them)"
+        sequences[0] = replace(sequences[0], notes=(*sequences[0].notes, note))
+    return sequences
+
+
+def _is_sequence_beside_videos(folder: Path) -> bool:
+    """Whether pictures that lie among videos are frames of one: at least two, numbered, of one name.
+    Posters and thumbnails are not."""
+    stems = [Path(path).stem for path in list_images(folder)]
+    return len(stems) > 1 and len({re.sub(r"\d+", "0", stem) for stem in stems}) == 1 and (
+        "0" in re.sub(r"\d+", "0", stems[0]))
+
+
+def with_distinct_names(sequences: list[EvalSequence]) -> list[EvalSequence]:
+    """Results and pictures of the report are told apart by the names. Those that are equal become the
+    file's path from the folder that all of them lie in, without its ending where that suffices."""
+    common = None
+    for longer in (False, True):
+        names = Counter(sequence.name for sequence in sequences)
+        double = [sequence.path for sequence in sequences if names[sequence.name] > 1]
+        if not double:
+            return sequences
+        folders = [os.path.dirname(os.path.abspath(path)) for path in double]
+        common = common or os.path.commonpath(folders)
+        sequences = [sequence if names[sequence.name] == 1 else replace(
+            sequence, name=_path_name(sequence.path, common, longer)) for sequence in sequences]
+    names = Counter(sequence.name for sequence in sequences)
+    double = next((name for name, count in names.items() if count > 1), None)
+    if double is not None:
+        raise InputError(f"{double}: found this sequence twice, needed every one once")
+    return sequences
+
+
+def _path_name(path: str, folder: str, ending: bool) -> str:
+    name = os.path.relpath(os.path.abspath(path), folder)
+    return (name if ending else os.path.splitext(name)[0]).replace(os.sep, "/")
 
 
 def check_max_frames(max_frames: int | None, flag: str) -> None:
@@ -204,17 +262,18 @@ def _files_and_folders(root: Path, preset: str | None) -> tuple[list[Path], list
     """The video and .yuv files, and the folders of pictures, that lie at `root`."""
     # A single file is taken as it is, a list leads to its videos.
     if root.is_file():
-        return [Path(path) for path in list_videos(root)] if root.suffix == ".txt" else [root], []
+        is_list = root.suffix.lower() == LIST_EXTENSION
+        return [Path(path) for path in list_videos(root)] if is_list else [root], []
     # The test sequences lie among those for training: only the list tells which they are.
     if preset == "vimeo90k-test":
         listing = root / "sep_testlist.txt"
         if not listing.is_file():
             raise MissingError(f"{listing}: no such list, needed for the preset vimeo90k-test")
-        return [], [root / "sequences" / name for name in read_lines(listing)]
-    # Hidden ones are what macOS leaves beside copied files: "._Cactus_1920x1080_50.yuv".
-    raw = sorted(path for path in root.rglob("*")
-                 if path.suffix.lower() == RAW_EXTENSION and not path.name.startswith("."))
-    folders = [Path(folder) for folder, _, _ in os.walk(root) if list_images(folder)]
+        return [], [root / "sequences" / name for name in map(str.strip, read_lines(listing))]
+    visited = list(walk_folders(root))
+    raw = sorted(Path(folder.path, name) for folder in visited for name in folder.files
+                 if name.lower().endswith(RAW_EXTENSION))
+    folders = [Path(folder.path) for folder in visited if list_images(folder.path)]
     try:
         videos = [Path(path) for path in list_videos(root)]
     except (InputError, MissingError):

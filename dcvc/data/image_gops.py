@@ -91,7 +91,7 @@ class VimeoGOPDataset(ImageGOPDataset):
         if list_file is None:
             raise MissingError(f"{os.fspath(septuplet_list)}: no such septuplet list")
         sequences = base / "sequences" if (base / "sequences").is_dir() else base
-        folders = [os.path.join(sequences, name) for name in read_lines(list_file)]
+        folders = [os.path.join(sequences, name) for name in map(str.strip, read_lines(list_file))]
         if not folders:
             raise InputError(f"{list_file}: found no septuplets, needed lines like 00001/0001")
         super().__init__(folders, gop_size, transform, crop_size, random_shuffle, seed)

@@ -27,7 +27,7 @@ import av
 from dcvc.data.augment import resized
 from dcvc.data.video_table import VideoTable
 from dcvc.errors import InputError
-from dcvc.files import write_text
+from dcvc.files import short_stem, write_text
 from dcvc.video.file_index import FileIndex
 from dcvc.video.reader import VideoReader
 from dcvc.video.writer import VideoWriter
@@ -67,7 +67,7 @@ class _SegmentWriter:
         for first in range(0, len(row), self.length):
             count = min(self.length, len(row) - first)
             # The number makes names unique and keeps the videos' order.
-            path = self.folder / f"{number:07d}_{Path(row.path).stem[:80]}_{first:07d}.mp4"
+            path = self.folder / f"{number:07d}_{short_stem(Path(row.path), 80)}_{first:07d}.mp4"
             with VideoWriter(path, size, rate, options=self.options) as writer:
                 for _ in range(count):
                     frame = next(frames)

@@ -1,7 +1,6 @@
 """Whole sequences as data sets, to validate a model while it trains: lists of EvalSequence."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -9,7 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dcvc.data.eval_sequences import EvalSequence, check_max_frames, picture_sequence, video_sequence
+from dcvc.data.eval_sequences import (
+    EvalSequence,
+    check_max_frames,
+    picture_sequence,
+    video_sequence,
+    with_distinct_names,
+)
 from dcvc.data.training_set import apply_transform, check_index
 from dcvc.data.video_list import PathLike, as_list, list_videos
 from dcvc.video.images import list_sequences
@@ -51,7 +56,7 @@ class SequenceDataset(Dataset):
 
 class VideoValidationDataset(SequenceDataset):
     """Whole videos, in sorted order; see SequenceDataset. A video's name is its file's without the
-    extension, or the whole path where two files share it."""
+    extension, or its path from their common folder where two files share it."""
 
     noun = "video"
 
@@ -60,9 +65,7 @@ class VideoValidationDataset(SequenceDataset):
         paths = [path for source in as_list(video_dir) for path in list_videos(source)]
         videos = [video_sequence(path) for path in paths]
         # Two videos of one name would be one in tables and in TensorBoard.
-        names = [video.name for video in videos]
-        super().__init__([video if names.count(video.name) == 1 else replace(video, name=video.path)
-                          for video in videos], transform, max_frames)
+        super().__init__(with_distinct_names(videos), transform, max_frames)
 
 
 class HEVCB_Dataset(SequenceDataset):

@@ -1,78 +1,121 @@
 """Which files make a data set: folders (recursive), single files and text lists of paths."""
 
+import codecs
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from dcvc.errors import InputError, MissingError
+from dcvc.errors import InputError, MissingError, ReadError
+from dcvc.video.folders import walk_folders
 
+# Endings of the formats that the reader opens (dcvc.video.container), as FFmpeg lists them. Pictures
+# that move (.gif, .apng) are left out: most of them are no videos.
 VIDEO_EXTENSIONS = (
     ".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".ts", ".y4m", ".mpg", ".mpeg", ".m2ts",
-    ".mts", ".flv", ".wmv", ".ogv", ".3gp", ".ivf", ".mxf",
+    ".mts", ".flv", ".wmv", ".ogv", ".3gp", ".ivf", ".mxf", ".264", ".265", ".266", ".3g2", ".asf",
+    ".av1", ".avc", ".divx", ".dv", ".f4v", ".gxf", ".h264", ".h265", ".h26l", ".hevc", ".m1v",
+    ".m2p", ".m2t", ".m2v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mod", ".mpe", ".mpv", ".nut",
+    ".obu", ".ogm", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".vob", ".vvc", ".wtv", ".xvid",
 )
+LIST_EXTENSION = ".txt"
 
 PathLike = str | os.PathLike
 
 
-def as_list(video_dir: PathLike | Sequence[PathLike]) -> list[str]:
-    """One path or several -> a list of strings."""
+def as_list(video_dir: PathLike | Sequence[PathLike], what: str = "video_dir") -> list[str]:
+    """One path or several -> a list of strings. what: their name in messages."""
     if isinstance(video_dir, (str, os.PathLike)):
         video_dir = [video_dir]
     if not isinstance(video_dir, (list, tuple)) or not video_dir:
-        raise InputError(f"video_dir: found {video_dir!r}, needed a folder or a list of folders")
+        raise InputError(f"{what}: found {video_dir!r}, needed a folder or a list of folders")
     return [os.fspath(path) for path in video_dir]
 
 
 def read_lines(list_file: PathLike) -> list[str]:
-    """The lines of a text list, without empty ones and without the spaces around them."""
-    lines = Path(list_file).read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    """The lines of a text list, without empty ones; UTF-8, with a byte order mark or without.
+
+    Raises InputError for text in another encoding, ReadError for a file that cannot be read.
+    """
+    try:
+        data = Path(list_file).read_bytes()
+    except OSError as error:
+        raise ReadError(f"{os.fspath(list_file)}: cannot read this list ({error.strerror})") from None
+    # Not splitlines: it also cuts at characters that names may hold.
+    lines = re.split(r"\r?\n|\r", _decoded(data, os.fspath(list_file)))
+    return [line for line in lines if line.strip()]
+
+
+def _decoded(data: bytes, name: str) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + data.count(b"\n", 0, error.start)
+        found = f"byte {data[error.start]:#04x} in line {line}"
+    else:
+        if "\0" not in text:
+            return text
+        found = "zero bytes"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        found = "UTF-16"
+    raise InputError(f"{name}: found {found}, needed a list in UTF-8; save it in that encoding")
 
 
 def list_videos(source: PathLike, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> list[str]:
     """The video files of one source, sorted.
 
-    source: a folder (searched with everything below it, hidden entries left out), a video file, or
-    a .txt file with one path a line (relative to it; empty lines and lines with # are left out).
-    Raises MissingError where it does not exist, InputError where it holds no video.
+    source: a folder (searched with everything below it, hidden entries left out, each linked folder
+    once), a video file, or a .txt file with one path a line (relative to it; empty lines and lines
+    with # are left out). Raises MissingError where it does not exist, InputError where it holds no
+    video.
     """
     source = os.fspath(source)
-    wanted = tuple(e.lower() if e.startswith(".") else "." + e.lower() for e in extensions)
+    wanted = endings(extensions)
     if os.path.isdir(source):
         # Sorted: the file system's order differs between machines, and samples go by number.
-        videos = sorted(_walk(source, wanted))
+        videos = sorted(os.path.join(folder.path, name) for folder in walk_folders(source, wanted)
+                        for name in folder.files if name.lower().endswith(wanted))
         if not videos:
             raise InputError(f"{source}: found no video files in this folder, needed some of "
                              f"{' '.join(wanted)}")
         return videos
     if not os.path.exists(source):
         raise MissingError(f"{source}: no such folder or file, needed a folder of videos")
-    if source.lower().endswith(".txt"):
-        folder = Path(source).parent
-        lines = [line for line in read_lines(source) if not line.startswith("#")]
-        # An absolute path stays as it is: Python drops what stands before it.
-        listed = [os.fspath(folder / line) for line in lines]
-        for path in listed:
-            if not os.path.exists(path):
-                raise MissingError(f"{path}: no such file, listed in {source}")
-        if not listed:
-            raise InputError(f"{source}: found no paths in this list, needed one a line")
-        return listed
+    if source.lower().endswith(LIST_EXTENSION):
+        return _listed(source)
     # Any other file is taken for a video, whatever its ending: whoever names it means it.
     return [source]
 
 
-def _walk(folder: str, extensions: tuple[str, ...]) -> Iterator[str]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        raise MissingError(f"{folder}: cannot list this folder ({error.strerror})") from None
-    for entry in entries:
-        if entry.name.startswith("."):
+def endings(extensions: Sequence[str]) -> tuple[str, ...]:
+    """Lower case, each with its dot."""
+    return tuple(e.lower() if e.startswith(".") else "." + e.lower() for e in extensions)
+
+
+def passed_over(source: PathLike, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> Counter[str]:
+    """How many files of a folder are no videos by their names, by suffix ("" where they have none).
+    """
+    if not os.path.isdir(source):
+        return Counter()
+    wanted = endings(extensions)
+    return Counter(os.path.splitext(name)[1].lower() for folder in walk_folders(source, wanted)
+                   for name in folder.files if not name.lower().endswith(wanted))
+
+
+def _listed(source: str) -> list[str]:
+    folder = Path(source).parent
+    listed = []
+    for line in read_lines(source):
+        if line.lstrip().startswith("#"):
             continue
-        if entry.name.lower().endswith(extensions):
-            # A folder of such a name too: reported as unreadable later, rather than passed over in
-            # silence.
-            yield entry.path
-        elif entry.is_dir():
-            yield from _walk(entry.path, extensions)
+        # A name may begin or end with a space; more often a line does. An absolute path stays as it
+        # is: Python drops what stands before it.
+        paths = [os.fspath(folder / line), os.fspath(folder / line.strip())]
+        path = next((path for path in paths if os.path.exists(path)), None)
+        if path is None:
+            raise MissingError(f"{paths[1]}: no such file, listed in {source}")
+        listed.append(path)
+    if not listed:
+        raise InputError(f"{source}: found no paths in this list, needed one a line")
+    return listed

@@ -22,6 +22,7 @@ class MeasuredCodec:
     frames that the report shows. rate_models: of a VQGAN alone, one point each; None: all that its
     checkpoint holds. lpips: files of that metric's weights; none: it is not measured. quality: of
     a model with many rates, None for its own default; refresh: every so many frames, None for never.
+    weights: "raw" or "ema", of a model's file that holds both.
     """
 
     label: str
@@ -38,6 +39,7 @@ class MeasuredCodec:
     lpips: tuple[str, ...] = ()
     quality: float | None = None
     refresh: int | None = None
+    weights: str | None = None
 
     @property
     def name(self) -> str:
@@ -45,8 +47,8 @@ class MeasuredCodec:
 
     def recorder(self, sequence: EvalSequence, variant: str = "") -> SequenceRecorder:
         """For what the codec, or a variant of it, shows of a sequence."""
-        parts = (sequence.name, self.label, self.setting, variant)
-        name = "_".join(safe_name(part) for part in parts if part)
+        parts = "_".join(part for part in (self.label, self.setting, variant) if part)
+        name = f"{safe_name(sequence.name)}_{safe_name(parts)}"
         return SequenceRecorder(
             sequence, snapshot_frame(sequence.frames, self.intra_period),
             picture=self.folder / f"{name}.png" if self.folder else None,

@@ -39,17 +39,18 @@ Outcome = tuple[str, dict[str, dict]]
 
 
 @lru_cache(maxsize=1)       # the tasks of a codec follow one another
-def _load(model: str | None, intra: IntraConfig | None, device: str) -> tuple[Any, str]:
+def _load(model: str | None, intra: IntraConfig | None, device: str,
+          weights: str | None) -> tuple[Any, str]:
     """The codec and a hash of its weights."""
     if model is None:
         codec = build_intra_codec(intra, device)
         return codec, weights_hash(codec.state_dict())
-    codec = load_codec(model, device, intra)
+    codec = load_codec(model, device, intra, weights=weights)
     return codec, f"{codec.inter_hash.hex()} (P), {codec.intra_hash.hex()} (I)"
 
 
 def _measure(measured: MeasuredCodec, sequence: EvalSequence, frame_done: FrameDone) -> Outcome:
-    codec, weights = _load(measured.model, measured.intra, measured.device)
+    codec, weights = _load(measured.model, measured.intra, measured.device, measured.weights)
     if measured.model is None:
         measure = measure_intra
     else:
@@ -97,7 +98,7 @@ def _check_qualities(codecs: list[MeasuredCodec]) -> None:
         # Loading a model only to look at it takes time: where nothing is asked of it, it need not be.
         if measured.quality is None and measured.refresh is None:
             continue
-        codec, _ = _load(measured.model, measured.intra, measured.device)
+        codec, _ = _load(measured.model, measured.intra, measured.device, measured.weights)
         try:
             FramePlan(codec.p_frame, codec.intra, measured.intra_period, measured.quality,
                       measured.refresh)

@@ -1,6 +1,8 @@
 """Collects what is measured of one coded sequence; memory grows by a few numbers a frame only."""
 
+import hashlib
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,20 @@ def save_picture(path: Path, frame: Tensor) -> None:
         Image.fromarray(pixels).save(file, format="PNG")
 
 
+# Bytes of a safe name; more follows it in the names of files.
+LONGEST_SAFE_NAME = 100
+
+
 def safe_name(name: str) -> str:
-    """The name with "_" for whatever a file's name should not hold."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    """A file's name for a sequence of this name, another one for each: "_" stands for whatever such
+    a name should not hold. Where it was changed, or differs from others in capitals alone, a hash
+    tells it from them ("clip 1" and "clip_1", "A" and "a" where a disk takes them for the same)."""
+    clean = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    clean = os.fsencode(clean)[:LONGEST_SAFE_NAME].decode("utf-8", "ignore")
+    if clean == name == name.lower():
+        return clean
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{clean}-{digest[:8]}"
 
 
 def describe_sequence(sequence: EvalSequence, intra_period: int, folder: Path) -> dict[str, Any]:

@@ -89,13 +89,14 @@ def import_zoo() -> dict[str, object]:
             raise ReadError(f"compressai: cannot be imported ({error}); {hint}") from None
 
 
-def _load_weights(constructor: type, name: str, checkpoint: str) -> nn.Module:
+def _load_weights(constructor: type, name: str, checkpoint: str,
+                  choice: str | None) -> nn.Module:
     """The model with a file's weights; its widths are those of the file, whatever the quality."""
     path = Path(checkpoint)
     if not path.is_file():
         raise MissingError(f"{path}: no such file; give the weights of {name} "
                            "(--i_frame_checkpoint)")
-    state = bare_weights(read_checkpoint(path), str(path), name)
+    state = bare_weights(read_checkpoint(path), str(path), name, choice)
     check_finite(state, str(path))
 
     def describe(problem: Misfit | str) -> str:
@@ -134,7 +135,7 @@ class CompressAIIFrameModel(FrozenCodec):
     stream_id = 1
 
     def __init__(self, name: str, quality: int, pretrained: bool = True,
-                 checkpoint: str | None = None) -> None:
+                 checkpoint: str | None = None, weights: str | None = None) -> None:
         super().__init__()
         zoo = import_zoo()
         if name not in zoo:
@@ -150,7 +151,8 @@ class CompressAIIFrameModel(FrozenCodec):
         except OSError as error:
             raise ReadError(f"{name}: CompressAI's weights could not be downloaded ({error}); use "
                             "--i_frame_checkpoint FILE or --no-i_frame_pretrained") from None
-        self.model = _load_weights(type(model), name, checkpoint) if checkpoint else model
+        self.model = (_load_weights(type(model), name, checkpoint, weights) if checkpoint
+                      else model)
         # Tables of the entropy coder: made here, so that all files of the same weights agree.
         self.model.update(force=True)
         self.multiple = max(ZOO_MULTIPLE,

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dcvc.config import from_dict, option, to_dict
 from dcvc.errors import InputError
@@ -32,6 +32,9 @@ class IntraConfig:
                               flag="i_frame_size")
     vqgan_config: str | None = option(None, "VQGAN configuration, JSON or YAML", metavar="C")
     vqgan_checkpoint: str | None = option(None, "VQGAN weights", metavar="K")
+    weights: Literal["raw", "ema"] | None = option(
+        None, "which weights of a file that holds them as trained and averaged, of --model and of "
+              "the I-frame codec (default: those that the tools of the file's owner take)")
 
     def __post_init__(self) -> None:
         for name in ("vqgan_config", "vqgan_checkpoint"):

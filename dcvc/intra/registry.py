@@ -49,13 +49,14 @@ def _build_compressai(config: IntraConfig, device: str | torch.device) -> FrameC
     from dcvc.intra.compressai import CompressAIIFrameModel
 
     return CompressAIIFrameModel(config.model_name, config.quality, config.pretrained,
-                                 config.checkpoint).to(device)
+                                 config.checkpoint, config.weights).to(device)
 
 
 def _build_vqgan(config: IntraConfig, device: str | torch.device) -> FrameCodec:
     from dcvc.intra.vqgan.codec import VQGANIFrameModel
 
-    return VQGANIFrameModel(config.vqgan_config, config.vqgan_checkpoint, device)
+    return VQGANIFrameModel(config.vqgan_config, config.vqgan_checkpoint, device,
+                            weights=config.weights)
 
 
 def _build_light(config: IntraConfig, device: str | torch.device) -> FrameCodec:
@@ -63,7 +64,7 @@ def _build_light(config: IntraConfig, device: str | torch.device) -> FrameCodec:
     from dcvc.intra.light.model import LightIFrameModel
 
     if config.checkpoint:
-        return load_light_intra(config.checkpoint).to(device)
+        return load_light_intra(config.checkpoint, choice=config.weights).to(device)
     if not config.size:
         raise InputError("--i_frame_checkpoint: missing, needed with --i_frame_type light; "
                          "give the file of weights, or --i_frame_size to train one")

@@ -5,7 +5,7 @@
 
 In each folder lie
 
-    model.safetensors             both codecs, see dcvc/weights.py
+    model.safetensors             both codecs, see dcvc/weights
     model.json                    the card: codecs, parameters, rates against x264, data, SHA-256
     README.md                     the card in words, where there is more to say
 

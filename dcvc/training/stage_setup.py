@@ -151,7 +151,7 @@ def _first_p_frame_codec(job: Job, start: Start, saved: dict[str, Any] | None) -
     if saved is not None:
         return build_p_frame(config_from_entry(saved["inter"], str(start.path)))
     if start.path is not None:
-        return load_p_frame_model(start.path)
+        return load_p_frame_model(start.path, weights=job.intra.weights)
     return build_p_frame(job.inter)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from dcvc.training.ema import EMA
-from dcvc.weights import I_FRAME_WEIGHTS, load_weights
+from dcvc.weights import I_FRAME_WEIGHTS, check_finite_inside, load_weights
 
 
 @dataclass(kw_only=True)
@@ -80,6 +80,9 @@ class TrainingState:
         if self.intra is not None:
             load_weights(self.intra, saved[I_FRAME_WEIGHTS], where)
         training = saved["training"]
+        # Weights that are finite would not stay so with moments that are not.
+        for name in ("optimizer", "ema"):
+            check_finite_inside(training.get(name), where, f"training.{name}")
         for name, part in self._parts().items():
             # A part that the file lacks was switched on since: it begins as it is.
             if part is not None and training.get(name) is not None:

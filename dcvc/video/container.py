@@ -17,6 +17,12 @@ FORMATS = (
 OpenStream = tuple[av.container.InputContainer, av.video.stream.VideoStream]
 
 
+def file_url(path: str | os.PathLike) -> str:
+    """The path as FFmpeg takes it for a file whatever its name: "a:b.mp4" alone would be protocol a.
+    """
+    return f"file:{os.fspath(path)}"
+
+
 def open_container(path: str) -> av.container.InputContainer:
     """Open `path` for reading. Raises MissingError or ReadError with FFmpeg's reason."""
     try:
@@ -30,7 +36,7 @@ def open_container(path: str) -> av.container.InputContainer:
         raise ReadError(f"{path}: cannot open (a folder or device, needed a video file)")
     try:
         return av.open(
-            path,
+            file_url(path),
             metadata_errors="replace",
             container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
         )

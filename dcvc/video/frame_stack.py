@@ -39,30 +39,39 @@ def frame_format(index: FileIndex, matrix: str | None = None,
 
     matrix, full_range: instead of the file's tags. Raises InputError beyond 16 bits.
     """
-    format = av.VideoFormat(index.pix_fmt, index.width, index.height)
-    depth = sample_depth(index.pix_fmt)
+    full = index.full_range if full_range is None else full_range
+    coded_height = index.width if index.orientation[0] else index.height
+    matrix = matrix or index.matrix or default_matrix(coded_height)
+    siting = "centre" if index.codec in CODECS_WITH_CENTRED_CHROMA else "left"
+    return planar_format(index.pix_fmt, matrix, full, siting)
+
+
+def planar_format(pix_fmt: str, matrix: str, full_range: bool,
+                  siting: str = "left") -> tuple[str, Colour]:
+    """The planar format that samples of `pix_fmt` are taken in without loss, and its colour.
+
+    Raises InputError beyond 16 bits."""
+    # Of a picture of 64x64 the chroma planes' size tells their reduction.
+    format = av.VideoFormat(pix_fmt, 64, 64)
+    depth = sample_depth(pix_fmt)
     suffix = "" if depth == 8 else f"{depth}le"
     if format.is_rgb or format.has_palette:
         return "gbrp" + suffix, Colour("rgb", True, depth, (0, 0))
-    full = index.full_range if full_range is None else full_range
     if len(format.components) < 3:
         # Any matrix will do: there is no chroma.
-        return "gray" + suffix, Colour(matrix="bt601", full_range=full, depth=depth,
+        return "gray" + suffix, Colour(matrix="bt601", full_range=full_range, depth=depth,
                                        subsampling=(0, 0), monochrome=True)
-    coded_height = index.width if index.orientation[0] else index.height
-    matrix = matrix or index.matrix or default_matrix(coded_height)
-    # The chroma planes' size of a picture of 64x64 tells their reduction.
-    chroma = av.VideoFormat(index.pix_fmt, 64, 64).components[1]
+    chroma = format.components[1]
     subsampling = (64 // chroma.height).bit_length() - 1, (64 // chroma.width).bit_length() - 1
-    planar = index.pix_fmt.startswith(("yuv4", "yuvj4")) and not index.pix_fmt.endswith("be")
+    planar = pix_fmt.startswith(("yuv4", "yuvj4")) and not pix_fmt.endswith("be")
     colour = Colour(
         matrix="bt709" if matrix == "rgb" else matrix,
-        full_range=full,
+        full_range=full_range,
         depth=depth,
         subsampling=subsampling,
-        siting="centre" if index.codec in CODECS_WITH_CENTRED_CHROMA else "left",
+        siting=siting,
     )
-    return index.pix_fmt if planar else f"yuv{LAYOUTS[subsampling]}p{suffix}", colour
+    return pix_fmt if planar else f"yuv{LAYOUTS[subsampling]}p{suffix}", colour
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Where decoded frames go: a video (lossless RGB, or lossy by CRF), y4m, or a folder of PNG."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +18,7 @@ from torch import Tensor
 from dcvc.device.workers import behind
 from dcvc.errors import DcvcError, InputError, ReadError, UnfinishedError
 from dcvc.files import replaced, replaced_folder, replacing
-from dcvc.video.container import reason
+from dcvc.video.container import file_url, open_container, reason
 from dcvc.video.copied_tracks import CopiedTracks
 from dcvc.video.encoder_tags import tag_bt709
 from dcvc.video.frame_times import ROUNDING, FrameTimes
@@ -28,6 +29,8 @@ from dcvc.video.yuv_to_rgb import default_matrix
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 # Containers count time in parts of a second; what is finer than this they may not hold.
 FINEST_UNIT = Fraction(1, 10**9)
+# What videos made here say in their metadata, and y4m in its header: such files may be replaced.
+MARK, Y4M_MARK = "dcvc decode", "XDCVC"
 
 # Entered, an output gives what writes one frame, uint8 (3, H, W). Nothing has the final name before
 # it is left; after an exception nothing is left behind. Entering raises InputError for a folder
@@ -84,6 +87,20 @@ def open_output(path: str, size: tuple[int, int], fps: Fraction, crf: int | None
                      "or - for stdout")
 
 
+def is_decoded_video(path: Path) -> bool:
+    """Whether an existing file was written by one of these outputs."""
+    try:
+        with open(path, "rb") as file:
+            head = file.readline(256)
+        if head.startswith(b"YUV4MPEG2"):
+            return Y4M_MARK.encode() in head.split()
+        with open_container(os.fspath(path)) as container:
+            tags = {key.lower(): value for key, value in container.metadata.items()}
+            return tags.get("comment") == MARK
+    except (OSError, DcvcError):
+        return False
+
+
 def write_frames(frames: Iterable[Tensor], output: Output, keep_going: bool = False) -> int:
     """Write all frames -> how many. When `frames` fails, nothing is left and the error goes on;
     with keep_going, or where the source is only unfinished, the frames that came before a DcvcError
@@ -118,7 +135,8 @@ def _video(target: Path, size: tuple[int, int], fps: Fraction, crf: int | None,
     odd = size[0] % 2 or size[1] % 2
     pixels = "rgb24" if crf is None else "yuv444p" if odd else "yuv420p"
     matrix = beside.tags.conversion if beside else BT709
-    with replaced(target) as partial, av.open(str(partial), "w") as container:
+    with replaced(target) as partial, av.open(file_url(partial), "w") as container:
+        container.metadata["comment"] = MARK
         stream = container.add_stream("libx264rgb" if crf is None else "libx264", rate=fps)
         stream.height, stream.width = size
         stream.pix_fmt = pixels
@@ -181,7 +199,8 @@ def _y4m(file: BinaryIO, size: tuple[int, int], fps: Fraction, aspect: Fraction)
     matrix = default_matrix(height)
     rate = f"{fps.numerator}:{fps.denominator}"
     shape = f"A{aspect.numerator}:{aspect.denominator}"
-    file.write(f"YUV4MPEG2 W{width} H{height} F{rate} Ip {shape} C444 XCOLORRANGE=LIMITED\n".encode())
+    file.write(f"YUV4MPEG2 W{width} H{height} F{rate} Ip {shape} C444 "
+               f"XCOLORRANGE=LIMITED {Y4M_MARK}\n".encode())
 
     def write(frame: Tensor) -> None:
         planes = rgb_to_yuv444(frame.float().div(255), matrix)

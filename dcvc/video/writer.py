@@ -13,6 +13,7 @@ import torch
 
 from dcvc.errors import InputError
 from dcvc.files import replaced
+from dcvc.video.container import file_url
 from dcvc.video.encoder_tags import bt709_frame, tag_bt709
 
 
@@ -37,7 +38,7 @@ class VideoWriter:
         # Opened here, so that `write` always has an encoder; closed by __exit__.
         with ExitStack() as stack:
             partial = stack.enter_context(replaced(self.path))
-            self._container = stack.enter_context(av.open(str(partial), "w"))
+            self._container = stack.enter_context(av.open(file_url(partial), "w"))
             self._stream = self._container.add_stream(codec, rate=Fraction(fps))
             self._stream.width, self._stream.height = size
             self._stream.pix_fmt = "yuv420p"

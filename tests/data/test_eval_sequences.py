@@ -6,6 +6,7 @@ from functools import lru_cache
 import av
 import numpy as np
 import pytest
+import sample_videos
 import torch
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
@@ -218,3 +219,47 @@ def test_bad_sequences_are_named(tmp_path):
         open_sequences(tmp_path / "nowhere")
     with pytest.raises(InputError, match="max_frames"):
         open_sequences(tmp_path / "gap", max_frames=0)
+
+
+def short_video(path):
+    return sample_videos.encode(path, "libx264", sample_videos.textures(3, 32, 48))
+
+
+@pytest.mark.parametrize("strays", [["cover.jpg"], ["poster.png", "folder.jpg"],
+                                    ["thumbs/one.jpg", "thumbs/two.jpg"], ["a/b/still_001.png"]])
+def test_pictures_beside_videos_are_left_out_and_named(tmp_path, strays):
+    short_video(tmp_path / "clip.mp4")
+    for name in strays:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 20)).save(tmp_path / name)
+    sequence, = open_sequences(tmp_path)
+    where = os.path.dirname(strays[0]) or "."
+    assert sequence.notes[-1] == f"left out beside the videos: single pictures in {where} (--stills measures them)"
+    assert len(open_sequences(tmp_path, stills=True)) == 2
+    # Alone they are what is asked for.
+    for path in tmp_path.glob("*.mp4"):
+        path.unlink()
+    assert len(open_sequences(tmp_path)) == 1
+
+
+def test_frames_of_a_sequence_beside_videos_are_measured(tmp_path):
+    short_video(tmp_path / "clip.mp4")
+    pictures(tmp_path / "set" / "one", 3)
+    (tmp_path / f"raw_{SIZE[0]}x{SIZE[1]}_25.yuv").write_bytes(bytes(SIZE[0] * SIZE[1] * 3 // 2))
+    found = open_sequences(tmp_path)
+    assert sorted(sequence.frames for sequence in found) == [3, 3]
+    assert "raw_48x32_25.yuv" in found[0].notes[-1]
+
+
+def test_sequences_of_one_name_get_names_of_their_own(tmp_path):
+    for name in ("one/clip.mp4", "two/clip.mp4", "two/clip.mkv", "other.mp4", "pictures/im1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if name.endswith("png"):
+            Image.new("RGB", (8, 8)).save(tmp_path / name)
+        else:
+            short_video(tmp_path / name)
+    assert [s.name for s in open_sequences(tmp_path)] == ["one/clip", "other", "two/clip.mkv", "two/clip.mp4"]
+    several = open_sequences([tmp_path / "one", tmp_path / "two" / "clip.mkv", tmp_path / "pictures"])
+    assert [s.name for s in several] == ["one/clip", "two/clip", "pictures"]
+    with pytest.raises(InputError, match="twice"):
+        open_sequences([tmp_path / "one", tmp_path / "one" / "clip.mp4"])

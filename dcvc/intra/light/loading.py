@@ -48,9 +48,11 @@ def restore_light_intra(dimensions: dict[str, Any], weights: dict[str, Tensor], 
     return model
 
 
-def load_light_intra(path: Path | str, trainable: bool = False) -> LightIFrameModel:
+def load_light_intra(path: Path | str, trainable: bool = False,
+                     choice: str | None = None) -> LightIFrameModel:
     """A light I-frame codec from a published file or one of ours, which may hold a P-frame codec
-    beside it. Raises MissingError, ReadError, or InputError for a file without one."""
+    beside it. choice: "raw" or "ema" weights, of a file that holds both. Raises MissingError,
+    ReadError, or InputError for a file without one."""
     content = read_checkpoint(Path(path))
     if is_ours(content) and I_FRAME_WEIGHTS in content:
         dimensions = dict(content[I_FRAME_CODEC])
@@ -58,7 +60,7 @@ def load_light_intra(path: Path | str, trainable: bool = False) -> LightIFrameMo
         if codec != NAME:
             raise InputError(f"{path}: found I-frame codec {codec}, needed {NAME}")
         return restore_light_intra(dimensions, content[I_FRAME_WEIGHTS], str(path), trainable)
-    weights = bare_weights(content, str(path), needed="an I-frame codec")
+    weights = bare_weights(content, str(path), needed="an I-frame codec", choice=choice)
     if not is_light_intra(weights):
         raise InputError(f"{path}: found {model_of(weights)}, needed a light I-frame codec")
     return intra_from_state_dict(weights, str(path), trainable)

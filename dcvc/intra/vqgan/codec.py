@@ -41,20 +41,21 @@ class VQGANIFrameModel(FrozenCodec):
 
     vq_config_path: JSON or YAML file, or "llamagen-vq16"/"llamagen-vq8". vq_checkpoint_path: the
     weights. rate_model: "auto" takes the best one that the checkpoint holds (prior, static,
-    uniform); a name insists on that one. Raises MissingError, ReadError, InputError with one line
-    that names the file and what does not fit.
+    uniform); a name insists on that one. weights: "raw" or "ema", of a file that holds both. Raises
+    MissingError, ReadError, InputError with one line that names the file and what does not fit.
     """
 
     name = NAME
     stream_id = STREAM_ID
 
     def __init__(self, vq_config_path: str | Path | VQGANConfig, vq_checkpoint_path: str | Path,
-                 device: str | torch.device = "cpu", rate_model: RateChoice = "auto") -> None:
+                 device: str | torch.device = "cpu", rate_model: RateChoice = "auto",
+                 weights: str | None = None) -> None:
         super().__init__()
         config = vq_config_path
         if not isinstance(config, VQGANConfig):
             config = read_config(config)
-        file = read_vqgan_file(vq_checkpoint_path)
+        file = read_vqgan_file(vq_checkpoint_path, weights)
         self.model = load_vqgan(config, file)
         self.config, self.multiple = config, config.factor
         tables = self.model.quantize.tables()

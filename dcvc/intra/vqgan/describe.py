@@ -9,7 +9,7 @@ from dcvc.files import write_text
 from dcvc.intra.vqgan.config import config_to_values
 from dcvc.intra.vqgan.loading import check_against, find_state, infer_config, read_vqgan_file
 from dcvc.intra.vqgan.rate_file import rate_models_from_file
-from dcvc.weights import read_file
+from dcvc.weights import read_checkpoint
 
 
 def is_vqgan(path: str | Path) -> bool:
@@ -18,7 +18,7 @@ def is_vqgan(path: str | Path) -> bool:
     Raises MissingError, ReadError for what is no checkpoint.
     """
     try:
-        find_state(read_file(path), str(path))
+        find_state(read_checkpoint(path), str(path))
     except InputError:
         return False
     return True

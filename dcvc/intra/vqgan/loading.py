@@ -22,7 +22,7 @@ from torch import Tensor
 from dcvc.errors import InputError
 from dcvc.intra.vqgan.config import LLAMAGEN, VQGANConfig, config_from_values
 from dcvc.intra.vqgan.model import VQGAN
-from dcvc.weights import Misfit, bare_weights, check_entries, read_file
+from dcvc.weights import Misfit, bare_weights, check_entries, read_checkpoint
 
 # Stands in every layout; what is before it is a prefix.
 ANCHOR = "encoder.conv_in.weight"
@@ -70,19 +70,21 @@ class VQGANFile:
         return {key: tuple(value.shape) for key, value in self.state.items()}
 
 
-def read_vqgan_file(path: str | Path) -> VQGANFile:
-    """Read any known container and layout. Raises MissingError, ReadError, InputError."""
-    content = read_file(path)
-    state, layout = find_state(content, str(path)), "taming"
+def read_vqgan_file(path: str | Path, weights: str | None = None) -> VQGANFile:
+    """Read any known container and layout. weights: "raw" or "ema", see `bare_weights`. Raises
+    MissingError, ReadError, InputError."""
+    content = read_checkpoint(path)
+    state, layout = find_state(content, str(path), weights), "taming"
     # Nobody else calls the levels so.
     if any(".conv_blocks." in key for key in state):
         layout, state = "LlamaGen", _from_llamagen(state)
     return VQGANFile(state, layout, content, str(path))
 
 
-def find_state(content: dict[Any, Any], where: str) -> dict[str, Tensor]:
+def find_state(content: dict[Any, Any], where: str,
+               weights: str | None = None) -> dict[str, Tensor]:
     """The VQGAN's entries in a file's content. Raises InputError where there are none."""
-    state = bare_weights(content, where, "a VQGAN")
+    state = bare_weights(content, where, "a VQGAN", weights)
     prefixes = {key[:-len(ANCHOR)] for key in state if key == ANCHOR or key.endswith("." + ANCHOR)}
     if not prefixes:
         raise InputError(f"{where}: no entry ends in {ANCHOR} among {len(state)} tensors (first: "

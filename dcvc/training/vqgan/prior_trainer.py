@@ -25,7 +25,7 @@ from dcvc.intra.vqgan.config import VQGANConfig
 from dcvc.intra.vqgan.prior import CodePrior, PriorConfig
 from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
 from dcvc.training.vqgan.config import PriorTrainingConfig
-from dcvc.weights import read_file
+from dcvc.weights import read_checkpoint
 
 # From so many videos on, whole ones are held out: of fewer, too little would be left.
 MANY = 4
@@ -165,7 +165,7 @@ def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | 
     network.set_codebooks(codec.model.quantize.tables())
     bits = fit_prior(network, by_video, config, quiet)
     # Whoever uses the prior does not go on with the training: its state would double the file.
-    content = {key: value for key, value in read_file(vqgan_checkpoint).items()
+    content = {key: value for key, value in read_checkpoint(vqgan_checkpoint).items()
                if key != "training"}
     if all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content}                         # a bare table of weights

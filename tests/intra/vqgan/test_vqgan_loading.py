@@ -16,7 +16,7 @@ from dcvc.intra.vqgan.config import LLAMAGEN, config_from_values, config_to_valu
 from dcvc.intra.vqgan.describe import describe_vqgan, write_config
 from dcvc.intra.vqgan.model import VQGAN
 from dcvc.intra.vqgan.quantizers import nearest_codes
-from dcvc.weights import Foreign, read_file
+from dcvc.weights import Foreign, read_checkpoint
 
 X = torch.rand(1, 3, 40, 52, generator=torch.Generator().manual_seed(1))
 VARIANTS = [
@@ -139,7 +139,7 @@ def test_a_malicious_pickle_is_never_executed(tiny_vqgan, tmp_path):
     _, _, json_path, _ = tiny_vqgan()
     mark = tmp_path / "executed"
     _, _, _, weights = tiny_vqgan("bad", extra={"callbacks": Malicious(mark), "more": [{"x": Malicious(mark)}]})
-    assert isinstance(read_file(weights)["callbacks"], Foreign)
+    assert isinstance(read_checkpoint(weights)["callbacks"], Foreign)
     VQGANIFrameModel(json_path, weights)
     assert not mark.exists()
     bare = tmp_path / "bare.pt"

@@ -28,7 +28,7 @@ from dcvc.training.vqgan.losses import PerceptualLoss
 from dcvc.training.vqgan.prior_trainer import draw_windows, split_maps, train_prior
 from dcvc.training.vqgan.step import VQGANStep
 from dcvc.training.vqgan.trainer import stored_config, train_vqgan
-from dcvc.weights import read_file
+from dcvc.weights import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = VQGANConfig("EMAVQ", 32, 8, ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, attn_resolutions=(), z_channels=16)
@@ -64,7 +64,7 @@ def test_a_resumed_run_equals_a_whole_one(videos, tmp_path, config):
         train_vqgan(config, videos, tmp_path / "cut", device="cpu", quiet=True)
     assert stored_config(tmp_path / "cut") == config
     again = train_vqgan(config, videos, tmp_path / "cut", device="cpu", quiet=True, resume=True)
-    a, b = (read_file(run.checkpoint.with_name("latest.pt")) for run in (whole, again))
+    a, b = (read_checkpoint(run.checkpoint.with_name("latest.pt")) for run in (whole, again))
     assert _equal(a, b)
     assert (config.gan_weight > 0) == ("adversary" in a["training"])
 
@@ -101,7 +101,7 @@ def test_a_signal_saves_and_ends_the_run(videos, tmp_path):
         patch.setattr("dcvc.training.vqgan.trainer.VQGANStep", Terminated)
         with pytest.raises(TrainingError, match="stopped by SIGTERM after step 4 of 6; saved"):
             train_vqgan(SHORT, videos, tmp_path, device="cpu", quiet=True)
-    assert read_file(tmp_path / "latest.pt")["step"] == 4
+    assert read_checkpoint(tmp_path / "latest.pt")["step"] == 4
 
 
 def test_resuming_from_the_command_line_keeps_the_settings(videos, tmp_path, capsys):
@@ -232,7 +232,7 @@ def test_a_step_that_is_not_finite_leaves_weights_and_codebooks_alone(videos, tm
     config = dataclasses.replace(SHORT, max_skips=1, log_every=1)
     trained = train_vqgan(config, videos, tmp_path, device="cpu", quiet=True)
     assert f"loss is nan at step {bad + 1} of VQGAN training; the batch's files: " in capsys.readouterr().err
-    saved = read_file(tmp_path / "latest.pt")
+    saved = read_checkpoint(tmp_path / "latest.pt")
     assert tuple(saved["training"]["guard"]) == (1, 0, 0)
     assert all(torch.isfinite(value).all() for value in saved["model"].values())
     # Codes far from all latents are used by nobody; put on latents, most are.
@@ -259,14 +259,14 @@ def test_after_the_limit_a_vqgan_goes_back_with_a_lower_rate(videos, tmp_path, m
     for done in range(6):
         undisturbed.state.step = done
         assert rates[done + 1] == pytest.approx(undisturbed.learning_rate() * (0.5 if done >= 3 else 1))
-    assert tuple(read_file(tmp_path / "latest.pt")["training"]["guard"]) == (2, 0, 1)
+    assert tuple(read_checkpoint(tmp_path / "latest.pt")["training"]["guard"]) == (2, 0, 1)
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(videos, tmp_path, capsys):
     whole = train_vqgan(SHORT, videos, tmp_path / "whole", device="cpu", quiet=True)
     train_vqgan(SHORT, videos, tmp_path / "cut", device="cpu", quiet=True)
     latest = tmp_path / "cut" / "latest.pt"
-    assert read_file(latest.with_name("latest.1.pt"))["step"] == 3
+    assert read_checkpoint(latest.with_name("latest.1.pt"))["step"] == 3
     data = latest.read_bytes()
     latest.unlink()                                          # the older checkpoint may share its bytes
     latest.write_bytes(data[:len(data) // 2])
@@ -274,7 +274,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(videos, tmp_pa
     train_vqgan(SHORT, videos, tmp_path / "cut", device="cpu", quiet=True, resume=True)
     assert "falling back to latest.1.pt" in capsys.readouterr().err
     assert latest.with_suffix(".damaged").is_file()
-    assert _equal(read_file(whole.checkpoint.with_name("latest.pt")), read_file(latest))
+    assert _equal(read_checkpoint(whole.checkpoint.with_name("latest.pt")), read_checkpoint(latest))
 
 
 def test_two_trainings_in_one_folder_are_refused(videos, tmp_path):
@@ -295,10 +295,10 @@ def test_a_checkpoint_written_before_steps_were_counted_resumes(videos, tmp_path
     whole = train_vqgan(SHORT, videos, tmp_path / "whole", device="cpu", quiet=True)
     train_vqgan(dataclasses.replace(SHORT, save_every=3), videos, tmp_path / "cut", device="cpu", quiet=True)
     latest = tmp_path / "cut" / "latest.pt"
-    old = read_file(latest.with_name("latest.1.pt"))
+    old = read_checkpoint(latest.with_name("latest.1.pt"))
     safety = {field.name for field in dataclasses.fields(SafetyOptions)}
     settings = {key: value for key, value in old["training"]["settings"].items() if key not in safety}
     save_tensors(latest, {**old, "training": {
         "optimizer": old["training"]["optimizer"], "counts": old["training"]["counts"], "settings": settings}})
     train_vqgan(SHORT, videos, tmp_path / "cut", device="cpu", quiet=True, resume=True)
-    assert _equal(read_file(whole.checkpoint.with_name("latest.pt")), read_file(latest))
+    assert _equal(read_checkpoint(whole.checkpoint.with_name("latest.pt")), read_checkpoint(latest))

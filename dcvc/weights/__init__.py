@@ -2,10 +2,12 @@
 
 Three steps turn a file into a model. Weights of every kind go through them, whoever made the file:
 
-    read_checkpoint, read_file   file -> dictionary; damage is found, no class of the file is called
-    bare_weights                 {"model": {"module.conv.weight": W}, "epoch": 7}
-                                 -> {"conv.weight": W}
-    load_weights                 names and shapes must be those of the model, values must be finite
+    read_checkpoint     file -> dictionary; damage is found, no class of the file is called
+    bare_weights        {"model": {"module.conv.weight": W}, "epoch": 7}  ->  {"conv.weight": W}
+    load_weights        names and shapes must be those of the model, values must be finite
+
+A file may hold weights twice, as they were trained and averaged over the steps. `bare_weights` takes
+those that the tools of the file's owner take, and says so; "raw" or "ema" decides.
 
 Our own checkpoints are saved by torch: a zip whose entries carry CRC-32 sums. A model that is given
 on is one .safetensors file, which holds nothing that could be executed:
@@ -35,15 +37,13 @@ from torch import Tensor, nn
 
 from dcvc.errors import DcvcError, InputError, MissingError, ReadError
 from dcvc.files import save_tensors, write_bytes
+from dcvc.weights.entries import bare_weights  # noqa: F401 (a name of this room)
 
 FORMAT = "dcvc-checkpoint-1"
 # Entries of our checkpoints that hold an I-frame codec: its name with its dimensions, its weights.
 I_FRAME_CODEC, I_FRAME_WEIGHTS = "intra_codec", "intra_model"
 # Of these parts a model file holds the tensors; under this name its metadata describe the rest.
 MODEL_PARTS, METADATA = ("model", I_FRAME_WEIGHTS), "dcvc"
-# Where files keep their weights, and what torch's wrappers put before the name of each entry.
-CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
-WRAPPERS = ("module.", "_orig_mod.")
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -79,23 +79,13 @@ def is_ours(content: dict[str, Any]) -> bool:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The dictionary in a file of plain weights: .pt, .pth, .ckpt or .safetensors.
+    """The dictionary in a file of weights: .pt, .pth, .ckpt or .safetensors. An inert `Foreign` takes
+    the place of objects of other classes: trainers pickle callbacks, NumPy numbers and
+    configurations beside the weights.
 
-    Raises MissingError, ReadError for damage and for objects of any class but tensors, InputError
-    for anything but a dictionary.
+    Raises MissingError, ReadError for damage, InputError for anything but a dictionary.
     """
-    return _read(Path(path), torch_file=_plain_load)
-
-
-def read_file(path: str | Path) -> dict[Any, Any]:
-    """As `read_checkpoint`, but an inert `Foreign` takes the place of objects of other classes.
-
-    For files of trainers that pickle their callbacks and configurations beside the weights.
-    """
-    return _read(Path(path), torch_file=_tolerant_load)
-
-
-def _read(path: Path, torch_file: Callable[[Path], Any]) -> dict[Any, Any]:
+    path = Path(path)
     if not path.is_file():
         raise MissingError(f"{path}: no such file, needed a checkpoint")
     try:
@@ -104,7 +94,7 @@ def _read(path: Path, torch_file: Callable[[Path], Any]) -> dict[Any, Any]:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         _check_sums(path)
-        content = torch_file(path)
+        content = _tolerant_load(path)
     except DcvcError:
         raise
     except pickle.UnpicklingError as error:
@@ -156,10 +146,6 @@ def _reason(error: Exception) -> str:
     return next((line for line in lines if "Unsupported" in line), lines[0]).split(". ")[0]
 
 
-def _plain_load(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
 # The only callables that a file may name. None of them runs code that the file chooses.
 ALLOWED = {
     ("collections", "OrderedDict"): collections.OrderedDict,
@@ -202,7 +188,7 @@ def _tolerant_load(path: Path) -> Any:
     # First without stand-ins: what torch refuses for another reason than an unknown class must not
     # reach the second call, which would run the code in a TorchScript file.
     try:
-        return _plain_load(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         pass
     stand_in = types.ModuleType("dcvc_restricted_pickle")
@@ -213,33 +199,6 @@ def _tolerant_load(path: Path) -> Any:
 
 
 # ---- entries
-
-
-def bare_weights(content: dict[Any, Any], where: str,
-                 needed: str = "a P-frame codec") -> dict[str, Tensor]:
-    """A file's tensors, out of their container and without the prefixes of wrappers.
-
-    where: the file; needed: what its weights should be of. Raises InputError for no tensors.
-    """
-    tables = [content.get(name) for name in CONTAINERS] + [content]
-    states = [{str(key): value for key, value in table.items() if _is_plain(value)}
-              for table in tables if isinstance(table, dict)]
-    weights = next((state for state in states if state), None)
-    if not weights:
-        keys = ", ".join(map(str, content)) or "none"
-        raise InputError(f"{where}: found no tensors (its keys: {keys}), "
-                         f"needed the weights of {needed}")
-    # Twice, because either wrapper may stand in the other.
-    for prefix in WRAPPERS * 2:
-        if all(key.startswith(prefix) for key in weights):
-            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    return weights
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether it is a tensor with all its numbers: sparse or quantized ones break what follows."""
-    return (isinstance(value, Tensor) and value.layout is torch.strided
-            and not value.is_quantized and not value.is_meta)
 
 
 @dataclass(frozen=True)
@@ -286,6 +245,15 @@ def check_finite(weights: dict[str, Tensor], where: str) -> None:
         judged = value.float() if value.is_floating_point() and value.dtype.itemsize == 1 else value
         if not bool(torch.isfinite(judged).all()):
             raise InputError(f"{where}: {key}: found NaN or infinite values, needed finite weights")
+
+
+def check_finite_inside(value: Any, where: str, name: str) -> None:
+    """`check_finite` for all floats in nested tables and lists: an optimizer's state, an average."""
+    if isinstance(value, Tensor):
+        check_finite({name: value}, where)
+    elif isinstance(value, (dict, list, tuple)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            check_finite_inside(inner, where, f"{name}.{key}")
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], where: str,

@@ -1,0 +1,150 @@
+"""Every command looks at its output before it works: inputs stay, foreign files stay, nothing hidden is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from io import BytesIO
+
+import av
+import pytest
+import sample_videos
+
+from dcvc.cli import main
+from dcvc.codec.bitstream import MAGIC
+from dcvc.commands.arguments import printable, run_reporting_errors
+from dcvc.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "in.mp4"
+    return sample_videos.encode(path, "libx264", sample_videos.textures(2, 32, 48))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, clip):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in.mp4", "other.mkv"):
+        (tmp_path / name).write_bytes(clip.read_bytes())
+    (tmp_path / "same.mp4").symlink_to("in.mp4")
+    (tmp_path / "hard.mp4").hardlink_to("in.mp4")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "own.dcvc").write_bytes(MAGIC + bytes(40))
+    (tmp_path / "own.json").write_text(json.dumps({"schema": "other"}))
+    return tmp_path
+
+
+INPUTS = ("encode in.mp4 in.mp4", "encode in.mp4 same.mp4", "encode hard.mp4 in.mp4 --overwrite",
+          "decode own.dcvc own.dcvc", "decode in.mp4 in.mp4", "compare in.mp4 -o same.mp4",
+          "index in.mp4 --index hard.mp4",
+          "eval in.mp4 --model light-m -o in.mp4 --overwrite", "report own.json -o own.json --overwrite")
+FOREIGN = ("encode in.mp4 other.mkv", "decode own.dcvc other.mkv", "compare in.mp4 -o other.mkv",
+           "eval in.mp4 --model light-m -o own.json", "index in.mp4 --index other.mkv", "report own.json -o other.mkv",
+           "report own.json --picture in.mp4", "prepare in.mp4 other.mkv", "import in.mp4 -o other.mkv",
+           "train --checkpoint_dir other.mkv", "demo --checkpoint_dir other.mkv", "tune --videos in.mp4 -o other.mkv",
+           "train-vqgan --videos in.mp4 --checkpoint_dir other.mkv")
+NOWHERE = ("encode in.mp4 folder", "encode in.mp4 in.mp4/below/o.dcvc", "decode own.dcvc in.mp4/o.mp4",
+           "compare in.mp4 -o folder", "eval in.mp4 --model light-m -o folder", "index in.mp4 --index folder",
+           "report own.json -o folder", "train --checkpoint_dir in.mp4/run", "prepare in.mp4 in.mp4/out")
+
+
+@pytest.mark.parametrize("line", INPUTS + FOREIGN + NOWHERE)
+def test_what_must_stay_stays_and_the_refusal_is_one_line(line, here, capsys):
+    before = {path: path.read_bytes() for path in here.iterdir() if path.is_file()}
+    assert main(line.split()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in here.iterdir() if path.is_file()} == before
+    assert sorted(path.name for path in here.iterdir() if path.is_dir()) == ["folder"]
+
+
+def test_a_stream_and_a_decoded_video_are_replaced_by_new_ones(here):
+    code = ["encode", "in.mp4", "made/a.dcvc", "--model", "light-m", "--quiet", "--max_frames", "1"]
+    assert main(code) == main(code) == 0
+    for name in ("a.mp4", "a.mkv", "a.y4m"):
+        decode = ["decode", "made/a.dcvc", f"new/{name}", "--model", "light-m", "--quiet"]
+        assert main(decode) == main(decode) == 0
+        assert main([*decode[:2], "other.mkv", *decode[3:], "--overwrite"]) == 0
+    with av.open("other.mkv") as video:
+        assert sum(1 for _ in video.decode(video=0)) == 1
+
+
+class Pipe:
+    """stdout or stdin that is no terminal."""
+
+    def __init__(self, data=b""):
+        self.buffer = BytesIO(data)
+
+    def isatty(self):
+        return False
+
+    def write(self, text):
+        self.buffer.write(text.encode())
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize("more", [["--json"], ["--max_frames", "1"]])
+def test_a_dash_is_stdout_for_streams_and_stdin_for_decoding(here, monkeypatch, capsys, more):
+    plain = ["--model", "light-m", "--quiet", *more]
+    assert main(["encode", "in.mp4", "file.dcvc", *plain]) == 0
+    capsys.readouterr()
+    out = Pipe()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["encode", "in.mp4", "-", *plain]) == 0
+    monkeypatch.undo()
+    assert "bpp" in capsys.readouterr().err
+    os.chdir(here)
+    assert out.buffer.getvalue() == (here / "file.dcvc").read_bytes()
+    monkeypatch.setattr(sys, "stdin", Pipe(out.buffer.getvalue()))
+    assert main(["decode", "-", str(here / "pictures"), "--model", "light-m", "--quiet"]) == 0
+    assert (here / "pictures" / "im00001.png").is_file()
+    assert not (here / "-").exists()
+
+
+def test_a_terminal_is_no_place_for_a_stream(here, monkeypatch, capsys):
+    monkeypatch.setattr(Pipe, "isatty", lambda self: True)
+    monkeypatch.setattr(sys, "stdout", Pipe())
+    assert main(["encode", "in.mp4", "-", "--model", "light-m", "--quiet"]) == 1
+    assert "terminal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["two\nlines.mp4", "bell\x07", "no-utf8-\udcff.mov", "tab\t.mkv"])
+def test_errors_are_one_printable_line_whatever_a_file_is_called(name, capsys):
+    def fail():
+        raise InputError(f"{name}: found, needed")
+
+    assert run_reporting_errors(fail) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error[:-1].isprintable()
+    assert printable("grün × 4 …") == "grün × 4 …"
+
+
+SLOW_WRITER = """
+import sys, time
+from dcvc.commands.arguments import run_reporting_errors
+from dcvc.files import replaced, replaced_folder
+def work():
+    with {how}(sys.argv[1]) as partial:
+        print("ready", flush=True)
+        time.sleep(60)
+sys.exit(run_reporting_errors(work))
+"""
+
+
+@pytest.mark.parametrize("how", ["replaced", "replaced_folder"])
+def test_sigterm_leaves_nothing_hidden_behind(how, tmp_path):
+    code = SLOW_WRITER.format(how=how)
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out.mkv")], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    began = time.monotonic()
+    child.send_signal(signal.SIGTERM)
+    assert child.wait() == 143
+    assert time.monotonic() - began < 5
+    assert list(tmp_path.iterdir()) == []
