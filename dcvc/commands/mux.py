@@ -11,7 +11,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from dcvc.codec.stream_parts import StreamParts, cut_stream
-from dcvc.commands.options import open_stream_file, refuse_own_input, start_frame
+from dcvc.commands.options import open_stream_file, start_frame
+from dcvc.commands.output import check_target
 from dcvc.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> int | None:
     from dcvc.video.source_video import describe_source
 
     target = output_name(options.output)
-    refuse_own_input(target, options.input, options.video)
+    check_target(options, "output", path=target)
     with contextlib.ExitStack() as stack:
         parts = cut_stream(stack.enter_context(open_stream_file(options.input))[0], options.input)
         header, source = parts.header, describe_source(options.video)

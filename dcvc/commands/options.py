@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import dataclasses
 import math
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -119,13 +118,6 @@ def open_stream_file(path: str) -> Iterator[tuple[BinaryIO, "MuxedStream | None"
         except OSError as error:
             raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
         yield file, None
-
-
-def refuse_own_input(output: str | os.PathLike, *inputs: str) -> None:
-    """Raises InputError where an output has the name of an input, which it would replace."""
-    for path in inputs:
-        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
-            raise InputError(f"{output}: found the name of an input, needed another for the output")
 
 
 def add_intra_period(parser: argparse._ActionsContainer, default: str = "10") -> None:
