@@ -86,7 +86,8 @@ def codec_from(options: argparse.Namespace):
     from dcvc.checkpoint import load_codec
     from dcvc.device import choose_device
 
-    return load_codec(options.model, choose_device(options.device), intra_from(options))
+    return load_codec(options.model, choose_device(options.device), intra_from(options),
+                      weights=options.weights)
 
 
 @contextlib.contextmanager
@@ -191,17 +192,22 @@ def lpips_from(options: argparse.Namespace) -> tuple[str, ...]:
 
 def add_sequences(parser: argparse.ArgumentParser) -> None:
     """Which sequences are measured, how many frames of them, and how often an I-frame comes."""
-    parser.add_argument("videos", metavar="VIDEOS",
-                        help="a video, a .yuv file, a folder of videos, or a folder of picture folders")
+    parser.add_argument("videos", metavar="VIDEOS", nargs="+",
+                        help="videos, .yuv files, .txt lists, folders of videos or of picture folders")
+    parser.add_argument("--stills", action="store_true",
+                        help="also measure single pictures that lie among videos")
     parser.add_argument("--preset", help="a test set by the names of its folders: hevc-b … "
                                          "hevc-e, uvg, mcl-jcv, vimeo90k-test, davis; it sets the "
                                          "frames and the intra period")
     parser.add_argument("--max_frames", type=int, help="only the first N frames of each sequence")
     add_intra_period(parser, "the preset's, or 10")
-    raw = parser.add_argument_group("what .yuv files do not say themselves (4:2:0, little-endian)")
+    raw = parser.add_argument_group("what .yuv files do not say themselves")
     raw.add_argument("--raw_size", metavar="WIDTHxHEIGHT", help="size of files whose name has none")
-    raw.add_argument("--raw_depth", type=int, choices=(8, 10),
+    raw.add_argument("--raw_depth", type=int, choices=(8, 9, 10, 12, 14, 16),
                      help="bits per sample (default: by the name, or 8)")
+    raw.add_argument("--raw_layout", metavar="LAYOUT",
+                     help="a pixel format of FFmpeg's (yuv422p10le, nv12 …), or 420, 422, 444, 400 "
+                          "(default: by the name, or 420)")
     raw.add_argument("--raw_fps", type=float,
                      help="frames per second (default: by the name, or 25)")
     raw.add_argument("--raw_matrix", choices=("bt601", "bt709", "bt2020"),
@@ -216,11 +222,13 @@ def sequences_from(options: argparse.Namespace):
     from dcvc.data.presets import PRESETS
     from dcvc.data.raw_files import RawFormat
 
-    if options.raw_fps is not None and not options.raw_fps > 0:
+    if options.raw_fps is not None and not 0 < options.raw_fps < float("inf"):
         raise InputError(f"--raw_fps: found {options.raw_fps}, needed above 0")
     raw = RawFormat(size=_size(options.raw_size), depth=options.raw_depth, fps=options.raw_fps,
-                    matrix=options.raw_matrix, full_range=options.raw_full_range)
-    sequences = open_sequences(options.videos, options.preset, options.max_frames, raw)
+                    matrix=options.raw_matrix, full_range=options.raw_full_range,
+                    layout=options.raw_layout)
+    sequences = open_sequences(options.videos, options.preset, options.max_frames, raw,
+                               options.stills)
     default = PRESETS[options.preset].intra_period if options.preset else INTRA_PERIOD
     frames = max(sequence.frames for sequence in sequences)
     return sequences, intra_period_from(options, frames, default)
@@ -229,7 +237,7 @@ def sequences_from(options: argparse.Namespace):
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    width, cross, height = text.partition("x")
+    width, cross, height = text.lower().partition("x")
     if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise InputError(f"--raw_size: found {text!r}, needed WIDTHxHEIGHT")
     return int(width), int(height)

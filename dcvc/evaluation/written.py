@@ -1,14 +1,15 @@
 """Measuring a codec by what it writes: the stream's bytes, and the frames decoded from them."""
 
 import tempfile
-from collections.abc import Iterator
-from fractions import Fraction
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from torch import Tensor
 
+from dcvc.codec.encoder import Encoder
 from dcvc.codec.stream_reader import StreamReader
-from dcvc.codec.video_codec import VideoCodec
+from dcvc.codec.video_codec import CodedFrame, VideoCodec
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import BitstreamError
 from dcvc.evaluation.frame_counter import FrameDone
@@ -24,9 +25,9 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
     encoder's pictures only a hash stays until the decoder's are compared.
     """
     recorder, hashes, watch = measured.recorder_with_copy(sequence), [], Stopwatch()
-    header = codec.header((sequence.height, sequence.width),
-                          Fraction(sequence.fps).limit_denominator(1001),
-                          sequence.frames, measured.intra_period)
+    encoder = Encoder(codec, (sequence.height, sequence.width), sequence.fps,
+                      intra_period=measured.intra_period, quality=measured.quality,
+                      refresh=measured.refresh, frames=sequence.frames)
     # The encoder takes a frame when it is ready for it; the original waits here until it is coded.
     originals: list[Tensor] = []
 
@@ -38,9 +39,7 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stream.dcvc"
         with open(path, "wb") as file:
-            coded = codec.encode(frames(), header, file, quality=measured.quality,
-                                 refresh=measured.refresh)
-            for frame in watch.through(coded):
+            for frame in watch.through(_coded(encoder, frames(), file)):
                 x_hat, record = frame.x_hat.cpu(), frame.record
                 recorder.add(record.name, 8 * len(record.payload), originals.pop(), x_hat,
                              frame.bits)
@@ -50,6 +49,17 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
         decode_seconds = _decode(codec, path, hashes) if measured.decode else None
     return recorder.results(8 * size, encode_seconds=watch.seconds, decode_seconds=decode_seconds,
                             file_bytes=size)
+
+
+def _coded(encoder: Encoder, frames: Iterable[Tensor], file: BinaryIO) -> Iterator[CodedFrame]:
+    """Writes what `dcvc encode` writes."""
+    for frame in frames:
+        for packet in encoder.push(frame):
+            file.write(packet.data)
+            if packet.frame is not None:
+                yield packet.frame
+    for packet in encoder.flush():
+        file.write(packet.data)
 
 
 def _hash(frame: Tensor) -> int:
