@@ -87,6 +87,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_memory_of_the_commands_does_not_grow_with_the_number_of_frames(runs, tmp_path):
     peaks: dict[str, list[int]] = {"encode": [], "decode": []}
     generator = np.random.default_rng(0)

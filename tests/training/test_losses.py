@@ -60,6 +60,7 @@ def test_likelihoods_stay_float32_in_mixed_precision(kind):
     assert out.prediction.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_compiling_breaks_no_graph():
     """One graph per frame (fullgraph) with the loss of the eager path."""
     model = DCVC(SIZES["tiny"]).eval()

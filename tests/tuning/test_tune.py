@@ -90,6 +90,7 @@ def test_a_folder_of_something_else_is_left_alone(place, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_a_killed_tuning_goes_on(place, tmp_path):
     """Killed while it trains, the same command ends as if nothing had happened, from where it was."""
     command = [sys.executable, "-W", "ignore", "-m", "dcvc.cli", "tune", "--videos", str(place / "videos"),
