@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 
 import av
 
@@ -81,6 +82,18 @@ def open_decoder(path: str, threads: int = 1) -> OpenStream:
     context.thread_type = "AUTO" if threads != 1 else "NONE"
     context.options = decoder_options(context.name)
     return container, stream
+
+
+def whole_packets(container: av.container.InputContainer,
+                  stream: av.video.stream.VideoStream) -> Iterator[av.Packet]:
+    """Packets with something in them, up to the end or to where the file cannot be read further."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except av.error.FFmpegError:
+        # The stream ends here; who counts its frames says in which one.
+        return
 
 
 def decoder_options(codec: str) -> dict[str, str]:

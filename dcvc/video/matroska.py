@@ -31,7 +31,7 @@ from av.bitstream import BitStreamFilterContext
 
 from dcvc.errors import InputError, ReadError
 from dcvc.files import replaced
-from dcvc.video.container import open_container
+from dcvc.video.container import open_container, whole_packets
 from dcvc.video.copied_tracks import CopiedTracks
 from dcvc.video.frame_times import ROUNDING, FrameTimes
 from dcvc.video.matroska_aspect import ROOM, set_display_aspect
@@ -175,7 +175,7 @@ def read_matroska(path: str | os.PathLike) -> MuxedStream:
             with ExitStack() as opened:
                 file = opened.enter_context(tempfile.TemporaryFile())
                 file.write(context.extradata or b"")
-                for packet in _packets(container, stream):
+                for packet in whole_packets(container, stream):
                     stamps.append(packet.dts if packet.pts is None else packet.pts)
                     file.write(packet)
                 file.seek(0)
@@ -192,17 +192,6 @@ def read_matroska(path: str | os.PathLike) -> MuxedStream:
                         f"than {stamps[late[0]]} ms, the time of the frame before; the file is "
                         "damaged")
     return MuxedStream(path, file, FrameTimes(np.array(stamps, np.int64), unit), tags)
-
-
-def _packets(container: av.container.InputContainer,
-             stream: av.video.stream.VideoStream) -> Iterator[av.Packet]:
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except av.error.FFmpegError:
-        # The stream ends here, and its reader says in which frame.
-        return
 
 
 def _find_track(container: av.container.InputContainer, path: str
