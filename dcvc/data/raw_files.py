@@ -20,7 +20,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import torch
 from torch import Tensor
 
 from dcvc.config import nearest
@@ -28,7 +27,8 @@ from dcvc.data.raw_names import RawName, parse_raw_name
 from dcvc.errors import InputError
 from dcvc.video.file_index import DECODED_DEPTHS, sample_depth
 from dcvc.video.frame_stack import planar_format
-from dcvc.video.yuv_to_rgb import Colour, default_matrix, to_rgb
+from dcvc.video.sample_planes import planes_to_rgb, split_planes
+from dcvc.video.yuv_to_rgb import default_matrix
 
 RAW_EXTENSION = ".yuv"
 
@@ -76,21 +76,14 @@ class RawFormat:
         one, shapes = self.frame_bytes(), _plane_shapes(planar, self.size)
         with open(path, "rb") as file:
             while len(data := file.read(one)) == one:
-                planes = (_split(data, shapes, colour.depth) if planar == self.layout else
+                planes = (split_planes(data, shapes, colour.depth) if planar == self.layout else
                           _split_by_ffmpeg(data, self.layout, planar, self.size, colour.depth))
-                yield _as_rgb(planes, colour)
+                yield planes_to_rgb(planes, colour)
 
 
 def _plane_shapes(pix_fmt: str, size: tuple[int, int]) -> list[tuple[int, int]]:
     """(height, width) of each plane."""
     return [(part.height, part.width) for part in av.VideoFormat(pix_fmt, *size).components]
-
-
-def _split(data: bytes, shapes: list[tuple[int, int]], depth: int) -> list[np.ndarray]:
-    samples = np.frombuffer(data, np.uint8 if depth == 8 else "<u2")
-    ends = np.cumsum([rows * columns for rows, columns in shapes])
-    return [plane.reshape(shape) for plane, shape in
-            zip(np.split(samples, ends[:-1]), shapes, strict=True)]
 
 
 def _split_by_ffmpeg(data: bytes, layout: str, planar: str, size: tuple[int, int],
@@ -103,15 +96,6 @@ def _split_by_ffmpeg(data: bytes, layout: str, planar: str, size: tuple[int, int
     # The rows of FFmpeg's memory are longer than the picture's.
     return [np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width]
             for plane in frame.planes]
-
-
-def _as_rgb(planes: list[np.ndarray], colour: Colour) -> Tensor:
-    # torch calculates with no unsigned 16-bit numbers: deeper samples become int32.
-    kind = np.uint8 if colour.depth == 8 else np.int32
-    tensors = [torch.from_numpy(np.array(plane, kind))[None] for plane in planes]
-    # Without chroma there are no further planes, and none is looked at.
-    y, u, v = tensors if len(tensors) == 3 else (tensors[0], *[tensors[0][:, :0, :0]] * 2)
-    return to_rgb(y, u, v, colour)[0]
 
 
 @cache

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from dcvc.errors import InputError
-from dcvc.video.yuv_to_rgb import Colour, default_matrix, to_rgb
+from dcvc.video.sample_planes import planes_to_rgb, split_planes
+from dcvc.video.yuv_to_rgb import Colour, default_matrix
 
 MAGIC = b"YUV4MPEG2"
 FRAME = b"FRAME"
@@ -117,19 +116,11 @@ class Y4mReader:
             number += 1
 
     def _frame(self, number: int) -> Tensor:
-        colour = self.format.colour
-        stored = np.dtype(np.uint8 if colour.depth == 8 else "<u2")
-        planes = []
-        for height, width in self.format.plane_shapes:
-            needed = height * width * stored.itemsize
-            data = self._file.read(needed)
-            if len(data) < needed:
-                raise InputError(f"{self._name}: frame {number}: the pipe ended within it; the "
-                                 f"{number} frames before are whole")
-            samples = np.frombuffer(data, stored)
-            # torch calculates with no unsigned 16-bit numbers: deeper samples become int32.
-            samples = samples.copy() if colour.depth == 8 else samples.astype(np.int32)
-            planes.append(torch.from_numpy(samples.reshape(1, height, width)))
-        luma, *chroma = planes
-        blue, red = chroma or (luma[:, :0, :0],) * 2
-        return to_rgb(luma, blue, red, colour)[0]
+        colour, shapes = self.format.colour, self.format.plane_shapes
+        samples = sum(height * width for height, width in shapes)
+        needed = samples * (1 if colour.depth == 8 else 2)
+        data = self._file.read(needed)
+        if len(data) < needed:
+            raise InputError(f"{self._name}: frame {number}: the pipe ended within it; the "
+                             f"{number} frames before are whole")
+        return planes_to_rgb(split_planes(data, shapes, colour.depth), colour)
