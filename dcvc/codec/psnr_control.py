@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, field
 
 from dcvc.codec.bitstream import I_FRAME
-from dcvc.entropy.frame_head import QUALITY_PARTS
+from dcvc.entropy.frame_head import written_quality
 from dcvc.errors import InputError
 from dcvc.interfaces import RateRange
 
@@ -82,4 +82,4 @@ class PsnrControl:
 
     def _rounded(self, quality: float) -> float:
         low, high = self.rates.lowest, self.rates.highest
-        return min(max(round(quality * QUALITY_PARTS) / QUALITY_PARTS, low), high)
+        return written_quality(min(max(quality, low), high))

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 
 from dcvc.codec.bitstream import I_FRAME, P_FRAME
 from dcvc.codec.rate_model import RateModel, curve_at, first_model, highest_quality
-from dcvc.entropy.frame_head import QUALITY_PARTS
+from dcvc.entropy.frame_head import written_quality
 from dcvc.errors import InputError
 from dcvc.interfaces import RateRange
 
@@ -115,15 +115,14 @@ class RateControl:
 
     def accept(self, bits: float, mse: float = 0.0) -> bool:
         """Counts the frame, unless it is to be coded again."""
-        kind, quality, expected = self._kind, self._quality, self._expected(self._quality)
-        missed = math.log2(max(bits, 1.0)) - expected
+        kind, quality = self._kind, self._quality
         first = kind not in self.model.seen
         # A second attempt at a frame says for certain what the model was wrong about: it is taken over
         # whole. Of a first one, part is chance.
         if self._rest is None:
-            self.model.learn(kind, quality, bits, LEARNING if not self._tries else 1.0)
+            missed = self.model.learn(kind, quality, bits, LEARNING if not self._tries else 1.0)
         else:
-            self._rest.learn(kind, missed, LEARNING)
+            missed = self._rest.learn(len(self.log), quality, bits, LEARNING)
         if self._tries < TRIES and (abs(missed) > SURPRISE or first):
             again = self._within_jump(self._planned())
             # Only where it changes something, by more than it moves from frame to frame anyway.
@@ -145,12 +144,6 @@ class RateControl:
     def owed(self) -> float:
         """Bits that were left over so far; negative: that were spent too many."""
         return self.target.bits_a_frame * len(self.log) - self._spent
-
-    def _expected(self, quality: float) -> float:
-        """log2 of the bits of the next frame."""
-        if self._rest is None:
-            return self.model.log_bits(self._kind, quality)
-        return self._rest.log_bits(len(self.log), quality)
 
     def _ahead(self, frames: int) -> dict[int, float]:
         """How many I- and P-frames the next ones are, this one included."""
@@ -222,7 +215,7 @@ class RateControl:
     def _rounded(self, quality: float) -> float:
         # As the stream holds it: what was planned for must be what is coded.
         low, high = self.target.rates.lowest, self.target.rates.highest
-        return min(max(round(quality * QUALITY_PARTS) / QUALITY_PARTS, low), high)
+        return written_quality(min(max(quality, low), high))
 
 
 class _Rest:
@@ -249,5 +242,8 @@ class _Rest:
         return sum((sums[end] - sums[number]) * 2 ** (self._offsets[kind] + curve_at(kind, quality))
                    for kind, sums in self._sums.items())
 
-    def learn(self, kind: int, missed: float, share: float) -> None:
-        self._offsets[kind] += share * missed
+    def learn(self, number: int, quality: float, bits: float, share: float) -> float:
+        """Takes over a share of what was missed -> what was missed, as log2 of a factor."""
+        missed = math.log2(max(bits, 1.0)) - self.log_bits(number, quality)
+        self._offsets[self._frames[min(number, len(self._frames) - 1)].kind] += share * missed
+        return missed

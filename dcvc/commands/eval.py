@@ -22,7 +22,7 @@ from dcvc.commands.output import (
     frames_folder,
     write_and_print,
 )
-from dcvc.entropy.frame_head import FrameHead, quality_parts
+from dcvc.entropy.frame_head import written_quality
 from dcvc.errors import InputError
 from dcvc.intra.config import IntraConfig
 
@@ -115,7 +115,7 @@ def codecs_from(options: argparse.Namespace, intra_period: int):
     # A model is a curve of its own here, so several of them need names that differ.
     several = len(options.model) > 1
     # Named as they are written: two that are one in a stream are one point of the curve.
-    qualities = [FrameHead(quality_parts(quality)).quality for quality in options.qualities]
+    qualities = list(map(written_quality, options.qualities))
     return [MeasuredCodec(label=f"{options.name} {names[model]}" if several else options.name,
                           setting=f"q{quality:g}", model=model, quality=quality, **common)
             for model in options.model for quality in qualities]

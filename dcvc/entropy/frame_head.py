@@ -43,6 +43,11 @@ def quality_parts(quality: float) -> int:
     return round(quality * QUALITY_PARTS)
 
 
+def written_quality(quality: float) -> float:
+    """A quality as a stream holds it. Raises InputError outside of 0 ... 63."""
+    return FrameHead(quality_parts(quality)).quality
+
+
 def split_head(payload: bytes) -> tuple[FrameHead, bytes]:
     """The head of a payload, and what follows it. Raises BitstreamError where there is none."""
     refresh = payload[:1] == bytes((REFRESH,))
