@@ -55,6 +55,9 @@ VERSIONS = (2, 3, 4)
 I_FRAME, P_FRAME, END, INDEX = 1, 2, 3, 4
 # Added to the type of a frame.
 HIDDEN = 0x10
+# Frames between I-frames where nobody says otherwise: one a second of most videos, somewhere to
+# enter at a few per cent of the rate. And what stands for a single I-frame.
+INTRA_PERIOD, ONE_I_FRAME = 32, -1
 FLAG_RECONSTRUCTION_CRC, FLAG_INTRA_QUALITY, FLAG_INTER_QUALITY = 1, 2, 4
 # Limits, so that nobody reserves memory or works for hours because of a damaged number.
 LARGEST_SIDE = 1 << 16

@@ -7,6 +7,8 @@
     for packet in encoder.flush():
         socket.send(packet.data)
 
+or, in one loop, `for packet in encoder.packets(frames)`.
+
 The bytes of all packets, one after another, are a stream of version 4 (dcvc.codec.bitstream): the
 first packet is the header, then comes one for each frame as soon as it is pushed, and the last one
 is the end with the index. How many frames will come need not be known.
@@ -19,6 +21,7 @@ is the end with the index. How many frames will come need not be known.
 
 import io
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -26,15 +29,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dcvc.codec.bitstream import I_FRAME, P_FRAME, StreamHeader
+from dcvc.codec.bitstream import I_FRAME, INTRA_PERIOD, ONE_I_FRAME, P_FRAME, StreamHeader
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
 from dcvc.codec.scene_cuts import SceneCuts
 from dcvc.codec.stream_writer import StreamWriter
 from dcvc.codec.video_codec import Attempt, ClipEncoder, CodedFrame, VideoCodec, crc_of
 from dcvc.errors import InputError
-
-# Frames between I-frames where nobody says: one second of most videos.
-INTRA_PERIOD = 32
 
 
 class FrameControl(Protocol):
@@ -73,7 +73,7 @@ class Encoder:
                  scene_cuts: bool = False, frames: int = 0, index: bool = True,
                  reconstruction_crc: bool = True, source: bytes | None = None,
                  verify: bool = False) -> None:
-        if intra_period < 1 and intra_period != -1:
+        if intra_period < 1 and intra_period != ONE_I_FRAME:
             raise InputError(f"intra_period: found {intra_period}, needed at least 1, or -1")
         if control is not None and quality is not None:
             raise InputError("quality: found both a quality and a control, needed one of them")
@@ -81,13 +81,11 @@ class Encoder:
             size, Fraction(fps).limit_denominator(1001), frames, max(intra_period, 0),
             reconstruction_crc, source, has_end=True)
         self._control, self._index = control, index
-        # Refreshes are counted from the last I-frame here, so the plan needs no distance of its own.
-        self._plan = FramePlan(codec.p_frame, codec.intra, max(intra_period, 0), quality, refresh,
-                               frames or None)
         # A control is asked at each attempt, and needs to know for which kind of frame.
-        if control is not None:
-            self._plan = FramePlan(codec.p_frame, codec.intra, max(intra_period, 0),
-                                   lambda _: control.quality(self._kind), refresh)
+        asked = quality if control is None else lambda _: control.quality(self._kind)
+        # Refreshes are counted from the last I-frame here, so the plan needs no distance of its own.
+        self._plan = FramePlan(codec.p_frame, codec.intra, max(intra_period, 0), asked, refresh,
+                               frames or None)
         self._intra_period, self._kind, self._since = intra_period, I_FRAME, 0
         self._cuts = SceneCuts() if scene_cuts else None
         self._clip = ClipEncoder(codec, self.header, verify)
@@ -125,13 +123,23 @@ class Encoder:
         return packets + self._taken(coded, time.perf_counter() - begin)
 
     def flush(self) -> list[Packet]:
-        """The end of the stream."""
+        """The end of the stream. Raises InputError where nothing was pushed, or less than `frames`."""
         if self._finished:
             return []
+        # No reader takes a stream without frames.
+        if not self.frames:
+            raise InputError("stream: found no frame, needed at least one")
         # The count is checked here: a stream that promised more frames must not look whole.
         self._writer.finish(self._index)
         self._finished = True
         return self._taken()
+
+    def packets(self, frames: Iterable[Tensor]) -> Iterator[Packet]:
+        """All packets of a clip, each as soon as its frame is there: push them all, then flush.
+        Where `frames` raises, the stream has no end, as one whose encoder was stopped."""
+        for frame in frames:
+            yield from self.push(frame)
+        yield from self.flush()
 
     def _kind_of(self, number: int, frame: Tensor) -> int:
         # Asked for every frame: it compares each with the one before.

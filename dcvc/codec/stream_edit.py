@@ -15,8 +15,9 @@ joined; what is written is version 4.
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import BinaryIO
 
 from dcvc.codec.bitstream import SOURCE_BYTES, FrameRecord, StreamHeader, crc_bytes
@@ -78,16 +79,11 @@ def join(readers: Sequence[StreamReader], file: BinaryIO) -> int:
     salts = b"".join(crc_bytes(reader.header.salt) for reader in readers)
     writer = StreamWriter(file, _header(first, salts))
     shown = 0
-    for record in _records(readers):
+    for record in chain.from_iterable(readers):
         _copy(record, writer, record.hidden)
         shown += not record.hidden
     writer.finish()
     return shown
-
-
-def _records(readers: Iterable[StreamReader]) -> Iterable[FrameRecord]:
-    for reader in readers:
-        yield from reader
 
 
 def _copy(record: FrameRecord, writer: StreamWriter, hidden: bool) -> None:

@@ -5,7 +5,7 @@ The parser is a generator that asks for bytes and is sent them:
     parser asks 4            <-  "DCVC"
            asks 1            <-  03
            asks 1, 1, ...    <-  14, 0A, ...                 the varints of the header
-           gives the header
+           (read_header ends: `header` is known)
            asks 1            <-  01                          the type of the first record
            ...
            gives the first record

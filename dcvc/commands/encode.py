@@ -8,10 +8,10 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from dcvc.codec.bitstream import INTRA_PERIOD, ONE_I_FRAME
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.options import (
     PIPE,
@@ -30,19 +30,15 @@ from dcvc.commands.output import (
 )
 from dcvc.commands.rates import RateRequest, add_rates, rate_from
 from dcvc.commands.source import Source, open_source
+from dcvc.entropy.frame_head import written_quality
 from dcvc.errors import DcvcError, InputError
 from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.models.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from dcvc.codec.encoder import Encoder, FrameControl, Packet
     from dcvc.codec.rate_control import CodedSize
     from dcvc.codec.video_codec import VideoCodec
-
-# An I-frame a second of most videos: somewhere to enter, at a few per cent of the rate.
-INTRA_PERIOD = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +92,7 @@ def run(options: argparse.Namespace) -> int | None:
     if options.two_pass and options.input == PIPE:
         raise InputError("--two_pass: a pipe can be read once; give a file, or leave it out")
     source = open_source(options.input, options.max_frames)
-    intra_period_from(options, 1)
+    options.intra_period = intra_period_from(options, ONE_I_FRAME, INTRA_PERIOD)
     codec = codec_from(options)
     control = _control(options, rate, source, codec)
     encoder, written = _encoder(options, source, codec, control), Written()
@@ -112,19 +108,13 @@ def _encoder(options: argparse.Namespace, source: Source, codec: "VideoCodec",
              control: "FrameControl | None" = None, quality: float | None = None) -> "Encoder":
     from dcvc.codec.encoder import Encoder
 
-    period = INTRA_PERIOD if options.intra_period is None else options.intra_period
     cuts = options.scene_cuts
     return Encoder(
-        codec, source.size, source.fps, intra_period=period, control=control,
+        codec, source.size, source.fps, intra_period=options.intra_period, control=control,
         quality=options.quality if quality is None else quality, refresh=options.refresh,
         scene_cuts=(control is not None or quality is not None) if cuts is None else cuts,
         frames=source.frames, index=options.index, source=source.mark, verify=options.verify,
         reconstruction_crc=options.reconstruction_crc)
-
-
-def _packets(encoder: "Encoder", frames: "Iterable[Tensor]") -> "Iterator[Packet]":
-    for frame in frames:
-        yield from encoder.push(frame)
 
 
 def _write(options: argparse.Namespace, encoder: "Encoder", source: Source, file: BinaryIO,
@@ -137,23 +127,16 @@ def _write(options: argparse.Namespace, encoder: "Encoder", source: Source, file
     frames = source.read() if options.input == PIPE else ahead(source.read())
     coded = progress_bar(options, "frame", "encode")(frames, source.frames or None)
 
-    def put(packet: "Packet") -> None:
-        file.write(packet.data)
-        if options.output == PIPE:
-            file.flush()
-        written.add(packet)
-
     try:
-        for packet in _packets(encoder, coded):
-            put(packet)
+        for packet in encoder.packets(coded):
+            file.write(packet.data)
+            if options.output == PIPE:
+                file.flush()
+            written.add(packet)
     except InputError as error:
         if options.input != PIPE or not written.frames:
             raise
         return error
-    if not written.frames:
-        raise InputError(f"{source.name}: found no frame")
-    for packet in encoder.flush():
-        put(packet)
     return None
 
 
@@ -169,7 +152,7 @@ def _control(options: argparse.Namespace, rate: RateRequest | None, source: Sour
     rates = rates_of(codec)
     if rate.option == "psnr":
         return PsnrControl(rate.value, rates)
-    period = INTRA_PERIOD if options.intra_period is None else options.intra_period
+    period = options.intra_period
     sizes = (source.pixels, float(source.fps), source.frames)
     target = RateTarget(rate.bits_a_frame(*sizes), sizes[1], source.pixels, rates, period,
                         source.frames, bool(fixed_kinds(codec)))
@@ -190,11 +173,10 @@ def _first_pass(options: argparse.Namespace, source: Source, codec: "VideoCodec"
     from dcvc.codec.rate_control import CodedSize
     from dcvc.device.workers import ahead
 
-    # In quarter steps, as the stream will have it.
-    quality = round(4 * quality) / 4
+    quality = written_quality(quality)
     encoder = _encoder(options, source, codec, quality=quality)
     frames = progress_bar(options, "frame", "first pass")(ahead(source.read()), source.frames)
-    records = (packet.frame.record for packet in _packets(encoder, frames) if packet.frame)
+    records = (packet.frame.record for packet in encoder.packets(frames) if packet.frame)
     return [CodedSize(record.kind, 8 * (len(record.payload) + record.overhead), quality)
             for record in records]
 

@@ -53,13 +53,10 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
 
 def _coded(encoder: Encoder, frames: Iterable[Tensor], file: BinaryIO) -> Iterator[CodedFrame]:
     """Writes what `dcvc encode` writes."""
-    for frame in frames:
-        for packet in encoder.push(frame):
-            file.write(packet.data)
-            if packet.frame is not None:
-                yield packet.frame
-    for packet in encoder.flush():
+    for packet in encoder.packets(frames):
         file.write(packet.data)
+        if packet.frame is not None:
+            yield packet.frame
 
 
 def _hash(frame: Tensor) -> int:
