@@ -3,6 +3,7 @@
 import math
 import random
 import statistics
+from itertools import pairwise
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_two_passes_meet_it_more_closely_and_hardly_move_the_quality(seed):
         first = [CodedSize(content.kind(n), content.bits(n, 28.0), 28.0) for n in range(300)]
         control = RateControl(target_of(content, share), first)
         assert abs(statistics.fmean(steered(content, control)) / share - 1) < 0.02
-        steps = [abs(b.quality - a.quality) for a, b in zip(control.log[5:], control.log[6:], strict=False)]
+        steps = [abs(b.quality - a.quality) for a, b in pairwise(control.log[5:])]
         assert statistics.fmean(steps) < 0.5
 
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
@@ -95,7 +96,7 @@ def y4m(clip, pixels: str = "yuv420p", count: int = FRAMES) -> bytes:
     with av.open(str(clip)) as source, av.open(file, "w", format="yuv4mpegpipe", options={"strict": "-1"}) as out:
         stream = out.add_stream("rawvideo", rate=Fraction(25))
         stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
-        for _, frame in zip(range(count), source.decode(video=0), strict=False):
+        for frame in islice(source.decode(video=0), count):
             for packet in stream.encode(frame.reformat(format=pixels)):
                 out.mux(packet)
         for packet in stream.encode(None):

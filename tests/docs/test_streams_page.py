@@ -4,27 +4,12 @@ import re
 import shlex
 from pathlib import Path
 
-import pytest
-from kit.light_models import tiny_light_codec
-from talks import make_talk
-
-from dcvc.checkpoint import save_pretrained
 from dcvc.cli import main
 from dcvc.data import VideoReader
-from dcvc.models import catalog
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "streams.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"^```\n(.*?)^```", PAGE, re.S | re.M) for line in block.splitlines()]
 PROGRAM = re.search(r"^```python\n(.*?)^```", PAGE, re.S | re.M)[1]
-
-
-@pytest.fixture
-def desk(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DCVC_HOME", "home")
-    monkeypatch.setattr(catalog, "BOXED", tmp_path / "boxed")
-    save_pretrained(tiny_light_codec(), tmp_path / "boxed" / "light-m")
-    make_talk(tmp_path / "in.mp4", count=25)
 
 
 def test_the_commands_and_the_program_of_the_page_run(desk, capsys):
