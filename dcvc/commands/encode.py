@@ -20,6 +20,7 @@ from dcvc.commands.output import (
     add_overwrite,
     check_target,
     progress_bar,
+    tell_notes,
     written_stream,
 )
 from dcvc.errors import InputError
@@ -33,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overwrite(parser)
     add_model(parser, default=DEFAULT_MODEL)
     parser.add_argument("--max_frames", type=int, help="code only the first N frames")
+    parser.add_argument("--fps", type=float, metavar="X",
+                        help="frames per second that the stream states (default: by the frames' own "
+                             "times; of a varying rate, its mean)")
     add_intra_period(parser)
     add_quality(parser)
     add_flag(parser, "verify", False, "decode every frame at once and compare it")
@@ -56,13 +60,16 @@ def run(options: argparse.Namespace) -> int | None:
 
     if options.output != "-":
         check_target(options, "output", STREAM)
+    if options.fps is not None and not 0 < options.fps < float("inf"):
+        raise InputError(f"--fps: found {options.fps}, needed above 0")
     reader = VideoReader(options.input)
+    tell_notes(options.input, reader.index.notes)
     if options.max_frames is not None and options.max_frames < 1:
         raise InputError(f"--max_frames: found {options.max_frames}, needed at least 1")
     count = min(len(reader), options.max_frames or len(reader))
     intra_period = intra_period_from(options, count)
     codec = codec_from(options)
-    header = codec.header(reader.size, Fraction(reader.fps).limit_denominator(1001), count,
+    header = codec.header(reader.size, Fraction(options.fps or reader.fps).limit_denominator(1001), count,
                           intra_period, options.reconstruction_crc, _source(options.input))
     bits, payload = FrameSums(), 0
     with written_stream(options.output) as file:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 
 import av
 
@@ -93,3 +94,14 @@ def decoder_options(codec: str) -> dict[str, str]:
     # report them. The other decoders flag their frames by themselves.
     reports_on_demand = codec == "hevc" or codec.startswith(("mpeg4", "msmpeg4", "h263"))
     return {"err_detect": "explode"} if reports_on_demand else {}
+
+
+def whole_packets(opened: OpenStream) -> Iterator[av.Packet]:
+    """Packets with something in them, up to the end or to where the file cannot be read further."""
+    container, stream = opened
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except av.error.FFmpegError:
+        return

@@ -10,12 +10,12 @@ number (its place in decoding order) as its time, which FFmpeg passes on to the 
                            keyframe  wanted
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import av
 
 from dcvc.errors import ReadError
-from dcvc.video.container import OpenStream
+from dcvc.video.container import OpenStream, whole_packets
 
 
 class CountedRead:
@@ -42,7 +42,7 @@ class CountedRead:
     def run(self, opened: OpenStream) -> None:
         """Decode until all wanted frames were given to `put`. Raises what `damaged` makes."""
         context = opened[1].codec_context
-        for packet in _whole_packets(opened):
+        for packet in whole_packets(opened):
             self._sent += 1
             if packet.is_corrupt:
                 self._error_places.append(self._sent)
@@ -74,14 +74,3 @@ class CountedRead:
                 self._put(self._number - self._start, frame)
                 self._last_place = max(self._last_place, place)
             self._number += 1
-
-
-def _whole_packets(opened: OpenStream) -> Iterator[av.Packet]:
-    """Packets with something in them, up to the end or to where the file cannot be read further."""
-    container, stream = opened
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except av.error.FFmpegError:
-        return
