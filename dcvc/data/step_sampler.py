@@ -29,6 +29,7 @@ are left out.) A cache that keeps the GOPs of d batches is enough, and if one is
 again: the order stays, only time is lost.
 """
 
+import re
 from collections.abc import Iterator
 from copy import copy
 from functools import lru_cache
@@ -38,11 +39,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dcvc.data.training_set import TrainingSet
+from dcvc.errors import DcvcError, ReadError
 
 # DataLoader deals batches out to its workers in turn. 12 can be divided by 1, 2, 3, 4, 6 and 12:
 # with so many workers all crops of a GOP fall to the worker that has it in memory. The order is the
 # same with any number of workers.
 BATCHES_BETWEEN_CROPS = 12
+SHARED_MEMORY = re.compile(r"shared memory|/torch_|\bshm\b|Bus error|No space left on device")
 
 SampleKey = tuple[int, int]  # (epoch, index)
 
@@ -129,10 +132,19 @@ class KeyedDataset(Dataset):
 
 
 def step_loader(dataset: TrainingSet, sampler: StepSampler, num_workers: int, pin_memory: bool,
-                keep_bytes: bool = False) -> DataLoader:
-    """Micro-batches `(B, T, 3, H, W)` in the sampler's order; see KeyedDataset."""
+                keep_bytes: bool = False) -> Iterator[Tensor]:
+    """Micro-batches `(B, T, 3, H, W)` in the sampler's order; see KeyedDataset. Raises ReadError
+    where the memory that workers share with this process is too small."""
     if num_workers:
         dataset.prepare_workers()
-    return DataLoader(KeyedDataset(dataset, keep_bytes), batch_sampler=sampler,
-                      num_workers=num_workers, pin_memory=pin_memory,
-                      prefetch_factor=2 if num_workers else None)
+    try:
+        yield from DataLoader(KeyedDataset(dataset, keep_bytes), batch_sampler=sampler,
+                              num_workers=num_workers, pin_memory=pin_memory,
+                              prefetch_factor=2 if num_workers else None)
+    except (RuntimeError, OSError) as error:
+        # torch tells it in many ways: of its file there, of its own advice, of a bus error.
+        if isinstance(error, DcvcError) or not SHARED_MEMORY.search(str(error)):
+            raise
+        raise ReadError(f"shared memory (/dev/shm): too small for the batches of {num_workers} "
+                        "workers; give more (docker run --shm-size=2g), or take fewer --num_workers "
+                        "(0 needs none) or a smaller --batch_size; the last checkpoint is kept") from None

@@ -6,6 +6,7 @@ processes, in whatever order samples are asked for, and a training that goes on 
 what an uninterrupted one would have seen.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -51,8 +52,11 @@ class TrainingSet(Dataset):
         self.seed = random_seed() if seed is None else int(seed)
         if self.seed < 0:
             raise InputError(f"seed: found {seed}, needed 0 or more")
-        # In shared memory: of a plain number, each worker would keep the copy it started with.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        # In shared memory: of a plain number, each worker would keep the copy it started with. Where
+        # there is none, no workers can be, either.
+        with contextlib.suppress(RuntimeError):
+            self._epoch.share_memory_()
 
     @property
     def epoch(self) -> int:

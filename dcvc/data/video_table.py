@@ -42,7 +42,7 @@ import numpy as np
 
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, list_videos
 from dcvc.errors import DcvcError, InputError, ReadError
-from dcvc.files import write_bytes
+from dcvc.files import home_cache, write_bytes
 from dcvc.video.file_index import FileIndex, index_file
 
 MAGIC = b"DCVCIDX4"
@@ -237,8 +237,8 @@ def default_table_path(sources: Sequence[str], extensions: Sequence[str]) -> str
     """$DCVC_CACHE, else the user's cache folder; the name is a hash of what the set is made of."""
     folder = os.environ.get("DCVC_CACHE")
     if not folder:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        folder = os.path.join(base, "dcvc")
+        base = os.environ.get("XDG_CACHE_HOME")
+        folder = os.path.join(base, "dcvc") if base else os.fspath(home_cache())
     # Absolute, so that the same set is found from any working directory.
     key = json.dumps([[os.path.abspath(source) for source in sources], sorted(extensions)])
     return os.path.join(folder, hashlib.sha256(key.encode()).hexdigest()[:24] + SUFFIX)

@@ -1,6 +1,5 @@
 """Measuring a codec by what it writes: the stream's bytes, and the frames decoded from them."""
 
-import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +13,7 @@ from dcvc.errors import BitstreamError
 from dcvc.evaluation.frame_counter import FrameDone
 from dcvc.evaluation.measured_codec import MeasuredCodec
 from dcvc.evaluation.stopwatch import Stopwatch
+from dcvc.files import temporary_folder
 
 
 def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: MeasuredCodec,
@@ -35,8 +35,8 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
             originals.append(frame)
             yield frame
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "stream.dcvc"
+    with temporary_folder() as folder:
+        path = folder / "stream.dcvc"
         with open(path, "wb") as file:
             coded = codec.encode(frames(), header, file, quality=measured.quality,
                                  refresh=measured.refresh)

@@ -89,6 +89,12 @@ class FileIndex:
     def __len__(self) -> int:
         return len(self.pts)
 
+    @property
+    def shown_tags(self) -> tuple[int, int, int, int]:
+        """`tags` of the displayed picture: turned by a quarter, wide pixels are high ones."""
+        width, height = self.tags[:2]
+        return (height, width, *self.tags[2:]) if self.orientation[0] else self.tags
+
 
 @dataclass
 class _Packets:
@@ -99,6 +105,7 @@ class _Packets:
     # Of what the container calls keyframes, those at which no decoder with B-frames can begin.
     refreshes: list[int] = field(default_factory=list)
     cut_short: bool = False
+    cut_behind: bool = False
     # Of the last packet, in bytes.
     last_size: int = 0
     last_dts: int | None = None
@@ -111,7 +118,9 @@ class _Packets:
         if self.cut_short and self.last_dts is not None:
             # A packet that is missing at the end would show after the last decoding time: only what
             # shows before that is complete.
-            pts = pts[: np.searchsorted(pts, self.last_dts)]
+            # The last packet itself is whole where a later one is known to be the one cut short.
+            side = "right" if self.cut_behind else "left"
+            pts = pts[: np.searchsorted(pts, self.last_dts, side)]
         elif self.cut_short and len(keys):
             pts = pts[pts < keys[-1]]
         return pts, keys
@@ -220,7 +229,7 @@ def _demux(container: av.container.InputContainer, stream: av.video.stream.Video
         total += 1
         packets.last_size = packet.size
         if packet.is_corrupt:
-            packets.cut_short = True
+            packets.cut_short = packets.cut_behind = True
             continue
         if packet.dts is not None:
             packets.last_dts = packet.dts
@@ -254,7 +263,7 @@ def _until_unreadable(read: Iterator[av.Packet], packets: _Packets) -> Iterator[
         except av.error.FFmpegError:
             if not number:
                 raise
-            packets.cut_short = True
+            packets.cut_short = packets.cut_behind = True
             return
         if packet is None:
             return

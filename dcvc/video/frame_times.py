@@ -15,8 +15,9 @@ import numpy as np
 
 # How far a stated rate may be off, as a share; more where the times themselves are coarser.
 TOLERANCE = 0.005
-# Of the distance of frames: how far one may be from its place at a steady rate.
-STEADY = 0.75
+# Of the distance of frames: how far one may be from its place at a steady rate, and from the one
+# before it.
+STEADY, EVEN = 0.75, 0.4
 ASSUMED = 25.0
 
 
@@ -31,7 +32,8 @@ def frame_rate(pts: np.ndarray, time_base: Fraction, stated: Fraction | None) ->
     step = (pts[-1] - pts[0]) / (len(pts) - 1)
     places = pts[0] + step * np.arange(len(pts))
     # A unit of rounding is no variation, however large it is beside the distance of frames.
-    varies = bool(np.abs(pts - places).max() > max(STEADY * step, 1.0))
+    varies = bool(np.abs(pts - places).max() > max(STEADY * step, 1.0)
+                  or np.abs(np.diff(pts) - step).max() > max(EVEN * step, 1.0))
     tolerance = max(TOLERANCE, 1.5 * float(time_base) / span)
     if stated > 0 and abs(own / stated - 1) <= tolerance:
         return stated, varies

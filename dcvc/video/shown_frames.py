@@ -32,6 +32,9 @@ def without_undecodable_end(path: str, pts: np.ndarray, key_time: int) -> np.nda
         except av.error.FFmpegError:
             return pts
         shown = {frame.pts for frame in _good_frames(opened, None)}
+    if key_time not in shown:
+        # Seeking led elsewhere, as in files without an index of their own.
+        shown = set(shown_times(path, None))
     end = len(pts)
     while end and pts[end - 1] > key_time and int(pts[end - 1]) not in shown:
         end -= 1
