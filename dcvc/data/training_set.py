@@ -111,17 +111,17 @@ def check_index(noun: str, index: int, size: int) -> int:
     return index % size
 
 
-def check_size(name: str, size: tuple[int, int], crop_size: int | None) -> None:
-    """Raises InputError if (height, width) is smaller than the crop."""
+def check_size(name: str, size: tuple[int, int], crop_size: int | None, way_out: str = "") -> None:
+    """Raises InputError if (height, width) is smaller than the crop. way_out: what the user can do."""
     if crop_size is not None and min(size) < crop_size:
         raise InputError(f"{name}: found frames of {size[1]}x{size[0]}, needed at least "
-                         f"{crop_size}x{crop_size} (crop_size)")
+                         f"{crop_size}x{crop_size} (crop_size){way_out}")
 
 
-def check_length(name: str, frames: int, needed: int) -> None:
-    """Raises InputError if there are too few frames."""
+def check_length(name: str, frames: int, needed: int, way_out: str = "") -> None:
+    """Raises InputError if there are too few frames. way_out: what the user can do."""
     if frames < needed:
-        raise InputError(f"{name}: found {frames} frames, needed at least {needed}")
+        raise InputError(f"{name}: found {frames} frames, needed at least {needed}{way_out}")
 
 
 def apply_transform(frame: Tensor, transform: Callable | None) -> Tensor:

@@ -105,3 +105,26 @@ def whole_packets(opened: OpenStream) -> Iterator[av.Packet]:
                 yield packet
     except av.error.FFmpegError:
         return
+
+
+def declares_more(path: str, size: int) -> bool:
+    """Whether the container itself says that the file should have more than `size` bytes."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+        file.seek(max(0, size - 188))
+        tail = file.read(188)
+    # A transport stream is made of packets of 188 bytes, each beginning with 0x47. What does not
+    # begin so at its end is no part of one.
+    if head[:1] == b"\x47" and len(head) > 188 and head[188] == 0x47:
+        return size % 188 != 0 and tail[-(size % 188)] == 0x47
+    # Matroska: a header, then one element (Segment) with everything else. Its length is a number
+    # whose first byte tells by its leading zeros how many bytes it has; all ones stand for
+    # "unknown".
+    position = head.find(b"\x18\x53\x80\x67")
+    if head[:4] == b"\x1a\x45\xdf\xa3" and position > 0:
+        begin = position + 4
+        length = 9 - head[begin].bit_length()
+        largest = (1 << 7 * length) - 1
+        value = int.from_bytes(head[begin: begin + length], "big") & largest
+        return value != largest and begin + length + value > size
+    return False

@@ -29,11 +29,17 @@ import av
 import numpy as np
 
 from dcvc.errors import InputError, ReadError
-from dcvc.video.container import open_container, open_decoder, reason, video_stream
+from dcvc.video.container import (
+    declares_more,
+    open_container,
+    open_decoder,
+    reason,
+    video_stream,
+)
 from dcvc.video.frame_times import frame_rate
 from dcvc.video.h264_slices import is_whole_intra
 from dcvc.video.hidden_packets import is_hidden
-from dcvc.video.shown_frames import shown_times, without_undecodable_end
+from dcvc.video.shown_frames import shown_times, size_from, without_undecodable_end
 from dcvc.video.source_losses import SQUARE_UNTAGGED, losses, shown_tags
 from dcvc.video.yuv_to_rgb import MATRIX_OF_TAG
 
@@ -109,6 +115,8 @@ class _Packets:
     # Of the last packet, in bytes.
     last_size: int = 0
     last_dts: int | None = None
+    # (width, height) where the container tells of other parameters of the codec on the way.
+    later_size: tuple[int, int] | None = None
     # Why the times are not usable, "" if they are.
     times_problem: str = ""
 
@@ -150,7 +158,7 @@ def index_file(path: str | os.PathLike) -> FileIndex:
         sample_depth(first.format.name)
     except InputError as error:
         raise ReadError(f"{path}: cannot read ({error})") from None
-    packets.cut_short = packets.cut_short or _declares_more(path, status.st_size)
+    packets.cut_short = packets.cut_short or declares_more(path, status.st_size)
     fields = not packets.times_problem and _pair_fields(path, packets, first, field_order)
     pts, keys, notes = _numbered(packets, decoded)
     if packets.last_size < SMALLEST_FRAME and not packets.times_problem and len(keys):
@@ -166,6 +174,8 @@ def index_file(path: str | os.PathLike) -> FileIndex:
     fps, varies = frame_rate(times, Fraction(time_base or 1), rate)
     if varies:
         notes.append("variable frame rate, taken as its mean")
+    if packets.later_size not in (None, (first.width, first.height)):
+        notes.append("picture size changes to {}x{}".format(*packets.later_size))
     notes += losses(first, aspect, extradata)
     return FileIndex(
         path=path, pts=pts, keys=keys, time_base=Fraction(time_base or 1),
@@ -237,6 +247,8 @@ def _demux(container: av.container.InputContainer, stream: av.video.stream.Video
             places.append((packet.dts, packet.pos))
         if is_hidden(codec, packet):
             continue
+        if packet.has_sidedata("new_extradata"):
+            packets.later_size = packets.later_size or size_from(codec, packet)
         if packet.pts is None:
             packets.times_problem = "no usable timestamps"
             continue
@@ -298,29 +310,6 @@ def _pair_fields(path: str, packets: _Packets, first: av.VideoFrame, field_order
     packets.pts = times
     packets.keys = [time for time in packets.keys if time in set(times)]
     return True
-
-
-def _declares_more(path: str, size: int) -> bool:
-    """Whether the container itself says that the file should have more than `size` bytes."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
-        file.seek(max(0, size - 188))
-        tail = file.read(188)
-    # A transport stream is made of packets of 188 bytes, each beginning with 0x47. What does not
-    # begin so at its end is no part of one.
-    if head[:1] == b"\x47" and len(head) > 188 and head[188] == 0x47:
-        return size % 188 != 0 and tail[-(size % 188)] == 0x47
-    # Matroska: a header, then one element (Segment) with everything else. Its length is a number
-    # whose first byte tells by its leading zeros how many bytes it has; all ones stand for
-    # "unknown".
-    position = head.find(b"\x18\x53\x80\x67")
-    if head[:4] == b"\x1a\x45\xdf\xa3" and position > 0:
-        begin = position + 4
-        length = 9 - head[begin].bit_length()
-        largest = (1 << 7 * length) - 1
-        value = int.from_bytes(head[begin: begin + length], "big") & largest
-        return value != largest and begin + length + value > size
-    return False
 
 
 def _times_contradict(path: str, pts: list[int], reorders: bool) -> bool:

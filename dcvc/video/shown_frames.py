@@ -1,7 +1,7 @@
 """Which frames come out when a file is decoded, by their times: for files whose packets do not tell.
 
-Slow, so it is asked only where something points to it: fields that are pictures of their own, and a
-last packet that is too small to be a frame.
+Slow, so it is asked only where something points to it: fields that are pictures of their own, a last
+packet that is too small to be a frame, new parameters on the way.
 """
 
 from collections.abc import Iterator
@@ -40,6 +40,18 @@ def without_undecodable_end(path: str, pts: np.ndarray, key_time: int) -> np.nda
         end -= 1
     # Where nothing came out, something else is wrong, which reading will tell.
     return pts[:end] if shown else pts
+
+
+def size_from(codec: str, packet: av.Packet) -> tuple[int, int] | None:
+    """(width, height) of the picture that a packet gives which brings new parameters of its codec
+    along; None where it gives none."""
+    decoder = av.CodecContext.create(codec, "r")
+    decoder.extradata = bytes(packet.get_sidedata("new_extradata"))
+    try:
+        frames = [*decoder.decode(packet), *decoder.decode(None)]
+    except av.error.FFmpegError:
+        return None
+    return (frames[0].width, frames[0].height) if frames else None
 
 
 def _good_frames(opened: OpenStream, packets: int | None) -> Iterator[av.VideoFrame]:

@@ -281,3 +281,14 @@ def test_what_a_source_loses_is_one_note(tmp_path, pix_fmt, transfer, primaries,
     index = index_file(tmp_path / "a.mkv")
     assert index.notes == ((lost,) if lost else ())
     assert index.tags == (*(aspect or Fraction(1)).as_integer_ratio(), primaries, transfer)
+
+
+@pytest.mark.parametrize(("first", "second"), [((64, 96), (48, 80)), ((48, 80), (96, 64))])
+def test_a_size_that_changes_on_the_way_is_named(tmp_path, first, second):
+    parts = [sample_videos.encode(tmp_path / f"{number}.flv", "libx264", sample_videos.textures(5, *size),
+                                  options=sample_videos.X264, offset=6 * number).read_bytes()
+             for number, size in enumerate((first, second))]
+    (tmp_path / "both.flv").write_bytes(parts[0] + parts[1][13:])         # without a second header
+    assert f"picture size changes to {second[1]}x{second[0]}" in index_file(tmp_path / "both.flv").notes
+    (tmp_path / "same.flv").write_bytes(parts[0] + parts[0][13:])
+    assert not any("changes" in note for note in index_file(tmp_path / "same.flv").notes)
