@@ -31,6 +31,7 @@ again: the order stays, only time is lost.
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from functools import lru_cache
 
@@ -137,14 +138,27 @@ def step_loader(dataset: TrainingSet, sampler: StepSampler, num_workers: int, pi
     where the memory that workers share with this process is too small."""
     if num_workers:
         dataset.prepare_workers()
+    with _memory_errors_told(num_workers):
+        # Now, and not at the first batch: making it draws from torch's generator.
+        batches = iter(DataLoader(KeyedDataset(dataset, keep_bytes), batch_sampler=sampler,
+                                  num_workers=num_workers, pin_memory=pin_memory,
+                                  prefetch_factor=2 if num_workers else None))
+    return _told(batches, num_workers)
+
+
+def _told(batches: Iterator[Tensor], workers: int) -> Iterator[Tensor]:
+    with _memory_errors_told(workers):
+        yield from batches
+
+
+@contextmanager
+def _memory_errors_told(workers: int) -> Iterator[None]:
     try:
-        yield from DataLoader(KeyedDataset(dataset, keep_bytes), batch_sampler=sampler,
-                              num_workers=num_workers, pin_memory=pin_memory,
-                              prefetch_factor=2 if num_workers else None)
+        yield
     except (RuntimeError, OSError) as error:
         # torch tells it in many ways: of its file there, of its own advice, of a bus error.
         if isinstance(error, DcvcError) or not SHARED_MEMORY.search(str(error)):
             raise
-        raise ReadError(f"shared memory (/dev/shm): too small for the batches of {num_workers} "
+        raise ReadError(f"shared memory (/dev/shm): too small for the batches of {workers} "
                         "workers; give more (docker run --shm-size=2g), or take fewer --num_workers "
                         "(0 needs none) or a smaller --batch_size; the last checkpoint is kept") from None
