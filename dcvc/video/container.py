@@ -58,7 +58,7 @@ def video_stream(container: av.container.InputContainer, path: str) -> av.video.
         else:
             stream.discard = av.stream.Discard.all
     if chosen is None:
-        kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
+        kinds = ", ".join(stream.type or "unknown" for stream in container.streams) or "nothing"
         raise ReadError(f"{path}: cannot decode (found {kinds}, needed a video stream)")
     if chosen.codec_context is None:
         raise ReadError(f"{path}: cannot decode (FFmpeg has no decoder for this stream)")
