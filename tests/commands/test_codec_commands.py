@@ -146,10 +146,10 @@ def test_stdout_is_a_y4m_stream(runs, corner, tmp_path):
     (["--gop_size", "0"], "gop"), (["--max_frames", "0"], "max_frames"), (["--model", "none.pt"], "none.pt")])
 def test_encode_refuses_bad_options(words, message, runs, corner, tmp_path, capsys):
     target = tmp_path / "a.dcvc"
-    target.write_bytes(b"precious")
+    target.write_bytes(b"DCVC precious")
     assert main(["encode", str(corner), str(target), "--model", str(runs["vqgan"]), "--quiet", *words]) == 1
     assert message in capsys.readouterr().err
-    assert target.read_bytes() == b"precious"
+    assert target.read_bytes() == b"DCVC precious"
     assert [file.name for file in tmp_path.iterdir()] == ["a.dcvc"]
 
 

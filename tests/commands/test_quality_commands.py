@@ -63,12 +63,12 @@ def test_quality_chooses_the_rate():
     (["--refresh", "3"], "old/vqgan_run.pt", "refresh: found 3, but dcvc2021 has none"),
 ])
 def test_what_a_model_does_not_take_is_one_line_and_leaves_the_output_alone(words, model, message, folder, capsys):
-    (folder / "kept.dcvc").write_bytes(b"precious")
+    (folder / "kept.dcvc").write_bytes(b"DCVC precious")
     assert encode(*words, model=model, out="kept.dcvc") == 1
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    assert (folder / "kept.dcvc").read_bytes() == b"precious"
+    assert (folder / "kept.dcvc").read_bytes() == b"DCVC precious"
 
 
 def test_a_model_of_one_rate_reads_no_stream_of_the_other(capsys):
