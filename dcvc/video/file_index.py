@@ -36,7 +36,7 @@ from dcvc.video.container import (
     reason,
     video_stream,
 )
-from dcvc.video.frame_times import frame_rate
+from dcvc.video.frame_rate import frame_rate
 from dcvc.video.h264_slices import is_whole_intra
 from dcvc.video.hidden_packets import is_hidden
 from dcvc.video.shown_frames import shown_times, size_from, without_undecodable_end

@@ -15,7 +15,7 @@ from dcvc.data.verify import verify
 from dcvc.data.video_table import build_table
 from dcvc.video import file_index
 from dcvc.video.file_index import ORIENTATION_OF_ANGLE, index_file, orientation_of
-from dcvc.video.frame_times import frame_rate
+from dcvc.video.frame_rate import frame_rate
 from dcvc.video.hidden_packets import shows_nothing
 from dcvc.video.reader import VideoReader
 from dcvc.video.source_losses import layers
