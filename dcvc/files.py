@@ -203,6 +203,34 @@ def hold_alone(lock: IO, refusal: str) -> None:
               "process in the same folder would not be noticed", file=sys.stderr)
 
 
+def home_cache() -> Path:
+    """Where this user's caches lie: ~/.cache/dcvc; for a user whom the system knows no home of, a
+    folder of their own below the temporary one."""
+    try:
+        return Path.home() / ".cache" / "dcvc"
+    except RuntimeError:
+        user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"dcvc-{user}"
+    # Somebody else may have taken the name, whose files are not to be trusted.
+    if folder.exists() and folder.stat().st_uid != user:
+        folder = folder.with_name(f"{folder.name}-{os.getpid()}")
+    return folder
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone after the block. Raises ReadError where no temporary folder can be
+    written, or is full."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="dcvc-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    except OSError as error:
+        if isinstance(error, DcvcError):
+            raise
+        raise ReadError(f"temporary folder: cannot be written ({error.strerror or error}); "
+                        "set TMPDIR to one that can, or free space") from None
+
+
 def copy_file(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """The content of `source` under another name; see `replaced`."""
     with replaced(target) as partial:

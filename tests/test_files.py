@@ -12,10 +12,12 @@ from dcvc.files import (
     check_output,
     copy_file,
     hold_alone,
+    home_cache,
     replaced,
     replaced_folder,
     replacing,
     save_tensors,
+    temporary_folder,
     write_text,
 )
 
@@ -179,3 +181,39 @@ def test_only_a_lock_that_somebody_holds_refuses(tmp_path, monkeypatch, capsys, 
         else:
             hold_alone(lock, "somebody")
     assert ("would not be noticed" in capsys.readouterr().err) is not held
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_user_without_a_home_gets_a_folder_below_the_temporary_one(tmp_path, monkeypatch, taken):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    if taken:
+        (tmp_path / "dcvc-4711").mkdir()                                # of another user
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    folder = home_cache()
+    assert folder.parent == tmp_path
+    assert (folder.name == "dcvc-4711") is not taken
+    assert "~" not in str(folder)
+
+
+def test_a_temporary_folder_that_cannot_be_is_one_line(tmp_path, monkeypatch):
+    with temporary_folder() as folder:
+        (folder / "a").touch()
+    assert not folder.exists()
+
+    def full():
+        with temporary_folder():
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ReadError, match=r"temporary folder: cannot be written \(No space left on device\); set TMPDIR"):
+        full()
+
+    def none(**_):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", none)
+    with pytest.raises(ReadError, match="No usable temporary directory"), temporary_folder():
+        pass

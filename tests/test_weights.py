@@ -292,14 +292,11 @@ BESIDE = {"numpy number": np.float64(1.5), "numpy array": np.arange(3), "namespa
           "counter": collections.Counter("aab"), "device": torch.device("cpu"), "random": random.Random(3)}
 
 
-@pytest.mark.parametrize("beside", BESIDE)
-def test_weights_are_read_whatever_lies_beside_them(beside, weights, tmp_path):
+@pytest.mark.parametrize(("container", "prefix"), [("net", "_orig_mod.module."), ("state_dict", "module._orig_mod.")])
+def test_weights_are_read_whatever_lies_beside_them(container, prefix, weights, tmp_path):
     _, state, load, _ = weights
     path = tmp_path / "beside.pth"
-    wrapped = {"net": named("_orig_mod.module.", state)}
-    if len(beside) % 2:
-        wrapped = {"state_dict": named("module._orig_mod.", state)}
-    torch.save({**wrapped, "beside": BESIDE[beside]}, path)
+    torch.save({container: named(prefix, state), **BESIDE}, path)
     assert load(path) is not None
 
 

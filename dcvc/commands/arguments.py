@@ -4,6 +4,7 @@ dataclasses."""
 import argparse
 import contextlib
 import dataclasses
+import errno
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 from dcvc.config import flag_of, nearest, option_info
 from dcvc.device import DEVICES
 from dcvc.errors import DcvcError
+from dcvc.files import home_cache
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -192,6 +194,9 @@ def run_reporting_errors(work: Callable[[], int | None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # For a user without a home the libraries' caches would go into a folder called ~ right here.
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = os.fspath(home_cache())
     try:
         with _ended_by_sigterm():
             return work() or 0
@@ -206,4 +211,12 @@ def run_reporting_errors(work: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone. Point stdout elsewhere, or Python complains at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        # Whatever was being written: the disk's own refusal is no defect of the program.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or os.environ.get("DCVC_TRACEBACK"):
+            raise
+        where = printable(str(error.filename or "a temporary or cache folder"))
+        print(f"error: {where}: cannot be written ({error.strerror}); free space, choose another "
+              "place, or set TMPDIR", file=sys.stderr)
         return 1

@@ -19,6 +19,7 @@ from dcvc.commands.output import (
     write_and_print,
 )
 from dcvc.errors import InputError
+from dcvc.files import home_cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                           "(the encoder's largest CRF) to 63 (CRF 0), as dcvc eval takes them")
     parser.add_argument("--speed", help="the encoder's own preset: medium, veryslow … for x264 and "
                                         "x265, 8 … for svt-av1, 4 … for vp9")
-    kept = Path.home() / ".cache" / "dcvc" / "anchors"
-    parser.add_argument("--cache", default=str(kept), metavar="DIR",
+    parser.add_argument("--cache", default=str(home_cache() / "anchors"), metavar="DIR",
                         help="where results are kept, for the next call with these frames and settings")
     parser.add_argument("--no_cache", action="store_true",
                         help="measure everything anew and keep nothing")

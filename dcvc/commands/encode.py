@@ -26,6 +26,7 @@ from dcvc.commands.output import (
     add_overwrite,
     check_target,
     progress_bar,
+    tell_notes,
     written_stream,
 )
 from dcvc.commands.rates import RateRequest, add_rates, rate_from
@@ -53,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scene_cuts", action=argparse.BooleanOptionalAction,
                         help="an I-frame where a shot ends (default: where a rate is asked for)")
     add_refresh(parser)
+    parser.add_argument("--fps", type=float, metavar="X",
+                        help="frames per second that the stream states (default: by the frames' own "
+                             "times; of a varying rate, its mean)")
     add_flag(parser, "verify", False, "decode every frame at once and compare it")
     add_flag(parser, "reconstruction_crc", True,
              "write the checksum of every decoded frame (4 bytes each), so that the decoder "
@@ -91,7 +95,8 @@ def run(options: argparse.Namespace) -> int | None:
     rate = rate_from(options)
     if options.two_pass and options.input == PIPE:
         raise InputError("--two_pass: a pipe can be read once; give a file, or leave it out")
-    source = open_source(options.input, options.max_frames)
+    source = open_source(options.input, options.max_frames, options.fps)
+    tell_notes(source.name, source.notes)
     options.intra_period = intra_period_from(options, ONE_I_FRAME, INTRA_PERIOD)
     codec = codec_from(options)
     control = _control(options, rate, source, codec)

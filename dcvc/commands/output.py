@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dcvc.codec.bitstream import MAGIC as STREAM_MAGIC
-from dcvc.commands.arguments import add_flag
+from dcvc.commands.arguments import add_flag, printable
 from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import Kind, check_output, replacing, short_stem
 from dcvc.report.results import read_results, results_rows, write_results
@@ -82,6 +82,12 @@ def check_target(options: argparse.Namespace, name: str, kind: Kind | None = Non
     inputs = [] if folder else [word for word in words if isinstance(word, str)]
     check_output(target, inputs=inputs, kind=kind, folder=folder,
                  overwrite=getattr(options, "overwrite", False))
+
+
+def tell_notes(path: str, notes: Iterable[str]) -> None:
+    """What is suspicious about a source, or will not be kept of it: a line each on stderr."""
+    for note in notes:
+        print(f"note: {printable(path)}: {note}", file=sys.stderr)
 
 
 @contextlib.contextmanager

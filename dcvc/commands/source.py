@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dcvc.codec.bitstream import SOURCE_BYTES
 from dcvc.commands.options import PIPE
+from dcvc.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 class Source:
     """size: (height, width); fps: frames per second; frames: how many, 0 where that is not known
     (a pipe); limit: how many at most; mark: 4 bytes that tell this clip from others, None for random
-    ones; reader: a VideoReader or a Y4mReader."""
+    ones; reader: a VideoReader or a Y4mReader; notes: what is suspicious about the source, or will
+    not be kept of it."""
 
     name: str
     size: tuple[int, int]
@@ -28,6 +30,7 @@ class Source:
     limit: int | None
     mark: bytes | None
     reader: "Iterable[Tensor]"
+    notes: Sequence[str] = ()
 
     @property
     def pixels(self) -> int:
@@ -45,13 +48,17 @@ class Source:
         return [list(self.reader.read(start, count)) for start in sorted(starts)]
 
 
-def open_source(path: str, max_frames: int | None) -> Source:
-    """Raises what VideoReader and Y4mReader raise."""
+def open_source(path: str, max_frames: int | None, fps: float | None = None) -> Source:
+    """fps: the rate to state instead of the source's own. Raises InputError where it is none, and
+    what VideoReader and Y4mReader raise."""
+    if fps is not None and not 0 < fps < float("inf"):
+        raise InputError(f"--fps: found {fps}, needed above 0")
     if path == PIPE:
         from dcvc.video.y4m import Y4mReader
 
         reader = Y4mReader(sys.stdin.buffer, "stdin")
-        return Source("stdin", reader.format.size, reader.format.fps, 0, max_frames, None, reader)
+        rate = reader.format.fps if fps is None else stated_rate(fps)
+        return Source("stdin", reader.format.size, rate, 0, max_frames, None, reader)
     from dcvc.video.reader import VideoReader
 
     reader = VideoReader(path)
@@ -59,5 +66,10 @@ def open_source(path: str, max_frames: int | None) -> Source:
     with open(path, "rb") as file:
         # The same input makes the same stream, another input another.
         mark = hashlib.file_digest(file, "sha256").digest()[:SOURCE_BYTES]
-    return Source(path, reader.size, Fraction(reader.fps).limit_denominator(1001), count, count,
-                  mark, reader)
+    return Source(path, reader.size, stated_rate(reader.fps if fps is None else fps), count, count,
+                  mark, reader, reader.index.notes)
+
+
+def stated_rate(fps: float) -> Fraction:
+    """As streams write it: 29.97 is 30000/1001."""
+    return Fraction(fps).limit_denominator(1001)

@@ -68,7 +68,8 @@ class _SegmentWriter:
             count = min(self.length, len(row) - first)
             # The number makes names unique and keeps the videos' order.
             path = self.folder / f"{number:07d}_{short_stem(Path(row.path), 80)}_{first:07d}.mp4"
-            with VideoWriter(path, size, rate, options=self.options) as writer:
+            with VideoWriter(path, size, rate, options=self.options,
+                             tags=row.shown_tags) as writer:
                 for _ in range(count):
                     frame = next(frames)
                     if scale < 1:

@@ -29,7 +29,9 @@ are left out.) A cache that keeps the GOPs of d batches is enough, and if one is
 again: the order stays, only time is lost.
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from functools import lru_cache
 
@@ -38,11 +40,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dcvc.data.training_set import TrainingSet
+from dcvc.errors import DcvcError, ReadError
 
 # DataLoader deals batches out to its workers in turn. 12 can be divided by 1, 2, 3, 4, 6 and 12:
 # with so many workers all crops of a GOP fall to the worker that has it in memory. The order is the
 # same with any number of workers.
 BATCHES_BETWEEN_CROPS = 12
+SHARED_MEMORY = re.compile(r"shared memory|/torch_|\bshm\b|Bus error|No space left on device")
 
 SampleKey = tuple[int, int]  # (epoch, index)
 
@@ -129,10 +133,32 @@ class KeyedDataset(Dataset):
 
 
 def step_loader(dataset: TrainingSet, sampler: StepSampler, num_workers: int, pin_memory: bool,
-                keep_bytes: bool = False) -> DataLoader:
-    """Micro-batches `(B, T, 3, H, W)` in the sampler's order; see KeyedDataset."""
+                keep_bytes: bool = False) -> Iterator[Tensor]:
+    """Micro-batches `(B, T, 3, H, W)` in the sampler's order; see KeyedDataset. Raises ReadError
+    where the memory that workers share with this process is too small."""
     if num_workers:
         dataset.prepare_workers()
-    return DataLoader(KeyedDataset(dataset, keep_bytes), batch_sampler=sampler,
-                      num_workers=num_workers, pin_memory=pin_memory,
-                      prefetch_factor=2 if num_workers else None)
+    with _memory_errors_told(num_workers):
+        # Now, and not at the first batch: making it draws from torch's generator.
+        batches = iter(DataLoader(KeyedDataset(dataset, keep_bytes), batch_sampler=sampler,
+                                  num_workers=num_workers, pin_memory=pin_memory,
+                                  prefetch_factor=2 if num_workers else None))
+    return _told(batches, num_workers)
+
+
+def _told(batches: Iterator[Tensor], workers: int) -> Iterator[Tensor]:
+    with _memory_errors_told(workers):
+        yield from batches
+
+
+@contextmanager
+def _memory_errors_told(workers: int) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        # torch tells it in many ways: of its file there, of its own advice, of a bus error.
+        if isinstance(error, DcvcError) or not SHARED_MEMORY.search(str(error)):
+            raise
+        raise ReadError(f"shared memory (/dev/shm): too small for the batches of {workers} "
+                        "workers; give more (docker run --shm-size=2g), or take fewer --num_workers "
+                        "(0 needs none) or a smaller --batch_size; the last checkpoint is kept") from None

@@ -6,6 +6,7 @@ processes, in whatever order samples are asked for, and a training that goes on 
 what an uninterrupted one would have seen.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -51,8 +52,11 @@ class TrainingSet(Dataset):
         self.seed = random_seed() if seed is None else int(seed)
         if self.seed < 0:
             raise InputError(f"seed: found {seed}, needed 0 or more")
-        # In shared memory: of a plain number, each worker would keep the copy it started with.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        # In shared memory: of a plain number, each worker would keep the copy it started with. Where
+        # there is none, no workers can be, either.
+        with contextlib.suppress(RuntimeError):
+            self._epoch.share_memory_()
 
     @property
     def epoch(self) -> int:
@@ -107,17 +111,17 @@ def check_index(noun: str, index: int, size: int) -> int:
     return index % size
 
 
-def check_size(name: str, size: tuple[int, int], crop_size: int | None) -> None:
-    """Raises InputError if (height, width) is smaller than the crop."""
+def check_size(name: str, size: tuple[int, int], crop_size: int | None, way_out: str = "") -> None:
+    """Raises InputError if (height, width) is smaller than the crop. way_out: what the user can do."""
     if crop_size is not None and min(size) < crop_size:
         raise InputError(f"{name}: found frames of {size[1]}x{size[0]}, needed at least "
-                         f"{crop_size}x{crop_size} (crop_size)")
+                         f"{crop_size}x{crop_size} (crop_size){way_out}")
 
 
-def check_length(name: str, frames: int, needed: int) -> None:
-    """Raises InputError if there are too few frames."""
+def check_length(name: str, frames: int, needed: int, way_out: str = "") -> None:
+    """Raises InputError if there are too few frames. way_out: what the user can do."""
     if frames < needed:
-        raise InputError(f"{name}: found {frames} frames, needed at least {needed}")
+        raise InputError(f"{name}: found {frames} frames, needed at least {needed}{way_out}")
 
 
 def apply_transform(frame: Tensor, transform: Callable | None) -> Tensor:

@@ -63,6 +63,10 @@ MOST_CUTS = 8
 # of 256x256 take 264 MB for each crop that waits, shared out over the workers.
 CACHE_MB = 512
 _ROWS_AT_A_TIME = 65_536
+# Ways out, for the messages about files that cannot serve.
+TOO_SHORT = ("; --sampling ping_pong=true plays it forth and back, a smaller --gop_size or stride takes it, "
+             "on_bad_video=skip leaves it out")
+TOO_SMALL = "; a smaller --crop_size takes it, --sampling on_bad_video=skip leaves it out"
 # One frame is no video, however often it is shown.
 SHORTEST = 2
 
@@ -133,8 +137,8 @@ class VideoGOPDataset(TrainingSet):
         for row in np.flatnonzero(~usable):
             try:
                 least = min(SHORTEST, self._span) if self.options.ping_pong else self._span
-                check_length(table.path(row), int(table.frames[row]), least)
-                check_size(table.path(row), self._size(row), needed)
+                check_length(table.path(row), int(table.frames[row]), least, TOO_SHORT)
+                check_size(table.path(row), self._size(row), needed, TOO_SMALL)
             except InputError as error:
                 errors.append(error)
         table.release()

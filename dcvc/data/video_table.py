@@ -9,7 +9,7 @@ for all worker processes.
     0 … 7         MAGIC, with the format's version
     8 … 15        length L of the header
     16 … 16+L-1   the header, JSON: {"columns": {name: [type, entries, offset]},
-                  "excluded": [[path, size, time, reason], …], and four lists of words}
+                  "excluded": [[path, size, time, reason], …], and five lists of words}
     then          the columns, each beginning at a multiple of 64 bytes
 
 Columns with an entry a video hold its frames, height, width, size and time of the file, and so on
@@ -42,10 +42,10 @@ import numpy as np
 
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, list_videos
 from dcvc.errors import DcvcError, InputError, ReadError
-from dcvc.files import write_bytes
+from dcvc.files import home_cache, write_bytes
 from dcvc.video.file_index import FileIndex, index_file
 
-MAGIC = b"DCVCIDX3"
+MAGIC = b"DCVCIDX4"
 SUFFIX = ".dcvcindex"
 _COLUMNS = {
     # Where the path begins in "text"; the column has one entry more, the end of the last path.
@@ -58,7 +58,7 @@ _COLUMNS = {
     # A unit of time is base / unit seconds.
     "base": "<i8", "unit": "<i8", "fps": "<f8",
     # The number of the word in the header's list.
-    "codec": "<i2", "pix_fmt": "<i2", "matrix": "<i2", "notes": "<i2",
+    "codec": "<i2", "pix_fmt": "<i2", "matrix": "<i2", "notes": "<i2", "tags": "<i2",
     # Bits, from the lowest: transpose, flip rows, flip columns, then _FLAGS.
     "flags": "u1",
     # Which entry of video_dir the video came from.
@@ -66,8 +66,8 @@ _COLUMNS = {
 }
 # Fields of FileIndex that are columns as they are, that are words, and that are bits of "flags".
 _SAME = ("height", "width", "file_size", "mtime_ns", "fps")
-_WORDS = ("codec", "pix_fmt", "matrix", "notes")
-_FLAGS = ("full_range", "counted", "verified")
+_WORDS = ("codec", "pix_fmt", "matrix", "notes", "tags")
+_FLAGS = ("full_range", "counted", "verified", "fields")
 
 
 class VideoTable:
@@ -175,7 +175,7 @@ class VideoTable:
             orientation=tuple(bits[:3]),
             **dict(zip(_FLAGS, bits[3:], strict=True)),
             **{name: cells[name] for name in _SAME},
-            **words | {"notes": tuple(words["notes"])},
+            **words | {name: tuple(words[name]) for name in ("notes", "tags")},
         )
 
 
@@ -237,8 +237,8 @@ def default_table_path(sources: Sequence[str], extensions: Sequence[str]) -> str
     """$DCVC_CACHE, else the user's cache folder; the name is a hash of what the set is made of."""
     folder = os.environ.get("DCVC_CACHE")
     if not folder:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        folder = os.path.join(base, "dcvc")
+        base = os.environ.get("XDG_CACHE_HOME")
+        folder = os.path.join(base, "dcvc") if base else os.fspath(home_cache())
     # Absolute, so that the same set is found from any working directory.
     key = json.dumps([[os.path.abspath(source) for source in sources], sorted(extensions)])
     return os.path.join(folder, hashlib.sha256(key.encode()).hexdigest()[:24] + SUFFIX)

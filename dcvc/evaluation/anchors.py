@@ -18,6 +18,7 @@ I-frames, one thread.
 import hashlib
 import json
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -252,8 +253,12 @@ def measure_cached(setting: AnchorSetting, sequence: EvalSequence, digest: str, 
     result = _kept_result(entry) if kept_picture.is_file() else None
     if result is None:
         result = measure(setting, sequence, picture, lpips, frame_done)
-        copy_file(picture, kept_picture)
-        write_text(entry, json.dumps(result))
+        try:
+            copy_file(picture, kept_picture)
+            write_text(entry, json.dumps(result))
+        except ReadError as error:
+            # The next call measures anew, that is all.
+            print(f"warning: result not kept: {error}", file=sys.stderr)
         return result
     copy_file(kept_picture, picture)
     # The same frames may have another name now, and the picture another place.
@@ -267,7 +272,7 @@ def _kept_result(entry: Path) -> dict[str, Any] | None:
     """None where nothing is kept, or where it is damaged: then it is measured anew and replaced."""
     try:
         return json.loads(entry.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
 
 

@@ -12,8 +12,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -56,6 +58,15 @@ def _measure(measured: MeasuredCodec, sequence: EvalSequence, frame_done: FrameD
     else:
         measure = measure_estimate if measured.estimate else measure_stream
     return weights, measure(codec, sequence, measured, frame_done)
+
+
+def end_with_parent() -> None:
+    """Let this process end at once when its parent does, however the parent ends: of a kill nobody
+    tells a process that is in the middle of a task."""
+    parent = parent_process()
+    if parent is not None:
+        # Until the parent's handle is ready nothing happens here.
+        Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 def _measure_apart(measured: MeasuredCodec, sequence: EvalSequence, threads: int) -> Outcome:
@@ -143,7 +154,8 @@ def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], proce
         return {(c, s): _measure(codecs[c], sequences[s], counter.one_of(name((c, s))))
                 for c, s in tasks}
     threads, outcomes = max(1, (os.cpu_count() or 1) // processes), {}
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"),
+                             initializer=end_with_parent) as pool:
         waiting = {pool.submit(_measure_apart, codecs[c], sequences[s], threads): (c, s) for c,
                    s in tasks}
         try:
@@ -151,7 +163,13 @@ def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], proce
                 task = waiting[future]
                 outcomes[task] = future.result()
                 counter.add(sequences[task[1]].frames, name(task))
-        except BaseException:
+        except Exception:
             pool.shutdown(cancel_futures=True)       # the first error ends the run, not the last task
+            raise
+        except BaseException:
+            # A signal: what the processes are at is wanted no more.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.kill()
             raise
     return outcomes

@@ -1,6 +1,5 @@
 """Measuring a codec by what it writes: the stream's bytes, and the frames decoded from them."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +14,7 @@ from dcvc.errors import BitstreamError
 from dcvc.evaluation.frame_counter import FrameDone
 from dcvc.evaluation.measured_codec import MeasuredCodec
 from dcvc.evaluation.stopwatch import Stopwatch
+from dcvc.files import temporary_folder
 
 
 def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: MeasuredCodec,
@@ -36,8 +36,8 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
             originals.append(frame)
             yield frame
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "stream.dcvc"
+    with temporary_folder() as folder:
+        path = folder / "stream.dcvc"
         with open(path, "wb") as file:
             for frame in watch.through(_coded(encoder, frames(), file)):
                 x_hat, record = frame.x_hat.cpu(), frame.record

@@ -21,6 +21,7 @@ from typing import Any
 
 from dcvc.config import nearest
 from dcvc.errors import MissingError, ReadError
+from dcvc.files import home_cache
 
 BOXED = Path(__file__).with_name("boxed")
 MODEL_FILE, CARD, WORDS = "model.safetensors", "model.json", "README.md"
@@ -30,7 +31,7 @@ DEFAULT_MODEL = "light-m"
 
 def models_home() -> Path:
     """Where pulled models are kept."""
-    return Path(os.environ.get("DCVC_HOME") or Path.home() / ".cache" / "dcvc") / "models"
+    return Path(os.environ.get("DCVC_HOME") or home_cache()) / "models"
 
 
 def model_folders() -> dict[str, Path]:

@@ -72,8 +72,8 @@ class PreparedStage:
         self.sampler.last_step = self.total_steps
         on_gpu = self.accelerator.device.type == "cuda"
         workers = self.job.data.num_workers
-        return iter(step_loader(self.dataset, self.sampler, workers, pin_memory=on_gpu,
-                                keep_bytes=True))
+        return step_loader(self.dataset, self.sampler, workers, pin_memory=on_gpu,
+                           keep_bytes=True)
 
     def load(self, saved: dict[str, Any], where: str) -> None:
         """Go on from a checkpoint's content. where: its name, for messages."""

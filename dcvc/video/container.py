@@ -58,7 +58,7 @@ def video_stream(container: av.container.InputContainer, path: str) -> av.video.
         else:
             stream.discard = av.stream.Discard.all
     if chosen is None:
-        kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
+        kinds = ", ".join(stream.type or "unknown" for stream in container.streams) or "nothing"
         raise ReadError(f"{path}: cannot decode (found {kinds}, needed a video stream)")
     if chosen.codec_context is None:
         raise ReadError(f"{path}: cannot decode (FFmpeg has no decoder for this stream)")
@@ -84,18 +84,6 @@ def open_decoder(path: str, threads: int = 1) -> OpenStream:
     return container, stream
 
 
-def whole_packets(container: av.container.InputContainer,
-                  stream: av.video.stream.VideoStream) -> Iterator[av.Packet]:
-    """Packets with something in them, up to the end or to where the file cannot be read further."""
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except av.error.FFmpegError:
-        # The stream ends here; who counts its frames says in which one.
-        return
-
-
 def decoder_options(codec: str) -> dict[str, str]:
     """The options with which FFmpeg's decoder of this codec hides nothing that it can tell."""
     # H.264: in streams that do not say how many frames are reordered, FFmpeg guesses and drops
@@ -106,3 +94,38 @@ def decoder_options(codec: str) -> dict[str, str]:
     # report them. The other decoders flag their frames by themselves.
     reports_on_demand = codec == "hevc" or codec.startswith(("mpeg4", "msmpeg4", "h263"))
     return {"err_detect": "explode"} if reports_on_demand else {}
+
+
+def whole_packets(opened: OpenStream) -> Iterator[av.Packet]:
+    """Packets with something in them, up to the end or to where the file cannot be read further."""
+    container, stream = opened
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except av.error.FFmpegError:
+        # The stream ends here; who counts its frames says in which one.
+        return
+
+
+def declares_more(path: str, size: int) -> bool:
+    """Whether the container itself says that the file should have more than `size` bytes."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+        file.seek(max(0, size - 188))
+        tail = file.read(188)
+    # A transport stream is made of packets of 188 bytes, each beginning with 0x47. What does not
+    # begin so at its end is no part of one.
+    if head[:1] == b"\x47" and len(head) > 188 and head[188] == 0x47:
+        return size % 188 != 0 and tail[-(size % 188)] == 0x47
+    # Matroska: a header, then one element (Segment) with everything else. Its length is a number
+    # whose first byte tells by its leading zeros how many bytes it has; all ones stand for
+    # "unknown".
+    position = head.find(b"\x18\x53\x80\x67")
+    if head[:4] == b"\x1a\x45\xdf\xa3" and position > 0:
+        begin = position + 4
+        length = 9 - head[begin].bit_length()
+        largest = (1 << 7 * length) - 1
+        value = int.from_bytes(head[begin: begin + length], "big") & largest
+        return value != largest and begin + length + value > size
+    return False

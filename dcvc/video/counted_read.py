@@ -42,7 +42,7 @@ class CountedRead:
     def run(self, opened: OpenStream) -> None:
         """Decode until all wanted frames were given to `put`. Raises what `damaged` makes."""
         context = opened[1].codec_context
-        for packet in whole_packets(*opened):
+        for packet in whole_packets(opened):
             self._sent += 1
             if packet.is_corrupt:
                 self._error_places.append(self._sent)

@@ -21,8 +21,9 @@ VerifiedPackets.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import av
 
@@ -30,6 +31,7 @@ from dcvc.errors import ReadError
 from dcvc.video.buffer_marks import BufferMarks, SuspectFrame
 from dcvc.video.container import reason
 from dcvc.video.ffmpeg_log import FFmpegLog
+from dcvc.video.hidden_packets import is_hidden
 
 # Decoders that give the very same samples when they leave out frames that nobody refers to.
 CODECS_THAT_SKIP_EXACTLY = ("h264", "hevc")
@@ -81,12 +83,15 @@ class DecoderRun:
 
     verified: what may be skipped. marks: of this decoder's buffers, None where it needs none.
     damaged: makes the error to raise from a time and a reason. key_time: the keyframe from which on
-    errors count; None: the first packet that is one.
+    errors count; None: the first packet that is one. frame_times: of all frames, where some packets
+    are second fields, whose times no frame has; None: each packet is a frame's.
     """
 
     def __init__(self, context: av.VideoCodecContext, packets: Iterator[av.Packet], *,
                  verified: VerifiedPackets, marks: BufferMarks | None,
-                 damaged: Callable[[int, str], ReadError], key_time: int | None) -> None:
+                 damaged: Callable[[int, str], ReadError], key_time: int | None,
+                 frame_times: Container[int] | None = None) -> None:
+        self._frame_times = frame_times
         self._context, self._packets = context, packets
         self._verified, self._marks, self._damaged = verified, marks, damaged
         self._order_counts = context.name in CODECS_CHECKED_BY_ORDER
@@ -168,11 +173,30 @@ class DecoderRun:
             # A wanted frame itself must come out, even if no other refers to it.
             self._skip_unreferenced(time < search.first and self.packets_sent <
                                     self._verified.skippable(self.key_time, self._context.name))
-            self._send(packet, time, search)
-            waiting.discard(time)
+            hidden = self._is_hidden(packet)
+            self._send(packet, time, search, hidden)
+            # A reference that is never shown may have the time of the frame behind it.
+            if not hidden:
+                waiting.discard(time)
             if not waiting:
+                self._send_second_field(search)
                 break
         return self.key_time is not None
+
+    def _is_hidden(self, packet: av.Packet) -> bool:
+        """Whether no frame has this packet's time."""
+        second = self._frame_times is not None and packet.pts not in self._frame_times
+        return second or is_hidden(self._context.name, packet)
+
+    def _send_second_field(self, search: _Search) -> None:
+        """Send the packet behind the last wanted one, where that was the first of two fields."""
+        packet = next(self._packets, None) if self._frame_times is not None else None
+        if packet is None:
+            return
+        if packet.size and packet.pts is not None and self._is_hidden(packet):
+            self._send(packet, packet.pts, search, hidden=True)
+        else:
+            self._packets = chain([packet], self._packets)
 
     def _look_ahead(self, search: _Search) -> bool:
         """Decode on until all frames sent so far came out. False: it takes too long, or fails."""
@@ -186,7 +210,7 @@ class DecoderRun:
             if packet.size and packet.pts is not None:
                 self._skip_unreferenced(False)
                 self._ahead_times.add(packet.pts)
-                self._send(packet, packet.pts, search)
+                self._send(packet, packet.pts, search, self._is_hidden(packet))
         return not self.ended and not inside & self._inside
 
     def _drain(self, search: _Search) -> None:
@@ -203,10 +227,12 @@ class DecoderRun:
             self._skipping = skip
             self._context.skip_frame = "NONREF" if skip else "DEFAULT"
 
-    def _send(self, packet: av.Packet | None, time: int, search: _Search) -> None:
-        """Decode a packet (None: drain) and take the frames that come out."""
+    def _send(self, packet: av.Packet | None, time: int, search: _Search,
+              hidden: bool = False) -> None:
+        """Decode a packet (None: drain) and take the frames that come out; of a hidden one, none."""
         if packet is not None:
             self.packets_sent += 1
+        if packet is not None and not hidden:
             self._sent_times.add(time)
             # While unreferenced frames are skipped, all is verified already, and some never come
             # out. Nor do those that an edit list leaves out (is_discard).

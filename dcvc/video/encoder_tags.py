@@ -4,18 +4,33 @@ A player that finds no tags has to guess the matrix from the picture's size, and
 wrongly: greens and reds are then visibly off. So the stream is tagged with all four properties.
 """
 
+from fractions import Fraction
+
 import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from torch import Tensor
 
 from dcvc.video.rgb_to_yuv import rgb_to_yuv420
+from dcvc.video.source_losses import UNSPECIFIED
 
 
 def tag_bt709(context: av.VideoCodecContext) -> None:
     """Let the encoder write into its stream that the samples are BT.709 of limited range."""
     context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
     context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+
+
+def tag_as_source(context: av.VideoCodecContext, tags: tuple[int, int, int, int]) -> None:
+    """Let the stream say of pixels' shape, primaries and transfer what the source said
+    (FileIndex.tags). Only the matrix is converted on the way, so they still hold."""
+    width, height, primaries, transfer = tags
+    if width != height:
+        context.sample_aspect_ratio = Fraction(width, height)
+    if primaries != UNSPECIFIED:
+        context.color_primaries = primaries
+    if transfer != UNSPECIFIED:
+        context.color_trc = transfer
 
 
 def bt709_frame(rgb: Tensor) -> av.VideoFrame:

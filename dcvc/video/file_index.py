@@ -19,16 +19,28 @@ What may be wrong, and what happens then:
 """
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import islice
+from itertools import count, islice
 
 import av
 import numpy as np
 
 from dcvc.errors import InputError, ReadError
-from dcvc.video.container import open_container, open_decoder, reason, video_stream
+from dcvc.video.container import (
+    declares_more,
+    open_container,
+    open_decoder,
+    reason,
+    video_stream,
+)
+from dcvc.video.frame_rate import frame_rate
+from dcvc.video.h264_slices import is_whole_intra
+from dcvc.video.hidden_packets import is_hidden
+from dcvc.video.shown_frames import shown_times, size_from, without_undecodable_end
+from dcvc.video.source_losses import SQUARE_UNTAGGED, losses, shown_tags
 from dcvc.video.yuv_to_rgb import MATRIX_OF_TAG
 
 # How far a packet may be from the place of its frame: B-frames move it by at most the length of
@@ -36,6 +48,12 @@ from dcvc.video.yuv_to_rgb import MATRIX_OF_TAG
 LARGEST_REORDERING = 64
 # Bytes. An AVI's index points to a chunk, FFmpeg to the packet behind the chunk's header.
 AVI_CHUNK_HEADER = 8
+# Bytes. A last packet that is smaller is decoded to see whether it is a frame at all.
+SMALLEST_FRAME = 96
+# Packets that tell whether fields are pictures of their own.
+FIRST_FIELDS = 60
+# Degrees by which the picture is turned, as PyAV counts -> transpose, flip rows, flip columns.
+ORIENTATION_OF_ANGLE = {90: (True, True, False), 180: (False, True, True), 270: (True, False, True)}
 # Bits of the planar formats that FFmpeg has.
 DECODED_DEPTHS = (8, 9, 10, 12, 14, 16)
 
@@ -69,9 +87,19 @@ class FileIndex:
     mtime_ns: int
     # Every frame was decoded once without an error (`dcvc index --verify`).
     verified: bool = False
+    # Some frames are two packets, one a field, and the second has a time of its own.
+    fields: bool = False
+    # How frames are shown: width and height of a pixel, primaries and transfer (ITU-T H.273).
+    tags: tuple[int, int, int, int] = SQUARE_UNTAGGED
 
     def __len__(self) -> int:
         return len(self.pts)
+
+    @property
+    def shown_tags(self) -> tuple[int, int, int, int]:
+        """`tags` of the displayed picture: turned by a quarter, wide pixels are high ones."""
+        width, height = self.tags[:2]
+        return (height, width, *self.tags[2:]) if self.orientation[0] else self.tags
 
 
 @dataclass
@@ -80,8 +108,15 @@ class _Packets:
 
     pts: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
+    # Of what the container calls keyframes, those at which no decoder with B-frames can begin.
+    refreshes: list[int] = field(default_factory=list)
     cut_short: bool = False
+    cut_behind: bool = False
+    # Of the last packet, in bytes.
+    last_size: int = 0
     last_dts: int | None = None
+    # (width, height) where the container tells of other parameters of the codec on the way.
+    later_size: tuple[int, int] | None = None
     # Why the times are not usable, "" if they are.
     times_problem: str = ""
 
@@ -91,7 +126,9 @@ class _Packets:
         if self.cut_short and self.last_dts is not None:
             # A packet that is missing at the end would show after the last decoding time: only what
             # shows before that is complete.
-            pts = pts[: np.searchsorted(pts, self.last_dts)]
+            # The last packet itself is whole where a later one is known to be the one cut short.
+            side = "right" if self.cut_behind else "left"
+            pts = pts[: np.searchsorted(pts, self.last_dts, side)]
         elif self.cut_short and len(keys):
             pts = pts[pts < keys[-1]]
         return pts, keys
@@ -110,6 +147,7 @@ def index_file(path: str | os.PathLike) -> FileIndex:
         # Files that state no rate are given what FFmpeg guesses.
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         time_base, field_order = stream.time_base, int(stream.codec_context.field_order)
+        aspect, extradata = stream.sample_aspect_ratio, stream.codec_context.extradata
         codec = stream.codec_context.name
         reorders = bool(stream.codec_context.has_b_frames)
     if not packets.times_problem and _times_contradict(path, packets.pts, reorders):
@@ -120,23 +158,33 @@ def index_file(path: str | os.PathLike) -> FileIndex:
         sample_depth(first.format.name)
     except InputError as error:
         raise ReadError(f"{path}: cannot read ({error})") from None
-    packets.cut_short = packets.cut_short or _declares_more(path, status.st_size)
+    packets.cut_short = packets.cut_short or declares_more(path, status.st_size)
+    fields = not packets.times_problem and _pair_fields(path, packets, first, field_order)
     pts, keys, notes = _numbered(packets, decoded)
+    if packets.last_size < SMALLEST_FRAME and not packets.times_problem and len(keys):
+        pts = without_undecodable_end(path, pts, int(keys[-1]))
     if first.interlaced_frame or field_order > 1:
-        notes.insert(0, "interlaced")
+        notes.insert(0, "interlaced, as pairs of field pictures" if fields else "interlaced")
     if not len(pts) or not len(keys):
         raise ReadError(f"{path}: cannot decode (found no whole frame)")
     orientation = orientation_of(first)
     height, width = (first.width, first.height) if orientation[0] else (first.height, first.width)
-    span = 0.0 if packets.times_problem else float((pts[-1] - pts[0]) * time_base)
-    fps = float(rate) if rate else ((len(pts) - 1) / span if span else 25.0)
+    # Numbers are no times: where frames are counted, the container has to be believed.
+    times = pts[:1] if packets.times_problem else pts
+    fps, varies = frame_rate(times, Fraction(time_base or 1), rate)
+    if varies:
+        notes.append("variable frame rate, taken as its mean")
+    if packets.later_size not in (None, (first.width, first.height)):
+        notes.append("picture size changes to {}x{}".format(*packets.later_size))
+    notes += losses(first, aspect, extradata)
     return FileIndex(
         path=path, pts=pts, keys=keys, time_base=Fraction(time_base or 1),
         height=height, width=width, orientation=orientation, fps=fps, codec=codec,
         pix_fmt=first.format.name,
         matrix=MATRIX_OF_TAG.get(int(first.colorspace), ""), full_range=is_full_range(first),
         counted=bool(packets.times_problem), notes=tuple(notes),
-        file_size=status.st_size, mtime_ns=status.st_mtime_ns,
+        file_size=status.st_size, mtime_ns=status.st_mtime_ns, fields=fields,
+        tags=shown_tags(first, aspect),
     )
 
 
@@ -151,6 +199,8 @@ def _numbered(packets: _Packets, decoded: int) -> tuple[np.ndarray, np.ndarray, 
     else:
         notes = []
         pts, keys = packets.whole_frames()
+        if packets.refreshes:
+            notes.append("intra refresh with B-frames (slow random access)")
     if packets.cut_short:
         notes.append("cut short")
     if not packets.times_problem and len(keys) and len(pts):
@@ -177,28 +227,34 @@ def _demux(container: av.container.InputContainer, stream: av.video.stream.Video
     """Read all packets of the stream."""
     packets = _Packets()
     format, codec = stream.container.format.name, stream.codec_context.name
+    # Only of H.264 are keyframes looked into.
+    reorders = codec == "h264" and bool(stream.codec_context.has_b_frames)
+    extradata = stream.codec_context.extradata
     # Taken before reading: FFmpeg adds to these entries while it reads on.
     listed = _avi_index(stream) if format == "avi" else []
     total, places = 0, []
-    for packet in container.demux(stream):
+    for packet in _until_unreadable(container.demux(stream), packets):
         if packet.size == 0:
             continue
         total += 1
+        packets.last_size = packet.size
         if packet.is_corrupt:
-            packets.cut_short = True
+            packets.cut_short = packets.cut_behind = True
             continue
         if packet.dts is not None:
             packets.last_dts = packet.dts
         if listed:
             places.append((packet.dts, packet.pos))
-        if codec.startswith("vp8") and not bytes(packet)[0] & 0x10:
-            # VP8 keeps references that are never shown in packets of their own.
+        if is_hidden(codec, packet):
             continue
+        if packet.has_sidedata("new_extradata"):
+            packets.later_size = packets.later_size or size_from(codec, packet)
         if packet.pts is None:
             packets.times_problem = "no usable timestamps"
             continue
         if packet.is_keyframe:
-            packets.keys.append(packet.pts)
+            refreshes = reorders and not is_whole_intra(bytes(packet), extradata)
+            (packets.refreshes if refreshes else packets.keys).append(packet.pts)
         if not packet.is_discard:
             packets.pts.append(packet.pts)
     if len(set(packets.pts)) != len(packets.pts) or (packets.pts and not packets.keys):
@@ -210,6 +266,22 @@ def _demux(container: av.container.InputContainer, stream: av.video.stream.Video
     return packets
 
 
+def _until_unreadable(read: Iterator[av.Packet], packets: _Packets) -> Iterator[av.Packet]:
+    """All packets, up to where the container cannot be read on. Raises av.error.FFmpegError where
+    that is its first."""
+    for number in count():
+        try:
+            packet = next(read, None)
+        except av.error.FFmpegError:
+            if not number:
+                raise
+            packets.cut_short = packets.cut_behind = True
+            return
+        if packet is None:
+            return
+        yield packet
+
+
 def _avi_index(stream: av.video.stream.VideoStream) -> list[tuple[int, int]]:
     """The time and position of each packet by an AVI's own index.
 
@@ -219,24 +291,25 @@ def _avi_index(stream: av.video.stream.VideoStream) -> list[tuple[int, int]]:
     return [(entry.timestamp, entry.pos + AVI_CHUNK_HEADER) for entry in stream.index_entries]
 
 
-def _declares_more(path: str, size: int) -> bool:
-    """Whether the container itself says that the file should have more than `size` bytes."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
-    # A transport stream is made of packets of 188 bytes, each beginning with 0x47.
-    if head[:1] == b"\x47" and len(head) > 188 and head[188] == 0x47:
-        return size % 188 != 0
-    # Matroska: a header, then one element (Segment) with everything else. Its length is a number
-    # whose first byte tells by its leading zeros how many bytes it has; all ones stand for
-    # "unknown".
-    position = head.find(b"\x18\x53\x80\x67")
-    if head[:4] == b"\x1a\x45\xdf\xa3" and position > 0:
-        begin = position + 4
-        length = 9 - head[begin].bit_length()
-        largest = (1 << 7 * length) - 1
-        value = int.from_bytes(head[begin: begin + length], "big") & largest
-        return value != largest and begin + length + value > size
-    return False
+def _pair_fields(path: str, packets: _Packets, first: av.VideoFrame, field_order: int) -> bool:
+    """Whether some frames are two packets, one a field; the packets' times are then the frames'.
+
+    So it is in broadcast: H.264 or MPEG-2 that codes fields as pictures of their own. Which are
+    pairs only decoding tells.
+    """
+    if not (first.interlaced_frame or field_order > 1):
+        return False
+    shown = shown_times(path, FIRST_FIELDS)
+    seen = [time for time in packets.pts if shown and min(shown) <= time <= max(shown)]
+    if len(seen) < len(shown) * 1.25:
+        return False
+    times = sorted(shown_times(path, None))
+    if len(set(times)) != len(times) or not set(times) <= set(packets.pts):
+        packets.times_problem = "its fields have times that its frames do not have"
+        return False
+    packets.pts = times
+    packets.keys = [time for time in packets.keys if time in set(times)]
+    return True
 
 
 def _times_contradict(path: str, pts: list[int], reorders: bool) -> bool:
@@ -301,7 +374,12 @@ def is_full_range(frame: av.VideoFrame) -> bool:
 
 def orientation_of(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """The display matrix of a frame as (transpose, flip rows, flip columns)."""
-    for data in frame.side_data:
+    try:
+        kinds = list(frame.side_data)
+    except (ValueError, KeyError):
+        # PyAV refuses all of it where one kind is newer than its list; the angle it reads alone.
+        return ORIENTATION_OF_ANGLE.get(round(frame.rotation) % 360, (False, False, False))
+    for data in kinds:
         if data.type.name == "DISPLAYMATRIX":
             # Of the 3x3 matrix only the four numbers that turn and mirror count: a b / c d.
             a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5]

@@ -175,7 +175,7 @@ def read_matroska(path: str | os.PathLike) -> MuxedStream:
             with ExitStack() as opened:
                 file = opened.enter_context(tempfile.TemporaryFile())
                 file.write(context.extradata or b"")
-                for packet in whole_packets(container, stream):
+                for packet in whole_packets((container, stream)):
                     stamps.append(packet.dts if packet.pts is None else packet.pts)
                     file.write(packet)
                 file.seek(0)

@@ -47,6 +47,7 @@ from dcvc.video.counted_read import CountedRead
 from dcvc.video.decoder_run import DecoderRun, VerifiedPackets
 from dcvc.video.file_index import FileIndex, index_file
 from dcvc.video.frame_stack import FrameStack, Planes, coded_crop, frame_format
+from dcvc.video.ordered_read import frames_in_order
 
 # To keep a decoder going costs about as much as decoding this many frames (it has to look ahead),
 # so a read must be likely to save more.
@@ -112,6 +113,7 @@ class VideoReader:
         # Only HEVC's decoder leaves blocks undecoded without a word. H.264's conceals and flags
         # what is missing, VP9's and AV1's refuse it.
         self._marks = BufferMarks() if self.index.codec == "hevc" else None
+        self._frame_times = frozenset(self.index.pts.tolist()) if self.index.fields else None
         self._process = 0
         self._lock = threading.Lock()
 
@@ -187,7 +189,7 @@ class VideoReader:
         marks = BufferMarks() if self._marks is not None and not counted else None
         number = 0
         try:
-            for frame in self._decode_all(container, stream):
+            for frame in frames_in_order((container, stream), self.index, self._damaged):
                 if marks is not None:
                     marks.mark_later(frame)
                 # Frames that are not in the index (of an edit list, before the first keyframe) are
@@ -308,6 +310,7 @@ class VideoReader:
             marks=self._marks,
             damaged=lambda time, why: self._damaged(int(self.index.pts.searchsorted(time)), why),
             key_time=key_time,
+            frame_times=self._frame_times,
         )
 
     def _finish(self, run: DecoderRun, request: _Request, wanted: dict[int, int], *,
@@ -361,22 +364,6 @@ class VideoReader:
         opened = self._open_file()
         with opened[0]:
             CountedRead(request.start, request.count, put, self._damaged).run(opened)
-
-    def _decode_all(self, container: av.container.InputContainer,
-                    stream: av.video.stream.VideoStream) -> Iterator[av.VideoFrame]:
-        """All frames from the start. A damaged frame raises ReadError."""
-        number = 0
-        try:
-            for packet in container.demux(stream):
-                for frame in stream.codec_context.decode(packet if packet.size else None):
-                    if frame.is_corrupt:
-                        raise self._damaged(number, "FFmpeg found errors and concealed them")
-                    yield frame
-                    number += 1
-                if not packet.size:
-                    return
-        except av.error.FFmpegError as error:
-            raise self._damaged(number, reason(error)) from None
 
     def _put(self, request: _Request, place: int, frame: av.VideoFrame) -> None:
         # A damaged header may change size and format in the middle of a file.

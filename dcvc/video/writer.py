@@ -14,22 +14,25 @@ import torch
 from dcvc.errors import InputError
 from dcvc.files import replaced
 from dcvc.video.container import file_url
-from dcvc.video.encoder_tags import bt709_frame, tag_bt709
+from dcvc.video.encoder_tags import bt709_frame, tag_as_source, tag_bt709
+from dcvc.video.source_losses import SQUARE_UNTAGGED
 
 
 class VideoWriter:
     """`with VideoWriter(path, (width, height), fps) as writer: writer.write(rgb)`.
 
     The file appears under its name only when everything was written; after an exception nothing is
-    left behind. One encoder thread, so that the bytes do not depend on the machine's cores; by
-    default without x264's shortcuts that differ between processors and, with AVX-512, between runs.
+    left behind. tags: how the source's frames are shown (FileIndex.tags). One encoder thread, so that
+    the bytes do not depend on the machine's cores; by default without x264's shortcuts that differ
+    between processors and, with AVX-512, between runs.
     Raises InputError for odd sides, ReadError where the file cannot be written.
     """
 
     OPTIONS = {"crf": "10", "preset": "medium", "x264-params": "cpu-independent=1"}
 
     def __init__(self, path: str | os.PathLike, size: tuple[int, int], fps: int | Fraction = 25,
-                 codec: str = "libx264", options: Mapping[str, str] | None = None) -> None:
+                 codec: str = "libx264", options: Mapping[str, str] | None = None,
+                 tags: tuple[int, int, int, int] = SQUARE_UNTAGGED) -> None:
         self.path = Path(path)
         self.size = width, height = size
         if width % 2 or height % 2:
@@ -45,6 +48,7 @@ class VideoWriter:
             self._stream.thread_count = 1
             self._stream.options = dict(options if options is not None else self.OPTIONS)
             tag_bt709(self._stream.codec_context)
+            tag_as_source(self._stream.codec_context, tags)
             # Until here, a failure closes and removes what was opened; from here on __exit__ does.
             self._opened = stack.pop_all()
 

@@ -1,6 +1,8 @@
 """Every command looks at its output before it works: inputs stay, foreign files stay, nothing hidden is left."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -147,3 +149,28 @@ def test_sigterm_leaves_nothing_hidden_behind(how, tmp_path):
     assert child.wait() == 143
     assert time.monotonic() - began < 5
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_refuses_anywhere_is_one_line(code, capsys):
+    def write():
+        raise OSError(code, os.strerror(code), "/somewhere/in a cache")
+
+    assert run_reporting_errors(write) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: /somewhere/in a cache: cannot be written ({os.strerror(code)})")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", ["index in.mp4 --quiet", "compare in.mp4 --anchors x264:40 --max_frames 1 --quiet"])
+def test_a_user_without_a_home_leaves_no_folder_called_tilde(line, here, monkeypatch):
+    monkeypatch.setenv("HOME", "~")                                     # what unknown users end up with
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(here / "folder"))
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    assert main(line.split()) == 0
+    assert not (here / "~").exists()
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")

@@ -1,11 +1,16 @@
 """`dcvc prepare`: the segments hold the same frames and name their sources."""
 
 import json
+from fractions import Fraction
 
+import av
+import pytest
+import sample_videos
 import torch
 
 from dcvc.cli import main
 from dcvc.data import VideoGOPDataset, VideoReader
+from dcvc.video.file_index import index_file
 
 
 def test_prepare_keeps_frames_and_names_sources(videos, tmp_path, capsys):
@@ -26,3 +31,21 @@ def test_prepare_keeps_frames_and_names_sources(videos, tmp_path, capsys):
     scaled = tmp_path / "scaled"
     assert main(["prepare", str(source), str(scaled), "--short_side", "32", "--quiet"]) == 0
     assert VideoReader(next(scaled.glob("*.mp4"))).size == (32, 48)
+
+
+@pytest.mark.parametrize(("turned", "transfer", "primaries"), [(0, 16, 9), (90, 18, 12)])
+def test_prepare_carries_aspect_and_colour_tags_along(tmp_path, turned, transfer, primaries):
+    with av.open(str(tmp_path / "in.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        context = stream.codec_context
+        context.color_trc, context.color_primaries, context.sample_aspect_ratio = transfer, primaries, Fraction(4, 3)
+        if turned:
+            stream.set_display_rotation(turned)
+        for image in sample_videos.textures(3, 48, 64):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p")))
+        out.mux(stream.encode(None))
+    assert main(["prepare", str(tmp_path / "in.mp4"), str(tmp_path / "out"), "--quiet"]) == 0
+    index = index_file(next((tmp_path / "out").glob("*.mp4")))
+    assert index.tags == ((3, 4) if turned else (4, 3)) + (primaries, transfer)
+    assert index.matrix == "bt709"

@@ -1,10 +1,13 @@
 """Which samples make which step: whatever the step, the processes and the workers."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dcvc.data import step_sampler
-from dcvc.data.step_sampler import BATCHES_BETWEEN_CROPS, StepSampler
+from dcvc.data.step_sampler import BATCHES_BETWEEN_CROPS, StepSampler, step_loader
+from dcvc.data.training_set import TrainingSet
+from dcvc.errors import ReadError
 
 
 @given(samples=st.integers(1, 60), batch=st.integers(1, 7), processes=st.integers(1, 4), accumulation=st.integers(1, 3),
@@ -58,3 +61,38 @@ def test_the_drawing_at_the_top_of_the_file_is_what_the_sampler_does(monkeypatch
     batches = [[f"{index // 2}{'ab'[index % 2]}" for _, index in batch] for batch in sampler]
     for slot, row in enumerate(drawn):
         assert [batch[slot] for batch in batches[:len(row)]] == row
+
+
+class Numbers(TrainingSet):
+    def __init__(self, size):
+        super().__init__(1, None, None, False, 0)
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+
+@pytest.mark.parametrize("words", ["unable to open shared memory object </torch_12> in read-write mode",
+                                   "unable to write to file </torch_7_1>: No space left on device (28)",
+                                   "DataLoader worker (pid 3) is killed by signal: Bus error."])
+def test_shared_memory_that_is_too_small_is_one_line(words, monkeypatch):
+    class Full:
+        def __init__(self, *_, **__):
+            pass
+
+        def __iter__(self):
+            raise RuntimeError(words)
+
+    monkeypatch.setattr("dcvc.data.step_sampler.DataLoader", Full)
+    with pytest.raises(ReadError, match=r"/dev/shm.*4 workers.*--shm-size.*--num_workers.*--batch_size"):
+        next(step_loader(Numbers(4), StepSampler(4, 1, 0), 4, False))
+
+
+def test_without_shared_memory_a_training_set_works_by_itself(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("unable to open shared memory object")
+
+    monkeypatch.setattr("torch.Tensor.share_memory_", refuse)
+    data = Numbers(4)
+    data.set_epoch(3)
+    assert data.epoch == 3

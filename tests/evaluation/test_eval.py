@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -148,3 +150,30 @@ def test_bad_calls_say_what_is_needed(workplace, capsys, arguments, words):
 def test_memory_does_not_grow_with_the_frames(tmp_path):
     """The short form of `benchmarks/eval_memory.py`, whose record is in benchmarks/."""
     assert bench_eval_memory((4, 24), (192, 128), decode=True)["ratio"] <= 1.05
+
+
+PARENT = """
+import sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from dcvc.evaluation.run import end_with_parent
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent)
+    print(pool.submit(__import__("os").getpid).result(), flush=True)
+    pool.submit(time.sleep, 60)
+    time.sleep(60)
+"""
+
+
+def test_a_kill_of_the_parent_ends_its_processes(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 5
+    while time.monotonic() < until and Path(f"/proc/{child}").exists() and "Z" not in (
+            Path(f"/proc/{child}/stat").read_text().split()[2]):
+        time.sleep(0.1)
+    assert time.monotonic() < until

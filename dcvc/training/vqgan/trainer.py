@@ -177,7 +177,7 @@ class VQGANTrainer:
         self.sampler.first_step = self.state.step
         self.sampler.last_step = self.config.steps
         on_gpu = self.step.device.type == "cuda"
-        return iter(step_loader(self.dataset, self.sampler, self.config.num_workers, pin_memory=on_gpu))
+        return step_loader(self.dataset, self.sampler, self.config.num_workers, pin_memory=on_gpu)
 
     def _went_back(self, numbers: dict[str, float]) -> bool:
         files = files_of_step(self.dataset, self.sampler, self.state.step - 1)
