@@ -16,6 +16,7 @@ import difflib
 import types
 import typing
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal, TypeVar
 
 from dcvc.errors import InputError
@@ -184,3 +185,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         raise InputError(f"{where}: found {value!r} ({type(value).__name__}), "
                          f"needed {hint.__name__}")
     return value
+
+
+def __getattr__(name: str) -> Any:
+    # The former place of DCVC-2021's sizes: scripts written before they moved import them from here.
+    if name == "MODEL_SIZES":
+        return import_module("dcvc.inter.dcvc2021.config").SIZES
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
