@@ -34,7 +34,7 @@ _RATE = re.compile(rf"(?:[pi@]?({_NUMBER})(?:fps|hz)|fps=?({_NUMBER}))")
 _SCAN_RATE = re.compile(rf"(?:\d{{3,4}})?[pi]({_NUMBER})")
 _DEPTH = re.compile(r"(\d{1,2})(?:bits?|b|bpc|bpp|le)|bits?(\d{1,2})")
 _CHROMA = re.compile(r"(yuv|ycbcr|yuvj)?(400|410|411|420|422|440|444)(p(?:lanar)?)?(\d{1,2})?(?:bits?|le)?")
-_MATRIX = re.compile(r"(?:bt|rec|itu)(601|709|2020)")
+_MATRIX = re.compile(r"(?:bt|rec|itu)(601|709|2020)|709")
 _HDR = {"pq": "PQ", "hlg": "HLG", "st2084": "PQ", "hdr10": "PQ"}
 # Names that others have for FFmpeg's layouts.
 ALIASES = {
@@ -113,7 +113,7 @@ class _NameReader:
         elif match := _CHROMA.fullmatch(word):
             self._take_chroma(match)
         elif match := _MATRIX.fullmatch(word):
-            self.found.matrix = f"bt{match[1]}"
+            self.found.matrix = f"bt{match[1] or 709}"
         elif word in _HDR:
             self.found.notes.append(f"HDR by its name ({_HDR[word]}), measured as SDR samples")
         else:

@@ -207,12 +207,13 @@ def decode(anchor: Anchor, packets: Iterator[bytes], watch: Stopwatch) -> Iterat
 
 
 def measure(setting: AnchorSetting, sequence: EvalSequence, picture: Path | None,
-            lpips: LPIPS | None = None, frame_done: FrameDone = lambda: None) -> dict[str, Any]:
+            lpips: LPIPS | None = None, frame_done: FrameDone = lambda: None,
+            with_ms_ssim: bool = True) -> dict[str, Any]:
     """Code one sequence -> its entry in a results point. picture: where to save the frame that the
     report shows. The frames are read once, and only those inside the encoder are held. Raises
     ReadError if frames get lost."""
     snapshot = snapshot_frame(sequence.frames, setting.intra_period)
-    recorder = SequenceRecorder(sequence, snapshot, picture, lpips)
+    recorder = SequenceRecorder(sequence, snapshot, picture, lpips, with_ms_ssim)
     encoding, decoding = Stopwatch(), Stopwatch()
     waiting: deque[Tensor] = deque()
     sizes: dict[int, int] = {}          # of packets whose frame has not come out yet, by presentation number
@@ -240,19 +241,21 @@ def measure(setting: AnchorSetting, sequence: EvalSequence, picture: Path | None
 
 
 def measure_cached(setting: AnchorSetting, sequence: EvalSequence, digest: str, picture: Path,
-                   cache: Path | None, lpips: LPIPS | None, frame_done: FrameDone) -> dict[str, Any]:
+                   cache: Path | None, lpips: LPIPS | None, frame_done: FrameDone,
+                   with_ms_ssim: bool = True) -> dict[str, Any]:
     """As `measure`; kept under `cache` by the frames' content (digest), settings, FFmpeg's version."""
     if cache is None:
-        return measure(setting, sequence, picture, lpips, frame_done)
+        return measure(setting, sequence, picture, lpips, frame_done, with_ms_ssim)
     content = {"version": CACHE_VERSION, "digest": digest, "frames": sequence.frames,
                "fps": sequence.fps, "gop": setting.intra_period, "av": av.__version__,
                "encoder": setting.anchor.encoder, "options": setting.options,
-               "lpips": weights_hash(lpips.state_dict()) if lpips else None}
+               "lpips": weights_hash(lpips.state_dict()) if lpips else None,
+               **({} if with_ms_ssim else {"ms_ssim": False})}
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     entry, kept_picture = cache / f"{key}.json", cache / f"{key}.png"
     result = _kept_result(entry) if kept_picture.is_file() else None
     if result is None:
-        result = measure(setting, sequence, picture, lpips, frame_done)
+        result = measure(setting, sequence, picture, lpips, frame_done, with_ms_ssim)
         try:
             copy_file(picture, kept_picture)
             write_text(entry, json.dumps(result))
@@ -293,7 +296,7 @@ def chosen_anchors(anchors: dict[str, Qualities | None], preset: str | None) -> 
 
 def compare(sequences: list[EvalSequence], anchors: dict[str, Qualities | None], folder: Path, *,
             intra_period: int = 10, preset: str | None = None, cache: Path | None = None,
-            command: str = "dcvc compare", lpips: tuple[str, ...] = (),
+            command: str = "dcvc compare", lpips: tuple[str, ...] = (), with_ms_ssim: bool = True,
             progress: Progress | None = None) -> dict[str, Any]:
     """Run every anchor (name -> qualities, None for its own) on every sequence -> a results table.
 
@@ -314,6 +317,7 @@ def compare(sequences: list[EvalSequence], anchors: dict[str, Qualities | None],
         for sequence, described in zip(sequences, results["sequences"], strict=True):
             rows.append(measure_cached(
                 setting, sequence, described["digest"], lpips=metric, cache=cache,
+                with_ms_ssim=with_ms_ssim,
                 picture=folder / f"{safe_name(sequence.name)}_{name}_{quality}.png",
                 frame_done=counter.one_of(f"{name} crf {quality} {sequence.name}")))
         results["points"].append(make_point(

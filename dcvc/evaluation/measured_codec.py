@@ -22,7 +22,7 @@ class MeasuredCodec:
     frames that the report shows. rate_models: of a VQGAN alone, one point each; None: all that its
     checkpoint holds. lpips: files of that metric's weights; none: it is not measured. quality: of
     a model with many rates, None for its own default; refresh: every so many frames, None for never.
-    weights: "raw" or "ema", of a model's file that holds both.
+    weights: "raw" or "ema", of a model's file that holds both. with_ms_ssim: measure that too.
     """
 
     label: str
@@ -40,6 +40,7 @@ class MeasuredCodec:
     quality: float | None = None
     refresh: int | None = None
     weights: str | None = None
+    with_ms_ssim: bool = True
 
     @property
     def name(self) -> str:
@@ -52,7 +53,7 @@ class MeasuredCodec:
         return SequenceRecorder(
             sequence, snapshot_frame(sequence.frames, self.intra_period),
             picture=self.folder / f"{name}.png" if self.folder else None,
-            lpips=shared_lpips(self.lpips, self.device))
+            lpips=shared_lpips(self.lpips, self.device), with_ms_ssim=self.with_ms_ssim)
 
     def recorder_with_copy(self, sequence: EvalSequence) -> CopyRecorder:
         copy = self.recorder(sequence, COPY) if self.copy else None

@@ -113,14 +113,15 @@ def _check_pair(x_hat: Tensor, x: Tensor) -> None:
 
 
 def measure_frame(x_hat: Tensor, x: Tensor, matrix: str = "bt709",
-                  lpips: Callable[[Tensor, Tensor], float] | None = None) -> dict[str,
-                                                                                  float | list[float]]:
+                  lpips: Callable[[Tensor, Tensor], float] | None = None,
+                  with_ms_ssim: bool = True) -> dict[str, float | list[float]]:
     """One decoded frame against the original, both `(3, H, W)` in [0, 1], both rounded to 8 bits
     first as they are when written: "mse" (RGB), "mse_yuv" (three, 8-bit scale), "ms_ssim" (left out
-    below 11 pixels a side), and "lpips" where that metric is given."""
+    below 11 pixels a side, and where it is not asked for: it takes longer than all others), and
+    "lpips" where that metric is given."""
     x_hat, x = ((frame.clamp(0, 1) * 255).round() / 255 for frame in (x_hat, x))
     measured = {"mse": frame_mse(x_hat, x), "mse_yuv": list(yuv_mse(x_hat, x, matrix))}
-    if ms_ssim_scales(*x.shape[-2:]):
+    if with_ms_ssim and ms_ssim_scales(*x.shape[-2:]):
         measured["ms_ssim"] = ms_ssim(x_hat, x)
     if lpips is not None:
         measured["lpips"] = lpips(x_hat, x)

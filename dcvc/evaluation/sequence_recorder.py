@@ -64,12 +64,14 @@ class SequenceRecorder:
     """`add` every frame, then `result`.
 
     snapshot: number of the frame that the report shows. picture: where to save it as it was
-    decoded, None: nowhere. lpips: that metric, where it is measured.
+    decoded, None: nowhere. lpips: that metric, where it is measured. with_ms_ssim: measure it.
     """
 
     def __init__(self, sequence: EvalSequence, snapshot: int, picture: Path | None,
-                 lpips: Callable[[Tensor, Tensor], float] | None = None) -> None:
-        self.sequence, self.snapshot, self.picture, self.lpips = sequence, snapshot, picture, lpips
+                 lpips: Callable[[Tensor, Tensor], float] | None = None,
+                 with_ms_ssim: bool = True) -> None:
+        self.sequence, self.snapshot, self.picture = sequence, snapshot, picture
+        self.lpips, self.with_ms_ssim = lpips, with_ms_ssim
         self.bits = 0.0
         self._means = RunningMetrics()
         self._frames: dict[str, list] = {}
@@ -82,7 +84,8 @@ class SequenceRecorder:
         Returns what was measured; another recorder takes it as `measured` when it shows the same
         frame."""
         if measured is None:
-            measured = measure_frame(from_levels(x_hat), from_levels(x), lpips=self.lpips)
+            measured = measure_frame(from_levels(x_hat), from_levels(x), lpips=self.lpips,
+                                     with_ms_ssim=self.with_ms_ssim)
         number = self._means.frames
         self._means.add(measured)
         self.bits += bits

@@ -177,19 +177,21 @@ def _judge_anchors(tune: Tune, judged: list[EvalSequence]) -> None:
         tune.tell("2/4 x264 and x265 on what is held out, then the model as it is")
         write_results(file, compare(judged, ANCHORS, tune.folder / "anchors_frames",
                                     intra_period=tune.intra_period, command="dcvc tune",
-                                    progress=tune.progress))
+                                    with_ms_ssim=False, progress=tune.progress))
 
 
 def _judge(tune: Tune, judged: list[EvalSequence], model: Path, when: str) -> dict[str, Any]:
     """The results of a model at QUALITIES, from FOLDER/before.json or after.json where it is there.
 
     Streams are written and their bytes counted. They are not decoded again: that takes as long, and
-    says nothing that the tests of this package do not say."""
+    says nothing that the tests of this package do not say. MS-SSIM, which takes longer than all
+    else that is measured, is left out: the time is better spent on training."""
     file = tune.folder / f"{when}.json"
     if not file.exists():
         label = _label(tune) + " tuned" * (when == "after")
         codecs = [MeasuredCodec(label=label, setting=f"q{quality:g}", model=str(model),
-                                intra_period=tune.intra_period, quality=quality, decode=False)
+                                intra_period=tune.intra_period, quality=quality, decode=False,
+                                with_ms_ssim=False)
                   for quality in QUALITIES]
         write_results(file, evaluate_codecs(codecs, judged, tune.folder / f"{when}_frames",
                                             command="dcvc tune", progress=tune.progress))

@@ -29,7 +29,8 @@ NAMES = {
     "x_64x48_P010_24": (24, "p010le"), "x_64x48_NV21_24": (24, "nv21"), "x_64x48_yuy2": (None, "yuyv422"),
     "Scene_422_to_444_64x48_50": (50, "yuv420p"), "x_64x48_4:4:4_14bit": (None, "yuv444p14le"),
     "10bit_x_64x48_fps50": (50, "yuv420p10le"), "x_64x48_I420_24.000fps": (24, "yuv420p"),
-    "x.64x48.25.yuv444p": (25, "yuv444p"), "x_64x48_709_30": (30, "yuv420p"), "rgb24_64x48_30": (30, "rgb24"),
+    "x.64x48.25.yuv444p": (25, "yuv444p"), "x_64x48_709_30": (30, "yuv420p"),
+    "rgb24_64x48_30": (30, "rgb24"),
 }
 
 
@@ -38,6 +39,12 @@ def test_a_name_is_read_by_its_grammar(name, tmp_path):
     fps, layout = NAMES[name]
     found = raw_format(tmp_path / f"{name}.yuv", RawFormat())
     assert (found.size, found.fps, found.layout) == ((64, 48), fps, layout)
+
+
+@pytest.mark.parametrize(("name", "matrix"), [
+    ("S01_64x48p_50_10b_pq_709_420", "bt709"), ("x_64x48_bt601", "bt601"), ("rec2020_64x48_25", "bt2020")])
+def test_the_matrix_that_a_name_tells(name, matrix, tmp_path):
+    assert raw_format(tmp_path / f"{name}.yuv", RawFormat()).matrix == matrix
 
 
 @pytest.mark.parametrize(("name", "said"), [
