@@ -14,7 +14,7 @@ on:
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -53,10 +53,16 @@ class FrameOutput:
 
 @dataclass(frozen=True)
 class RateRange:
-    """Qualities of a codec with many rates in one model; higher is better, fractions allowed."""
+    """Qualities of a codec with many rates in one model; higher is better, fractions allowed.
+
+    default: where nobody chooses, None: the middle. steps: what the frames of a clip get above or
+    below it (dcvc.codec.quality_steps). Two codecs whose qualities differ in these alone mean the same by a number.
+    """
 
     lowest: float
     highest: float
+    default: float | None = field(default=None, compare=False)
+    steps: tuple[float, ...] = field(default=(0.0, 0.0), compare=False)
 
 
 class State(Protocol):

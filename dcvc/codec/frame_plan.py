@@ -3,6 +3,7 @@
     quality 32                     every frame
             (40, 32, 32, 34.5)     one for each frame of the clip
             number -> quality      asked when the frame is coded: a rate control
+            SteppedQuality         one, and steps around it by the place behind the I-frame
     refresh 32                     the 32nd, 64th, ... frame after each I-frame
             {5, 9}                 these frames
 
@@ -14,11 +15,27 @@ coded at the same quality where their codec counts qualities as the P-frame code
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from dcvc.codec.quality_steps import SteppedQuality, Steps, steps_text
 from dcvc.errors import InputError
 from dcvc.interfaces import FrameCodec, PFrameCodec, check_quality
 
-Qualities = float | Sequence[float] | Callable[[int], float] | None
+Qualities = float | SteppedQuality | Sequence[float] | Callable[[int], float] | None
 Refreshes = int | Collection[int] | None
+
+
+def stepped_quality(p_frame: PFrameCodec, quality: float | None, steps: Steps | None
+                    ) -> SteppedQuality | float | None:
+    """For a clip: the codec's default quality and its own steps where none are given. Raises
+    InputError for steps around the one rate of a codec."""
+    rates = p_frame.rates
+    if rates is None:
+        if steps is not None:
+            raise InputError(f"--quality_steps: found {steps_text(steps)}, but {p_frame.name} has one rate a "
+                             "model; leave it out")
+        return quality
+    if quality is None:
+        quality = (rates.lowest + rates.highest) / 2 if rates.default is None else rates.default
+    return SteppedQuality(quality, rates.steps if steps is None else steps)
 
 
 class FramePlan:
@@ -48,14 +65,14 @@ class FramePlan:
         return self._intra_follows
 
     def of_i_frame(self, number: int) -> dict[str, Any]:
-        return self._quality_of(number) if self._intra_follows else {}
+        return self._quality_of(number, 0) if self._intra_follows else {}
 
     def of_p_frame(self, number: int, since_i_frame: int | None = None) -> dict[str, Any]:
         """since_i_frame: how many frames ago the last I-frame was, where they come irregularly."""
         since = number % self._gop if since_i_frame is None else since_i_frame
         # Codecs without a refresh have no such argument.
         refreshes = {"refresh": True} if self._refreshes(number, since) else {}
-        return {**self._quality_of(number), **refreshes}
+        return {**self._quality_of(number, since), **refreshes}
 
     def _refreshes(self, number: int, since: int) -> bool:
         # Counted from the last I-frame, so that every GOP has its refreshes at the same places.
@@ -63,9 +80,12 @@ class FramePlan:
             return since % self._refresh == 0
         return self._refresh is not None and number in self._refresh
 
-    def _quality_of(self, number: int) -> dict[str, float]:
+    def _quality_of(self, number: int, since: int) -> dict[str, float]:
         if self._quality is None:
             return {}
+        if isinstance(self._quality, SteppedQuality):
+            quality = self._quality.at(since)
+            return {"quality": min(max(quality, self._rates.lowest), self._rates.highest)}
         if callable(self._quality):
             return {"quality": self._checked(self._quality(number))}
         one = isinstance(self._quality, float)
@@ -76,6 +96,9 @@ class FramePlan:
             # One rate a model: this raises, whatever kind of quality was given.
             check_quality(self._name, self._rates, quality)
             return None
+        if isinstance(quality, SteppedQuality):
+            self._checked(quality.quality)
+            return quality
         if callable(quality):
             return quality
         if not isinstance(quality, Sequence) or isinstance(quality, str):

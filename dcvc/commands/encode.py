@@ -29,7 +29,7 @@ from dcvc.commands.output import (
     tell_notes,
     written_stream,
 )
-from dcvc.commands.rates import RateRequest, add_rates, rate_from
+from dcvc.commands.rates import RateRequest, add_rates, rate_from, steps_from
 from dcvc.commands.source import Source, open_source
 from dcvc.entropy.frame_head import written_quality
 from dcvc.errors import DcvcError, InputError
@@ -112,11 +112,16 @@ def run(options: argparse.Namespace) -> int | None:
 def _encoder(options: argparse.Namespace, source: Source, codec: "VideoCodec",
              control: "FrameControl | None" = None, quality: float | None = None) -> "Encoder":
     from dcvc.codec.encoder import Encoder
+    from dcvc.codec.frame_plan import stepped_quality
 
+    if control is None and quality is None:
+        asked = stepped_quality(codec.p_frame, options.quality, steps_from(options))
+    else:
+        asked = quality
     cuts = options.scene_cuts
     return Encoder(
         codec, source.size, source.fps, intra_period=options.intra_period, control=control,
-        quality=options.quality if quality is None else quality, refresh=options.refresh,
+        quality=asked, refresh=options.refresh,
         scene_cuts=(control is not None or quality is not None) if cuts is None else cuts,
         frames=source.frames, index=options.index, source=source.mark, verify=options.verify,
         reconstruction_crc=options.reconstruction_crc)

@@ -22,6 +22,7 @@ from dcvc.commands.output import (
     frames_folder,
     write_and_print,
 )
+from dcvc.commands.rates import add_quality_steps, steps_from
 from dcvc.entropy.frame_head import written_quality
 from dcvc.errors import InputError
 from dcvc.intra.config import IntraConfig
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "--qualities a curve each)")
     add_qualities(parser, "measure each model at these qualities, 0 to 63, higher is better, in "
                           "quarter steps (default: its middle)")
+    add_quality_steps(parser)
     add_refresh(parser)
     parser.add_argument("--name", default="dcvc", help="the curve's name")
     parser.add_argument("--i_frame", nargs="+", default=[], metavar="TYPE:…",
@@ -108,7 +110,8 @@ def codecs_from(options: argparse.Namespace, intra_period: int):
 
     names = distinct(options.model)
     common |= {"intra": intra[0][0] if intra else None, "intra_period": intra_period,
-               "copy": options.copy, "refresh": options.refresh}
+               "copy": options.copy, "refresh": options.refresh,
+               "steps": steps_from(options)}
     if not options.qualities:
         return [MeasuredCodec(label=options.name, setting=names[model], model=model, **common)
                 for model in options.model]

@@ -11,6 +11,7 @@ import argparse
 import re
 from dataclasses import dataclass
 
+from dcvc.codec.quality_steps import Steps, parse_steps
 from dcvc.errors import InputError
 
 RATE_OPTIONS = ("quality", "bitrate", "bpp", "size", "psnr")
@@ -52,11 +53,23 @@ class RateRequest:
                 "size": (frames / 8 / 10**6, "MB")}[self.option]
 
 
+def add_quality_steps(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--quality_steps", metavar="I,P,P,...", default="own",
+                        help="what the I-frame and the P-frames behind it get above or below "
+                             "--quality, as in 12,-4,0,-4,4; flat: nothing (default: the model's own)")
+
+
+def steps_from(options: argparse.Namespace) -> Steps | None:
+    """None: the model's own. Raises InputError."""
+    return None if options.quality_steps == "own" else parse_steps(options.quality_steps)
+
+
 def add_rates(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how many bits to spend (one of these)")
     group.add_argument("--quality", type=float, metavar="Q",
                        help="of a model with many rates: 0 to 63, higher is better, in quarter "
                             "steps (default: the model's middle)")
+    add_quality_steps(group)
     group.add_argument("--bitrate", metavar="RATE", help="bits per second: 500k, 1.5M")
     group.add_argument("--bpp", metavar="X", help="bits per pixel: 0.05")
     group.add_argument("--size", metavar="SIZE", help="of the whole file: 20MB")
@@ -77,6 +90,9 @@ def rate_from(options: argparse.Namespace) -> RateRequest | None:
             raise InputError("--two_pass: needs --bitrate, --bpp or --size; a quality needs one pass")
         return None
     option, text = given[0], getattr(options, given[0])
+    if steps_from(options) is not None:
+        raise InputError(f"--quality_steps: found with --{option}, which chooses the quality of "
+                         "each frame by itself; leave it out")
     if option == "psnr" and options.two_pass:
         raise InputError("--two_pass: found with --psnr, which needs one pass; leave it out")
     units = {"bitrate": _BITS, "size": _BYTES}.get(option, {"": 1})

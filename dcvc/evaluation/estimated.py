@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
+from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes, stepped_quality
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import InputError
@@ -195,9 +195,10 @@ def measure_estimate(codec: VideoCodec, sequence: EvalSequence, measured: Measur
                      frame_done: FrameDone) -> dict[str, dict]:
     """As written.measure_stream without writing: the bits are the models' estimates."""
     recorder, watch = measured.recorder_with_copy(sequence), Stopwatch()
+    quality = stepped_quality(codec.p_frame, measured.quality, measured.steps)
     coded = code_sequence(codec.intra, codec.p_frame, map(from_levels, sequence.stream()),
                           intra_period=measured.intra_period, device=codec.device,
-                          quality=measured.quality, refresh=measured.refresh)
+                          quality=quality, refresh=measured.refresh)
     for kind, x, _, output in watch.through(coded):
         terms = {term: float(value) for term, value in output.bits.items()}
         x, x_hat = to_levels(x[0]).cpu(), to_levels(output.x_hat[0]).cpu()

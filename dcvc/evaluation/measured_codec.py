@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dcvc.codec.quality_steps import Steps
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.evaluation.copy_recorder import COPY, CopyRecorder
 from dcvc.evaluation.lpips import shared_lpips
@@ -21,7 +22,8 @@ class MeasuredCodec:
     measure the time. copy: also measure showing the last I-frame again. folder: for the decoded
     frames that the report shows. rate_models: of a VQGAN alone, one point each; None: all that its
     checkpoint holds. lpips: files of that metric's weights; none: it is not measured. quality: of
-    a model with many rates, None for its own default; refresh: every so many frames, None for never.
+    a model with many rates, None for its own default; steps: around it, None: the model's own;
+    refresh: every so many frames, None for never.
     weights: "raw" or "ema", of a model's file that holds both. with_ms_ssim: measure that too.
     """
 
@@ -38,6 +40,7 @@ class MeasuredCodec:
     rate_models: tuple[str, ...] | None = None
     lpips: tuple[str, ...] = ()
     quality: float | None = None
+    steps: Steps | None = None
     refresh: int | None = None
     weights: str | None = None
     with_ms_ssim: bool = True

@@ -7,6 +7,7 @@ from typing import BinaryIO
 from torch import Tensor
 
 from dcvc.codec.encoder import Encoder
+from dcvc.codec.frame_plan import stepped_quality
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import CodedFrame, VideoCodec
 from dcvc.data.eval_sequences import EvalSequence
@@ -25,8 +26,9 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
     encoder's pictures only a hash stays until the decoder's are compared.
     """
     recorder, hashes, watch = measured.recorder_with_copy(sequence), [], Stopwatch()
+    quality = stepped_quality(codec.p_frame, measured.quality, measured.steps)
     encoder = Encoder(codec, (sequence.height, sequence.width), sequence.fps,
-                      intra_period=measured.intra_period, quality=measured.quality,
+                      intra_period=measured.intra_period, quality=quality,
                       refresh=measured.refresh, frames=sequence.frames)
     # The encoder takes a frame when it is ready for it; the original waits here until it is coded.
     originals: list[Tensor] = []

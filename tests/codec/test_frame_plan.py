@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dcvc.codec.frame_plan import FramePlan
+from dcvc.codec.frame_plan import FramePlan, stepped_quality
+from dcvc.codec.quality_steps import SteppedQuality
 from dcvc.errors import InputError
 from dcvc.interfaces import RateRange
 
@@ -19,6 +20,25 @@ def test_one_quality_several_or_a_function():
         assert plan.of_i_frame(0) == plan.of_p_frame(1) == {"quality": 20.0}
     assert FramePlan(LIGHT, LIGHT, 3, lambda number: 10 + number).of_p_frame(2) == {"quality": 12.0}
     assert FramePlan(LIGHT, LIGHT, 3).of_p_frame(1) == FramePlan(PLAIN, PLAIN, 3).of_p_frame(1) == {}
+
+
+def test_steps_go_by_the_place_behind_the_i_frame_and_stay_in_range():
+    plan = FramePlan(LIGHT, LIGHT, 6, SteppedQuality(55, (12, -4, 4)))
+    shown = [plan.of_p_frame(number) if number % 6 else plan.of_i_frame(number) for number in range(8)]
+    assert [options["quality"] for options in shown] == [63, 51, 59, 51, 59, 51, 63, 51]
+    # Where I-frames come irregularly, the caller counts.
+    assert plan.of_p_frame(3, since_i_frame=2) == {"quality": 59}
+    # An I-frame codec of its own qualities is not asked; its P-frames have their steps.
+    assert FramePlan(LIGHT, OTHER, 6, SteppedQuality(55, (12, -4, 4))).of_i_frame(0) == {}
+
+
+def test_a_codecs_own_steps_and_default_are_taken_where_none_are_given():
+    own = SimpleNamespace(name="light", rates=RateRange(0, 60, steps=(5, 1)))
+    assert stepped_quality(own, None, None) == SteppedQuality(30, (5, 1))
+    assert stepped_quality(own, 7, (0, 2)) == SteppedQuality(7, (0, 2))
+    assert stepped_quality(PLAIN, None, None) is None
+    with pytest.raises(InputError, match="--quality_steps: found 5,1, but dcvc2021 has one rate"):
+        stepped_quality(PLAIN, None, (5, 1))
 
 
 def test_i_frames_follow_where_their_codec_counts_qualities_likewise():

@@ -1,6 +1,7 @@
 """`dcvc encode --quality --refresh`, and what `dcvc info` tells of such streams."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from kit.round_trip import make_runs
 from dcvc.cli import main
 from dcvc.data import VideoReader
 from dcvc.demo.synthetic import write_synthetic_clips
+from dcvc.report.results import read_results
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,8 @@ def encode(*words, model="light_run.pt", out="a.dcvc") -> int:
 
 
 def test_streams_say_their_qualities_and_refreshes_without_a_model(capsys):
-    assert encode("--quality", "40.3", "--refresh", "2", "--intra_period", "5", "--verify", "--json") == 0
+    assert encode("--quality", "40.3", "--refresh", "2", "--intra_period", "5", "--verify", "--json",
+                  "--quality_steps", "flat") == 0
     assert json.loads(capsys.readouterr().out)["verified"]
     assert main(["info", "a.dcvc", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -44,6 +47,27 @@ def test_streams_say_their_qualities_and_refreshes_without_a_model(capsys):
     assert any(line.split()[:3] == ["2", "P", "40.25R"] for line in lines)
     assert main(["decode", "a.dcvc", "a.mkv", "--model", "light_run.pt", "--device", "cpu", "--quiet"]) == 0
     assert len(VideoReader("a.mkv")) == 6
+
+
+@pytest.mark.parametrize(("words", "qualities"), [
+    ([], [44, 28, 32, 28, 44, 28]), (["--quality_steps", "flat"], 6 * [32]),
+    (["--quality_steps", "20,-1.5,3", "--quality", "50"], [63, 48.5, 53, 48.5, 63, 48.5])])
+def test_frames_that_many_refer_to_get_a_higher_quality(words, qualities, capsys):
+    assert encode("--intra_period", "4", *words) == 0
+    capsys.readouterr()
+    assert main(["info", "a.dcvc", "--json"]) == 0
+    assert [frame["quality"] for frame in json.loads(capsys.readouterr().out)["frames"]] == qualities
+
+
+def test_eval_measures_what_encode_writes(capsys):
+    for words in ([], ["--quality_steps", "flat"]):
+        assert encode("--intra_period", "4", "--json", *words) == 0
+        written = json.loads(capsys.readouterr().out)
+        assert main(["eval", "in.mp4", "--model", "light_run.pt", "--qualities", "32", "--intra_period", "4",
+                     "--no-decode", "--quiet", "--device", "cpu", "-o", "r.json", "--overwrite", *words]) == 0
+        point = read_results(Path("r.json"))["points"][0]["sequences"][0]
+        assert point["bits"] == pytest.approx(8 * written["bytes"], abs=8 * 8)
+        capsys.readouterr()
 
 
 def test_quality_chooses_the_rate():
@@ -58,6 +82,10 @@ def test_quality_chooses_the_rate():
 @pytest.mark.parametrize(("words", "model", "message"), [
     (["--quality", "63.5"], "light_run.pt", "quality: found 63.5, light needs 0...63, higher is better"),
     (["--quality", "nan"], "light_run.pt", "quality: found nan"),
+    (["--quality_steps", "12"], "light_run.pt", "--quality_steps: found '12', needed own, flat, or numbers"),
+    (["--quality_steps", "1,nan"], "light_run.pt", "--quality_steps: found '1,nan'"),
+    (["--quality_steps", "64,0"], "light_run.pt", "--quality_steps: found '64,0'"),
+    (["--quality_steps", "1,2", "--bpp", "1"], "light_run.pt", "--quality_steps: found with --bpp"),
     (["--refresh", "0"], "light_run.pt", "refresh: found 0, needed at least 1 frame"),
     (["--quality", "3"], "old/vqgan_run.pt", "quality: found 3.0, but dcvc2021 has one rate a model"),
     (["--refresh", "3"], "old/vqgan_run.pt", "refresh: found 3, but dcvc2021 has none"),

@@ -23,6 +23,7 @@ is a `Latents` strategy (dcvc/entropy/checkerboard.py).
 """
 
 
+
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +40,7 @@ from dcvc.entropy.frame_head import FrameHead, split_head
 from dcvc.errors import InputError
 from dcvc.inter.light.block_search import search
 from dcvc.inter.light.block_warp import to_picture_grid, warp
-from dcvc.inter.light.config import NAME, STREAM_ID, TERMS, LightConfig
+from dcvc.inter.light.config import NAME, STEPS, STREAM_ID, TERMS, LightConfig
 from dcvc.inter.light.initial import initialise
 from dcvc.inter.light.latent_coding import QUALITY, LatentCoding, starter
 from dcvc.inter.light.motion_coder import MotionCoder
@@ -96,7 +97,7 @@ class LightPFrameModel(LatentCoding):
     stream_id = STREAM_ID
     multiple = MULTIPLE
     parts = ("all",)
-    rates = RateRange(0, QUALITY.highest)
+    rates = RateRange(0, QUALITY.highest, QUALITY.default, steps=STEPS)
     refreshes = True
     # Between 1x1 convolutions of a few channels, channels last would cost a copy at every layer.
     cpu_layout = torch.contiguous_format
@@ -104,6 +105,9 @@ class LightPFrameModel(LatentCoding):
     def __init__(self, config: LightConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or LightConfig()
+        if config.topology == "published":
+            # The published model has a cycle of its own in its memory, by the weights of its loss.
+            self.rates = RateRange(0, QUALITY.highest, QUALITY.default)
         c, n, hyper = config.width, config.latent_channels, config.hyper_channels
         style, kernel = BlockStyle(config.activation, config.half), config.kernel
 

@@ -105,7 +105,7 @@ class LightIFrameModel(FrozenCodec):
     name = NAME
     stream_id = STREAM_ID
     multiple = MULTIPLE
-    rates = RateRange(0, QUALITY.highest)
+    rates = RateRange(0, QUALITY.highest, QUALITY.default)
     terms = ("z", "y")
 
     def __init__(self, config: LightIntraConfig | None = None, trainable: bool = False) -> None:
