@@ -49,6 +49,9 @@ def run(options: argparse.Namespace) -> int | None:
         count = write_matroska(target, track, (Record(*part) for part in parts), tracks,
                                place.until)
         left_out = [f"{what}: Matroska cannot hold them, left out" for what in tracks.left_out]
+        if parts.unfinished:
+            more.insert(0, f"{parts.unfinished}, and alone in {target}; dcvc cut makes a stream with "
+                           "an end of them")
         for note in (*place.notes, *more, *left_out):
             print(f"note: {note}", file=sys.stderr)
         sound = (f"{tracks.sounds} audio track{'s' * (tracks.sounds > 1)}" if tracks.sounds
