@@ -39,7 +39,8 @@ def run(options: argparse.Namespace) -> int | None:
     target = output_name(options.output)
     check_target(options, "output", path=target)
     with contextlib.ExitStack() as stack:
-        parts = cut_stream(stack.enter_context(open_stream_file(options.input))[0], options.input)
+        opened = stack.enter_context(open_stream_file(options.input))
+        parts = cut_stream(opened.file, opened.name)
         header, source = parts.header, describe_source(options.video)
         place = _place(options, parts, source)
         tags, more = _tags(options, header.width, header.height, source)

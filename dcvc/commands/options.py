@@ -120,23 +120,32 @@ def codec_from(options: argparse.Namespace):
 def open_stream(path: str) -> Iterator[StreamReader]:
     """The reader of the stream that a command is given, - of that on stdin. Raises MissingError,
     ReadError, BitstreamError."""
-    with open_stream_file(path) as (file, _):
-        yield StreamReader(file, "stdin" if path == PIPE else path)
+    with open_stream_file(path) as opened:
+        yield StreamReader(opened.file, opened.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamFile:
+    """The bytes of a stream and its name in messages; muxed: what stands beside it in a Matroska
+    file, None elsewhere."""
+
+    file: BinaryIO
+    name: str
+    muxed: "MuxedStream | None" = None
 
 
 @contextlib.contextmanager
-def open_stream_file(path: str) -> Iterator[tuple[BinaryIO, "MuxedStream | None"]]:
-    """The bytes of a stream; of one in a Matroska file also what stands beside it there. Raises
-    MissingError, ReadError."""
+def open_stream_file(path: str) -> Iterator[StreamFile]:
+    """- is stdin. Raises MissingError, ReadError."""
     from dcvc.video.matroska import is_matroska, read_matroska
 
     if path == PIPE:
-        yield sys.stdin.buffer, None
+        yield StreamFile(sys.stdin.buffer, "stdin")
         return
     with contextlib.ExitStack() as stack:
         if is_matroska(path):
             muxed = read_matroska(path)
-            yield stack.enter_context(muxed.file), muxed
+            yield StreamFile(stack.enter_context(muxed.file), path, muxed)
             return
         try:
             file = stack.enter_context(open(path, "rb"))
@@ -144,7 +153,7 @@ def open_stream_file(path: str) -> Iterator[tuple[BinaryIO, "MuxedStream | None"
             raise MissingError(f"{path}: no such stream") from None
         except OSError as error:
             raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
-        yield file, None
+        yield StreamFile(file, path)
 
 
 def add_intra_period(parser: argparse._ActionsContainer, default: str = "10") -> None:
