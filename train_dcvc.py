@@ -4,6 +4,7 @@
 import sys
 
 from dcvc.commands.arguments import ArgumentParser, run_reporting_errors
+from dcvc.commands.options import stream_models_told
 from dcvc.commands.train import add_arguments, run
 from dcvc.training.launch import relaunch_if_alone
 
@@ -14,7 +15,10 @@ def main() -> int:
     add_arguments(parser)
     options = parser.parse_args()
     code = relaunch_if_alone(__file__, sys.argv[1:])
-    return run(options) if code is None else code
+    if code is not None:
+        return code
+    with stream_models_told(options):
+        return run(options)
 
 
 if __name__ == "__main__":

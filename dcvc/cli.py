@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dcvc import __version__
 from dcvc.commands.arguments import ArgumentParser, run_reporting_errors
+from dcvc.commands.options import stream_models_told
 from dcvc.config import nearest
 
 # Each module of dcvc/commands/ has add_arguments(parser) and run(options) -> int | None.
@@ -55,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(prog=f"dcvc {name}", description=module.__doc__)
     module.add_arguments(parser)
     options = parser.parse_args(rest)
-    return run_reporting_errors(lambda: module.run(options))
+
+    def run() -> int | None:
+        with stream_models_told(options):
+            return module.run(options)
+
+    return run_reporting_errors(run)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Before each frame it is known what may be spent on the frames of the next two seconds (or on all that
 are left, whatever is less): their share of the target, and what earlier ones left over or owe. The
-quality is the one at which these frames are expected to take that (dcvc.codec.rate_model):
+quality is the one at which these frames are expected to take that (dcvc.codec.rate_forecast):
 
     example     target 1,000 bits a frame, 30 frames to come: 1 I-frame and 29 P-frames
                 earlier frames left 2,000 bits over: 32,000 may be spent
@@ -20,8 +20,9 @@ Three things keep that from being all:
                 is coded again at the quality that its second attempt's plan gives, before anything
                 is written and before the codec's state moves on
 
-With two passes, the first one tells how many bits each frame took at one quality. The second knows
-what the rest of the clip will take, so it plans all of it at once and the quality hardly moves.
+With two passes, the first one tells how many bits each frame took at one quality. The second
+expects what the rest of the clip will take by that, plans all of it at once, and the quality hardly
+moves.
 """
 
 import math
@@ -29,20 +30,19 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dcvc.codec.bitstream import I_FRAME, P_FRAME
-from dcvc.codec.rate_model import RateModel, curve_at, first_model, highest_quality
+from dcvc.codec.bitstream import I_FRAME
+from dcvc.codec.rate_forecast import CodedSize, FirstPassForecast, Forecast, ModelForecast, Place
+from dcvc.codec.rate_model import RateModel, first_model, highest_quality
 from dcvc.entropy.frame_head import written_quality
 from dcvc.errors import InputError
 from dcvc.interfaces import RateRange
 
-# Seconds that are planned ahead, and how much of its share a second may take: planned, at most.
-HORIZON, LARGEST_SECOND = 2.0, 1.35
+# How much of its share a second may take: planned, at most.
+LARGEST_SECOND = 1.35
 # What earlier frames left over or owe moves the plan by at most so much of its share.
 SMALLEST_BUDGET, LARGEST_BUDGET = 0.6, 1.3
 # Of the way to the planned quality, and at most so many qualities, from one frame to the next.
 PART_OF_THE_WAY, LARGEST_STEP = 0.35, 1.0
-# How much of a miss the model takes over.
-LEARNING = 0.3
 # A frame is coded again where its bits are off by more than this factor (log2), so many times.
 SURPRISE, TRIES = 0.8, 2
 # A jump that a surprise allows.
@@ -78,15 +78,6 @@ class RateTarget:
         return max(1, round(self.fps))
 
 
-@dataclass(frozen=True)
-class CodedSize:
-    """Of one frame: its kind, bits with their container, and the quality it was coded at."""
-
-    kind: int
-    bits: float
-    quality: float
-
-
 @dataclass
 class RateControl:
     """A dcvc.codec.encoder.FrameControl. first_pass: what an earlier pass over the same frames took;
@@ -98,13 +89,19 @@ class RateControl:
     log: list[CodedSize] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        target = self.target
-        if self.model is None:
-            self.model = first_model(target.pixels, target.fixed)
+        self._forecast = self._first_forecast()
         self._spent, self._since, self._tries = 0.0, 0, 0
         self._kind, self._quality, self._last = I_FRAME, None, None
-        self._window: deque[float] = deque(maxlen=target.second - 1)
-        self._rest = _Rest(self.first_pass) if self.first_pass else None
+        self._window: deque[float] = deque(maxlen=self.target.second - 1)
+
+    def _first_forecast(self) -> Forecast:
+        # Who coded the frames once knows each of them; a model knows what the last ones took.
+        if self.first_pass:
+            known = self.model.seen if self.model else ()
+            return FirstPassForecast(self.first_pass, frozenset(known))
+        target = self.target
+        model = self.model or first_model(target.pixels, target.fixed)
+        return ModelForecast(model, target.fps, target.intra_period, target.frames)
 
     def quality(self, kind: int) -> float:
         """Of the next attempt at the next frame, in quarter steps."""
@@ -116,13 +113,8 @@ class RateControl:
     def accept(self, bits: float, mse: float = 0.0) -> bool:
         """Counts the frame, unless it is to be coded again."""
         kind, quality = self._kind, self._quality
-        first = kind not in self.model.seen
-        # A second attempt at a frame says for certain what the model was wrong about: it is taken over
-        # whole. Of a first one, part is chance.
-        if self._rest is None:
-            missed = self.model.learn(kind, quality, bits, LEARNING if not self._tries else 1.0)
-        else:
-            missed = self._rest.learn(len(self.log), quality, bits, LEARNING)
+        first = not self._forecast.knows(kind)
+        missed = self._forecast.learn(self._place, quality, bits, again=self._tries > 0)
         if self._tries < TRIES and (abs(missed) > SURPRISE or first):
             again = self._within_jump(self._planned())
             # Only where it changes something, by more than it moves from frame to frame anyway.
@@ -141,40 +133,29 @@ class RateControl:
         self._last, self._quality, self._tries = frame.quality, None, 0
 
     @property
+    def _place(self) -> Place:
+        return Place(len(self.log), self._kind, self._since)
+
+    @property
     def owed(self) -> float:
         """Bits that were left over so far; negative: that were spent too many."""
         return self.target.bits_a_frame * len(self.log) - self._spent
 
-    def _ahead(self, frames: int) -> dict[int, float]:
-        """How many I- and P-frames the next ones are, this one included."""
-        # Scene cuts cannot be known before; they are surprises like any other.
-        period = self.target.intra_period
-        counts = {I_FRAME: float(self._kind == I_FRAME), P_FRAME: float(self._kind == P_FRAME)}
-        since = 0 if self._kind == I_FRAME else self._since + 1
-        later = frames - 1
-        intra = 0 if period == -1 else (since + later) // period - since // period
-        counts[I_FRAME] += intra
-        counts[P_FRAME] += later - intra
-        return counts
-
     def _planned(self) -> float:
         """The quality for this frame and those after it."""
-        target, low, high = self.target, self.target.rates.lowest, self.target.rates.highest
-        left = target.frames - len(self.log) if target.frames else math.inf
-        # The first pass knows every frame to the end. Without one, the near future is all that the
-        # model can speak of, but never less than a whole period with its I-frame.
-        if self._rest is not None:
-            frames = len(self.first_pass) - len(self.log)
-            bits = lambda quality: self._rest.bits(len(self.log), quality)  # noqa: E731
-        else:
-            period = max(target.intra_period, 0)
-            frames = int(max(1, min(max(HORIZON * target.fps, period), left)))
-            counts = self._ahead(frames)
-            bits = lambda quality: self.model.bits(counts, quality)  # noqa: E731
+        target, place = self.target, self._place
+        frames = self._forecast.horizon(place)
         share = frames * target.bits_a_frame
         # However much was owed or left: neither starve nor flood what comes.
         budget = min(max(share + self.owed, SMALLEST_BUDGET * share), LARGEST_BUDGET * share)
-        return min(highest_quality(bits, budget, low, high), self._buffered())
+        planned = self._highest(place, frames, budget)
+        return min(planned, self._buffered())
+
+    def _highest(self, place: Place, frames: int, budget: float) -> float:
+        """The highest quality at which so many frames are expected within the budget."""
+        rates = self.target.rates
+        return highest_quality(lambda quality: self._forecast.bits(place, frames, quality), budget,
+                               rates.lowest, rates.highest)
 
     def _buffered(self) -> float:
         """The highest quality at which no second that ends soon takes more than it may."""
@@ -187,16 +168,8 @@ class RateControl:
         # Two windows that end soon: one for what is about to be too much, one for what is coming.
         for ahead in {max(1, second // 4), max(1, second // 2)}:
             kept = sum(past[ahead - 1:])
-            counts = self._ahead(ahead)
-            highest = min(highest, highest_quality(
-                lambda quality, counts=counts: self._near(counts, quality), largest - kept,
-                target.rates.lowest, target.rates.highest))
+            highest = min(highest, self._highest(self._place, ahead, largest - kept))
         return highest
-
-    def _near(self, counts: dict[int, float], quality: float) -> float:
-        if self._rest is None:
-            return self.model.bits(counts, quality)
-        return self._rest.bits(len(self.log), quality, int(sum(counts.values())))
 
     def _smooth(self, planned: float) -> float:
         # Before a kind was seen, the plan is no more than a guess for a start.
@@ -216,34 +189,3 @@ class RateControl:
         # As the stream holds it: what was planned for must be what is coded.
         low, high = self.target.rates.lowest, self.target.rates.highest
         return written_quality(min(max(quality, low), high))
-
-
-class _Rest:
-    """What the frames that are left will take, by a first pass and by how far it was off since."""
-
-    def __init__(self, first_pass: Sequence[CodedSize]) -> None:
-        self._frames, self._offsets = first_pass, {I_FRAME: 0.0, P_FRAME: 0.0}
-        # Of one quality each: bits at quality 0 of all frames up to one, by kind.
-        self._sums = {I_FRAME: [0.0], P_FRAME: [0.0]}
-        for frame in first_pass:
-            for kind, sums in self._sums.items():
-                own = frame.bits / 2 ** curve_at(kind, frame.quality) if kind == frame.kind else 0.0
-                sums.append(sums[-1] + own)
-
-    def log_bits(self, number: int, quality: float) -> float:
-        # A source that grew since the first pass: the last frame stands for what nobody saw.
-        frame = self._frames[min(number, len(self._frames) - 1)]
-        return (math.log2(max(frame.bits, 1.0)) + self._offsets[frame.kind]
-                + curve_at(frame.kind, quality) - curve_at(frame.kind, frame.quality))
-
-    def bits(self, number: int, quality: float, count: int | None = None) -> float:
-        """Of `count` frames from this one on, by default of all."""
-        end = len(self._frames) if count is None else min(number + count, len(self._frames))
-        return sum((sums[end] - sums[number]) * 2 ** (self._offsets[kind] + curve_at(kind, quality))
-                   for kind, sums in self._sums.items())
-
-    def learn(self, number: int, quality: float, bits: float, share: float) -> float:
-        """Takes over a share of what was missed -> what was missed, as log2 of a factor."""
-        missed = math.log2(max(bits, 1.0)) - self.log_bits(number, quality)
-        self._offsets[self._frames[min(number, len(self._frames) - 1)].kind] += share * missed
-        return missed

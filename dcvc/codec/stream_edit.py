@@ -52,13 +52,13 @@ def cut(reader: StreamReader, file: BinaryIO, start: int, frames: int | None = N
     writer = StreamWriter(file, _header(reader.header, f"{start} {frames}".encode()))
     shown = entry.shown
     for record in reader.records_from(entry):
-        # The record after the last one is read and left: a P-frame needs nothing behind it.
-        if shown == start + frames:
-            break
         # What an earlier cut hid stays hidden.
         hidden = record.hidden or shown < start
         _copy(record, writer, hidden)
         shown += not record.hidden
+        # A P-frame needs nothing behind it, and the end may be missing there.
+        if shown == start + frames:
+            break
     writer.finish()
     return shown - start
 

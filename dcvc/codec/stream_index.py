@@ -43,10 +43,12 @@ class EntryPoint:
 
 @dataclass(frozen=True)
 class StreamIndex:
-    """entries in rising order; shown: frames that the stream shows."""
+    """entries in rising order; shown: frames that the stream shows; finished: whether its end was
+    found."""
 
     entries: tuple[EntryPoint, ...]
     shown: int
+    finished: bool = True
 
     def entry_before(self, shown: int) -> EntryPoint:
         """The last entry at or before a shown frame. Raises InputError beyond the end."""

@@ -101,7 +101,7 @@ class StreamReader:
 
     def _scan(self, end: int) -> StreamIndex:
         """Goes from record to record by their lengths. What is cut short is not counted."""
-        entries, number, shown = [], 0, 0
+        entries, number, shown, finished = [], 0, 0, False
         offset = self._first
         after = CRC_BYTES * (1 + self.header.reconstruction_crc)
         while True:
@@ -113,17 +113,21 @@ class StreamReader:
                 break
             following = self._file.tell() + length + after
             # What is cut short, or no frame, is not counted: reading it will say why.
-            if kind == END and self.header.has_end or following > end:
+            if kind == END and self.header.has_end:
+                finished = self._file.tell() + CRC_BYTES <= end
+                break
+            if following > end:
                 break
             if kind & ~HIDDEN == I_FRAME:
                 entries.append(EntryPoint(number, shown, offset - self._start))
             number, shown, offset = number + 1, shown + (not kind & HIDDEN), following
             if not self.header.has_end and number == self.header.frames:
+                finished = True
                 break
         if not entries:
             raise BitstreamError(f"{self.name}: frame 0: found no whole frame; the stream is cut "
                                  "short or damaged")
-        return StreamIndex(tuple(entries), shown)
+        return StreamIndex(tuple(entries), shown, finished)
 
     def _byte(self) -> int:
         data = self._file.read(1)

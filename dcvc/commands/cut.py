@@ -1,6 +1,7 @@
 """Cut frames out of a dcvc stream without coding anew: dcvc cut in.dcvc out.dcvc --start 00:01:10 --frames 50"""
 
 import argparse
+import sys
 from pathlib import Path
 
 from dcvc.codec.stream_edit import cut
@@ -23,5 +24,9 @@ def run(options: argparse.Namespace) -> int | None:
         with replacing(Path(options.output)) as file:
             shown = cut(reader, file, start, options.frames)
             size = file.tell()
+        unfinished = options.frames is None and not reader.index().finished
+    if unfinished:
+        print(f"note: {options.input}: its encoder was stopped, or its end is lost; cut up to its "
+              "last whole frame", file=sys.stderr)
     print(f"{options.output}: {shown} frames from frame {start} on, {size} bytes")
     return 0

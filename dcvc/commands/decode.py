@@ -83,8 +83,8 @@ def run(options: argparse.Namespace) -> int | None:
         # A name without suffix is a folder of pictures, which is checked when it is opened.
         check_target(options, "output", DECODED, folder=not Path(options.output).suffix)
     with contextlib.ExitStack() as stack:
-        file, muxed = stack.enter_context(open_stream_file(options.input))
-        reader = StreamReader(file, "stdin" if options.input == PIPE else options.input)
+        opened = stack.enter_context(open_stream_file(options.input))
+        reader = StreamReader(opened.file, opened.name)
         header = reader.header
         if options.model is None:
             options.model = _model_of(reader)
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int | None:
         start, total = start_frame(options, header.fps), header.frames or None
         if options.frames is not None or start:
             total = options.frames
-        beside = stack.enter_context(_beside(options, muxed, header.fps, start))
+        beside = stack.enter_context(_beside(options, opened.muxed, header.fps, start))
         output = open_output(options.output, (header.height, header.width), header.fps, options.crf,
                              beside)
         frames = islice(codec.decode(reader, start), options.frames)

@@ -1,5 +1,5 @@
-"""Show what a file holds: header and frames of a dcvc stream, or what a checkpoint was made of and
-what each part of its codecs costs."""
+"""Show what a file holds: header, frames and rate over time of a dcvc stream, or what a checkpoint was
+made of and what each part of its codecs costs."""
 
 import argparse
 import dataclasses
@@ -10,11 +10,13 @@ import sys
 from dcvc.codec.bitstream import MAGIC, FrameRecord, StreamHeader
 from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.options import add_model, codec_from, open_stream
-from dcvc.errors import DcvcError, ReadError
+from dcvc.commands.rates import bits_per_second
+from dcvc.errors import DcvcError, ReadError, UnfinishedError
 from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.inter.registry import codec_name
 from dcvc.intra.registry import i_frame_name
 from dcvc.models.catalog import find_model
+from dcvc.report.rate_history import by_second, mean_rate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "json", False, "print JSON")
     add_model(parser, meaning="bits are not told apart by term")
     add_device(parser)
+    parser.add_argument("--bitrate", metavar="RATE",
+                        help="of the channel whose buffer is shown for a stream: 500k, 1.5M (default: "
+                             "the stream's mean)")
     parser.add_argument("--write_config", metavar="JSON",
                         help="write the configuration that can be told from a VQGAN's file")
     parser.add_argument("--rvq_levels", type=int, metavar="D",
@@ -74,26 +79,57 @@ def _vqgan(options: argparse.Namespace) -> int:
 
 
 def _stream(options: argparse.Namespace) -> int:
+    rate = bits_per_second(options.bitrate) if options.bitrate else None
     with open_stream(options.file) as reader:
         header, pixels = _header(reader.header), reader.header.width * reader.header.height
+        fps, failure = float(reader.header.fps), None
         frames, records = [], ((record, {}) for record in reader)
         if options.model:
             codec = codec_from(options)
             records = ((frame.record, frame.bits)
                        for frame in codec.decode_records(reader, measure=True))
-        for record, bits in records:
-            frames.append({"frame": record.number, "type": record.name,
-                           "payload_bits": 8 * len(record.payload),
-                           "container_bits": 8 * record.overhead, "crc": record.reconstruction_crc,
-                           **(_head(record) if record.head else {}),
-                           **({"terms": bits} if options.model else {})})
+        try:
+            for record, bits in records:
+                frames.append(_frame(record) | ({"terms": bits} if options.model else {}))
+        except UnfinishedError as error:
+            # What came before is whole and may be looked at.
+            failure = error
     groups = {name: _sums([frame for frame in frames if frame["type"] == name], pixels)
               for name in ("I", "P")}
+    history = _history(frames, fps, rate)
     if options.json:
-        print(json.dumps({"header": header, "terms": groups, "frames": frames}))
+        print(json.dumps({"header": header, "terms": groups, "frames": frames, **history}))
     else:
-        _print_stream(header, frames, groups)
+        _print_stream(header, frames, groups, history)
+    if failure is not None:
+        raise failure
     return 0
+
+
+def _frame(record: FrameRecord) -> dict:
+    """What a record says of its frame."""
+    return {"frame": record.number, "type": record.name, "payload_bits": 8 * len(record.payload),
+            "container_bits": 8 * record.overhead, "crc": record.reconstruction_crc,
+            "hidden": record.hidden, **(_head(record) if record.head else {})}
+
+
+def _history(frames: list[dict], fps: float, rate: float | None) -> dict:
+    """The rate over time: "channel", bits per second, and "seconds". What a hidden frame takes counts
+    for the next shown one; it has no time of its own."""
+    bits, qualities, hidden = [], [], 0
+    for frame in frames:
+        hidden += frame["payload_bits"] + frame["container_bits"]
+        if not frame["hidden"]:
+            bits.append(hidden)
+            qualities.append(frame.get("quality"))
+            hidden = 0
+    channel = rate or mean_rate(bits, fps)
+    seconds = [{"second": second.number, "frames": second.frames, "bits": second.bits,
+                "quality": second.qualities and dict(zip(("min", "mean", "max"), second.qualities,
+                                                         strict=True)),
+                "buffer_bits": second.waiting, "buffer_seconds": second.waiting / channel}
+               for second in by_second(bits, qualities, fps, channel)]
+    return {"channel": channel, "seconds": seconds}
 
 
 def _head(record: FrameRecord) -> dict:
@@ -121,7 +157,7 @@ def _sums(frames: list[dict], pixels: int) -> dict:
             "bits": bits.total}
 
 
-def _print_stream(header: dict, frames: list[dict], groups: dict) -> None:
+def _print_stream(header: dict, frames: list[dict], groups: dict, history: dict) -> None:
     print("\n".join(f"{key:<20}{value}" for key, value in header.items()))
     terms = list(dict.fromkeys(term for frame in frames for term in frame.get("terms", {})))
     heads = f"{'frame':>6} type quality {'payload':>10} {'container':>10} {'crc':>8}"
@@ -132,7 +168,8 @@ def _print_stream(header: dict, frames: list[dict], groups: dict) -> None:
         # R: a refresh.
         quality = f"{frame['quality']:g}{'R' * frame['refresh']}" if "quality" in frame else "-"
         print(f"{frame['frame']:>6} {frame['type']:>4} {quality:>7} {frame['payload_bits']:>10} "
-              f"{frame['container_bits']:>10} {crc:>8}{parts}")
+              f"{frame['container_bits']:>10} {crc:>8}{parts}{'  hidden' * frame['hidden']}")
+    _print_history(history)
     print()
     for name, group in groups.items():
         split = "".join(f", {term} {value:.0f}" for term, value in group["bits"].items())
@@ -141,6 +178,20 @@ def _print_stream(header: dict, frames: list[dict], groups: dict) -> None:
     if not terms:
         print("(give --model to see how many bits of a P-frame each term takes: a frame's terms "
               "are coded together, and can only be told apart by decoding it)")
+
+
+def _print_history(history: dict) -> None:
+    print(f"\nrate over time; buffer: the most that waits for a channel of "
+          f"{history['channel'] / 1000:.1f} kbit/s\n"
+          f"{'second':>6} {'frames':>6} {'bits':>10} {'quality: min':>12} {'mean':>6} {'max':>6} "
+          f"{'buffer':>10} {'in s':>6}")
+    for second in history["seconds"]:
+        quality = second["quality"]
+        told = ("".join(f" {quality[name]:>{width}.2f}" for name, width in
+                        (("min", 12), ("mean", 6), ("max", 6))) if quality
+                else f" {'-':>12} {'-':>6} {'-':>6}")
+        print(f"{second['second']:>6} {second['frames']:>6} {second['bits']:>10.0f}{told} "
+              f"{second['buffer_bits']:>10.0f} {second['buffer_seconds']:>6.2f}")
 
 
 def _checkpoint(options: argparse.Namespace) -> int:

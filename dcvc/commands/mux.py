@@ -39,7 +39,8 @@ def run(options: argparse.Namespace) -> int | None:
     target = output_name(options.output)
     check_target(options, "output", path=target)
     with contextlib.ExitStack() as stack:
-        parts = cut_stream(stack.enter_context(open_stream_file(options.input))[0], options.input)
+        opened = stack.enter_context(open_stream_file(options.input))
+        parts = cut_stream(opened.file, opened.name)
         header, source = parts.header, describe_source(options.video)
         place = _place(options, parts, source)
         tags, more = _tags(options, header.width, header.height, source)
@@ -49,6 +50,9 @@ def run(options: argparse.Namespace) -> int | None:
         count = write_matroska(target, track, (Record(*part) for part in parts), tracks,
                                place.until)
         left_out = [f"{what}: Matroska cannot hold them, left out" for what in tracks.left_out]
+        if parts.unfinished:
+            more.insert(0, f"{parts.unfinished}, and alone in {target}; dcvc cut makes a stream with "
+                           "an end of them")
         for note in (*place.notes, *more, *left_out):
             print(f"note: {note}", file=sys.stderr)
         sound = (f"{tracks.sounds} audio track{'s' * (tracks.sounds > 1)}" if tracks.sounds

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from dcvc.commands.arguments import add_options, read_options
 from dcvc.config import flag_of
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.intra.config import IntraConfig
+from dcvc.models.catalog import STREAM_MODELS
 
 if TYPE_CHECKING:
     from dcvc.video.matroska import MuxedStream
@@ -35,11 +37,35 @@ SOURCES = "folders of videos, video files, .txt lists of paths, or an index"
 
 def add_sources(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("video_dir", nargs="+", metavar="DIR", help=SOURCES)
+    add_stream_models(parser)
+
+
+def add_stream_models(parser: argparse._ActionsContainer) -> None:
+    """--stream_model, for commands whose videos may be dcvc streams."""
+    parser.add_argument("--stream_model", nargs="+", metavar="MODEL",
+                        help="what decodes .dcvc streams among the videos (default: the models here "
+                             "that made them)")
+
+
+@contextlib.contextmanager
+def stream_models_told(options: argparse.Namespace) -> Iterator[None]:
+    """What --stream_model says holds inside, for processes that are started there as well."""
+    before, given = os.environ.get(STREAM_MODELS), getattr(options, "stream_model", None)
+    if given:
+        os.environ[STREAM_MODELS] = os.pathsep.join(given)
+    try:
+        yield
+    finally:
+        if given and before is None:
+            del os.environ[STREAM_MODELS]
+        elif given:
+            os.environ[STREAM_MODELS] = before
 
 
 def add_training_sources(parser: argparse._ActionsContainer, required: bool = True) -> None:
     parser.add_argument("--train_video_dir", "--videos", dest="train_video_dir", nargs="+",
                         required=required, default=[], help=f"videos to train on: {SOURCES}")
+    add_stream_models(parser)
 
 
 def add_intra(group: argparse._ActionsContainer, default_type: str | None = "compressai") -> None:
@@ -94,23 +120,32 @@ def codec_from(options: argparse.Namespace):
 def open_stream(path: str) -> Iterator[StreamReader]:
     """The reader of the stream that a command is given, - of that on stdin. Raises MissingError,
     ReadError, BitstreamError."""
-    with open_stream_file(path) as (file, _):
-        yield StreamReader(file, "stdin" if path == PIPE else path)
+    with open_stream_file(path) as opened:
+        yield StreamReader(opened.file, opened.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamFile:
+    """The bytes of a stream and its name in messages; muxed: what stands beside it in a Matroska
+    file, None elsewhere."""
+
+    file: BinaryIO
+    name: str
+    muxed: "MuxedStream | None" = None
 
 
 @contextlib.contextmanager
-def open_stream_file(path: str) -> Iterator[tuple[BinaryIO, "MuxedStream | None"]]:
-    """The bytes of a stream; of one in a Matroska file also what stands beside it there. Raises
-    MissingError, ReadError."""
+def open_stream_file(path: str) -> Iterator[StreamFile]:
+    """- is stdin. Raises MissingError, ReadError."""
     from dcvc.video.matroska import is_matroska, read_matroska
 
     if path == PIPE:
-        yield sys.stdin.buffer, None
+        yield StreamFile(sys.stdin.buffer, "stdin")
         return
     with contextlib.ExitStack() as stack:
         if is_matroska(path):
             muxed = read_matroska(path)
-            yield stack.enter_context(muxed.file), muxed
+            yield StreamFile(stack.enter_context(muxed.file), path, muxed)
             return
         try:
             file = stack.enter_context(open(path, "rb"))
@@ -118,7 +153,7 @@ def open_stream_file(path: str) -> Iterator[tuple[BinaryIO, "MuxedStream | None"
             raise MissingError(f"{path}: no such stream") from None
         except OSError as error:
             raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
-        yield file, None
+        yield StreamFile(file, path)
 
 
 def add_intra_period(parser: argparse._ActionsContainer, default: str = "10") -> None:
@@ -194,6 +229,7 @@ def add_sequences(parser: argparse.ArgumentParser) -> None:
     """Which sequences are measured, how many frames of them, and how often an I-frame comes."""
     parser.add_argument("videos", metavar="VIDEOS", nargs="+",
                         help="videos, .yuv files, .txt lists, folders of videos or of picture folders")
+    add_stream_models(parser)
     parser.add_argument("--stills", action="store_true",
                         help="also measure single pictures that lie among videos")
     parser.add_argument("--preset", help="a test set by the names of its folders: hevc-b … "

@@ -4,6 +4,7 @@ be decoded for one sample."""
 import argparse
 
 from dcvc.commands.arguments import add_flag
+from dcvc.commands.options import add_stream_models
 from dcvc.commands.output import check_target, progress_bar
 from dcvc.errors import ReadError
 
@@ -11,6 +12,7 @@ from dcvc.errors import ReadError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video_dir", metavar="DIR",
                         help="a folder of videos, a video file, a .txt list of paths or an index")
+    add_stream_models(parser)
     parser.add_argument("out", metavar="OUT",
                         help="a new folder for the segments and manifest.json")
     parser.add_argument("--quality", choices=("lossless", "visual"), default="visual",

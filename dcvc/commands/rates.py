@@ -99,6 +99,11 @@ def rate_from(options: argparse.Namespace) -> RateRequest | None:
     return RateRequest(option, text, _value(option, text, units))
 
 
+def bits_per_second(text: str) -> float:
+    """What --bitrate means. Raises InputError for what is no rate."""
+    return _value("bitrate", text, _BITS)
+
+
 def _value(option: str, text: str, units: dict[str, float]) -> float:
     examples = {"bitrate": "bits per second such as 500k or 1.5M", "bpp": "bits per pixel such as 0.05",
                 "size": "bytes such as 20MB or 800kB", "psnr": "decibels such as 36"}

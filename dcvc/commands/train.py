@@ -6,7 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag, add_options, read_options
-from dcvc.commands.options import INTRA_FLAGS, add_intra, add_p_frame, intra_from
+from dcvc.commands.options import (
+    INTRA_FLAGS,
+    add_intra,
+    add_p_frame,
+    add_stream_models,
+    intra_from,
+)
 from dcvc.commands.output import check_target
 from dcvc.config import from_dict
 from dcvc.data.config import DataConfig, SamplingOptions
@@ -51,6 +57,7 @@ def _recipe_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _data_arguments(group: argparse._ArgumentGroup) -> None:
     add_options(group, DataConfig, DATA, num_workers={"default": min(4, os.cpu_count() or 1)})
+    add_stream_models(group)
     group.add_argument("--sampling", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                        help="how GOPs are drawn from videos: crops_per_read=4, on_bad_video=skip, "
                             "stride=2, rescale=[256,512] … (docs/data.md)")

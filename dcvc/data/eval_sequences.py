@@ -25,7 +25,8 @@ from dcvc.data.presets import PRESETS, Preset
 from dcvc.data.raw_files import RAW_EXTENSION, RawFormat, rate_in_name, raw_format
 from dcvc.data.video_list import LIST_EXTENSION, PathLike, as_list, list_videos, read_lines
 from dcvc.errors import InputError, MissingError
-from dcvc.video.file_index import FileIndex, index_file
+from dcvc.video.coded_video import index_video
+from dcvc.video.file_index import FileIndex
 from dcvc.video.folders import walk_folders
 from dcvc.video.frame_stack import frame_format
 from dcvc.video.images import (
@@ -105,7 +106,7 @@ class EvalSequence:
 
 def video_sequence(path: PathLike) -> EvalSequence:
     """All of a video file, named like it. Raises MissingError, ReadError."""
-    index = index_file(path)
+    index = index_video(path)
     colour = frame_format(index)[1]
     tagged = "" if index.matrix else " (untagged)"
     return EvalSequence(

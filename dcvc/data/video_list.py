@@ -10,14 +10,15 @@ from pathlib import Path
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.video.folders import walk_folders
 
-# Endings of the formats that the reader opens (dcvc.video.container), as FFmpeg lists them. Pictures
-# that move (.gif, .apng) are left out: most of them are no videos.
+# Endings of the formats that the reader opens (dcvc.video.container), as FFmpeg lists them, and our
+# own. Pictures that move (.gif, .apng) are left out: most of them are no videos.
 VIDEO_EXTENSIONS = (
     ".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".ts", ".y4m", ".mpg", ".mpeg", ".m2ts",
     ".mts", ".flv", ".wmv", ".ogv", ".3gp", ".ivf", ".mxf", ".264", ".265", ".266", ".3g2", ".asf",
     ".av1", ".avc", ".divx", ".dv", ".f4v", ".gxf", ".h264", ".h265", ".h26l", ".hevc", ".m1v",
     ".m2p", ".m2t", ".m2v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mod", ".mpe", ".mpv", ".nut",
     ".obu", ".ogm", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".vob", ".vvc", ".wtv", ".xvid",
+    ".dcvc",
 )
 LIST_EXTENSION = ".txt"
 

@@ -43,7 +43,8 @@ import numpy as np
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, list_videos
 from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import home_cache, write_bytes
-from dcvc.video.file_index import FileIndex, index_file
+from dcvc.video.coded_video import index_video, is_stream
+from dcvc.video.file_index import FileIndex
 
 MAGIC = b"DCVCIDX4"
 SUFFIX = ".dcvcindex"
@@ -306,9 +307,12 @@ def _examine(path: str, kept: FileIndex | list | None) -> FileIndex | list:
         stamp = [status.st_size, status.st_mtime_ns]
     except OSError:
         stamp = [-1, -1]  # index_file tells what is wrong
-    if then == stamp:
+    # What a stream lacked may have been a model, which may be here now.
+    again = isinstance(kept, list) and is_stream(path)
+    if then == stamp and not again:
         return kept
     try:
-        return index_file(path)
+        return index_video(path)
     except DcvcError as error:
-        return [path, *stamp, str(error)]
+        excluded = [path, *stamp, str(error)]
+        return kept if excluded == kept else excluded

@@ -27,6 +27,8 @@ BOXED = Path(__file__).with_name("boxed")
 MODEL_FILE, CARD, WORDS = "model.safetensors", "model.json", "README.md"
 # What is taken where nobody names a model.
 DEFAULT_MODEL = "light-m"
+# Models by which videos that are streams are decoded, separated like the folders of PATH.
+STREAM_MODELS = "DCVC_STREAM_MODEL"
 
 
 def models_home() -> Path:
@@ -79,6 +81,12 @@ def model_of_weights(p_frame_hash: str, i_frame_hash: str) -> str | None:
             if read_card(folder).get("weights") == {"I": i_frame_hash, "P": p_frame_hash}:
                 return name
     return None
+
+
+def stream_models() -> list[str]:
+    """Names, run folders or files of models that may have made the streams among videos, besides
+    those that are here by name."""
+    return [name for name in os.environ.get(STREAM_MODELS, "").split(os.pathsep) if name]
 
 
 def file_sha256(path: Path) -> str:

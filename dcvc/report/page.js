@@ -186,7 +186,11 @@ function dragEdge(event) {
 
 function drawTime() {
   const point = data.points[$("time-point").value], row = rowOf(point, $("time-sequence").value);
-  if (!row) { $("time").replaceChildren(element("p", "not measured")); $("quality").replaceChildren(); return; }
+  if (!row) {
+    $("time").replaceChildren(element("p", "not measured"));
+    for (const id of ["quality", "rate", "buffer", "rate-hint"]) $(id).replaceChildren();
+    return;
+  }
   const names = Object.keys(row.terms), count = row.frame_bits.length;
   const stacks = names.length ? names.map(n => [n, row.terms[n]]) : [["all", row.frame_bits]];
   const W = plotWidth(), H = 240, left = 64, bottom = 34, top = 10;
@@ -210,23 +214,41 @@ function drawTime() {
   svg.append(shape("text", { x: (left + W) / 2, y: H - 6, "text-anchor": "middle" },
     `frame (bits per frame${names.length ? ", terms as estimated" : ""})`));
   $("time").replaceChildren(svg);
-  drawQuality(row, W, left);
+  drawHistory(row, W, left);
   legend($("time-legend"), stacks.map(([n], k) => [n === "all" ? "all bits" : n, COLOURS[k % COLOURS.length]]));
 }
 
-function drawQuality(row, W, left) {
-  const H = 150, bottom = 10, top = 10, count = row.frame_psnr.length, wide = (W - left - 10) / count;
-  let [low, high] = [Math.min(...row.frame_psnr), Math.max(...row.frame_psnr)];
-  [low, high] = [low - 0.3, high + 0.3];
+/* Values over frames as a line; those that are null have none. level: drawn as a dashed line. */
+function drawLine(where, values, { W, left, name, says, low, high, shade, level, axis }) {
+  const H = axis ? 170 : 140, bottom = axis ? 34 : 10, top = 10, wide = (W - left - 10) / values.length;
   const X = t => left + (t + 0.5) * wide, Y = v => top + (high - v) / (high - low) * (H - top - bottom);
-  const svg = shape("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "RGB PSNR of every frame" });
-  const [ys, digits] = ticks(low, high, 4);
+  const svg = shape("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": says });
+  const [ys, digits] = ticks(low, high, 4), middle = (top + H - bottom) / 2;
   for (const v of ys) svg.append(shape("line", { x1: left, x2: W - 10, y1: Y(v), y2: Y(v), class: "grid" }),
     shape("text", { x: left - 8, y: Y(v) + 4, "text-anchor": "end" }, v.toFixed(digits)));
-  svg.append(shape("text", { x: 14, y: H / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${H / 2})` }, "PSNR (dB)"),
-    shape("polyline", { points: row.frame_psnr.map((v, t) => `${X(t)},${Y(v)}`).join(" "), fill: "none",
-      stroke: COLOURS[1], "stroke-width": 2 }));
-  $("quality").replaceChildren(svg);
+  const known = values.map((v, t) => [t, v]).filter(([, v]) => v !== null);
+  if (level !== undefined) svg.append(shape("line", { x1: left, x2: W - 10, y1: Y(level), y2: Y(level), class: "level" }));
+  svg.append(shape("text", { x: 14, y: middle, "text-anchor": "middle", transform: `rotate(-90 14 ${middle})` }, name),
+    shape("polyline", { points: known.map(([t, v]) => `${X(t)},${Y(v)}`).join(" "), fill: "none",
+      stroke: shade, "stroke-width": 2 }));
+  if (axis) {
+    const [xs, xDigits] = ticks(0, values.length / axis, W / 110);
+    for (const v of xs) svg.append(shape("text", { x: left + v * axis * wide, y: H - bottom + 16,
+      "text-anchor": "middle" }, v.toFixed(xDigits)));
+    svg.append(shape("text", { x: (left + W) / 2, y: H - 4, "text-anchor": "middle" }, "seconds"));
+  }
+  where.replaceChildren(svg);
+}
+function drawHistory(row, W, left) {
+  const over = row.over_time, known = over.rate.filter(v => v !== null);
+  drawLine($("quality"), row.frame_psnr, { W, left, name: "PSNR (dB)", says: "RGB PSNR of every frame",
+    low: Math.min(...row.frame_psnr) - 0.3, high: Math.max(...row.frame_psnr) + 0.3, shade: COLOURS[1] });
+  drawLine($("rate"), over.rate, { W, left, name: "kbit/s", says: "rate over time", low: 0,
+    high: Math.max(...known, over.mean, 1e-3) * 1.08, shade: COLOURS[4], level: over.mean });
+  drawLine($("buffer"), over.waiting, { W, left, name: "buffer (s)", says: "what waits in a channel's buffer", low: 0,
+    high: Math.max(...over.waiting, 1e-3) * 1.08, shade: COLOURS[3], axis: over.fps });
+  $("rate-hint").textContent = `Rate: of the ${over.window} frames that end with each; dashed: the mean, ` +
+    `${over.mean.toLocaleString("en")} kbit/s. Buffer: how long the bits that a channel of this mean rate has not taken yet will keep it busy.`;
 }
 
 /* One row for each codec and sequence, the metrics side by side. */

@@ -21,6 +21,7 @@ from dcvc.errors import InputError
 from dcvc.files import write_text
 from dcvc.report.bd import bd, quality_for_bd
 from dcvc.report.pictures import HEAT_FULL_SCALE, embed
+from dcvc.report.rate_history import mean_rate, rates_over_time, waiting_bits, window_frames
 from dcvc.report.results import check_results, curves, read_results
 
 METRICS = {"psnr": "RGB PSNR (dB), mean of frames",
@@ -96,7 +97,7 @@ def page_data(tables: list[dict[str, Any]], folders: list[Path],
         "metrics": {key: text for key, text in METRICS.items()
                     if any(key in p["mean"] for p in points)},
         "codecs": kinds, "anchor": anchor, "sequences": sequences,
-        "points": [_slim(point) for point in points],
+        "points": [_slim(point, {s["name"]: s["fps"] for s in sequences}) for point in points],
         "bd": {m: _deltas(points, m, anchor, [s["name"] for s in sequences]) for m in BD_METRICS
                if any(m in point["mean"] for point in points)},
         "pictures": pictures, "lost_pictures": lost,
@@ -126,8 +127,9 @@ def _joined_sequences(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(first.values())
 
 
-def _slim(point: dict[str, Any]) -> dict[str, Any]:
-    """A point with its per-frame numbers rounded: pages are read, not computed with."""
+def _slim(point: dict[str, Any], fps: dict[str, float]) -> dict[str, Any]:
+    """A point with its per-frame numbers rounded: pages are read, not computed with. fps: of each
+    sequence."""
     rows = []
     for row in point["sequences"]:
         frames = row["per_frame"]
@@ -136,8 +138,20 @@ def _slim(point: dict[str, Any]) -> dict[str, Any]:
         rows.append({**{k: v for k, v in row.items() if k not in ("per_frame", "snapshot")},
                      "type": frames["type"], "frame_bits": [round(v) for v in frames["bits"]],
                      "shown": (row["snapshot"] or {}).get("frame"),
-                     "frame_psnr": [round(v, 2) for v in frames["psnr"]], "terms": terms})
+                     "frame_psnr": [round(v, 2) for v in frames["psnr"]], "terms": terms,
+                     "over_time": _over_time(frames["bits"], fps[row["name"]])})
     return {**point, "sequences": rows}
+
+
+def _over_time(bits: list[float], fps: float) -> dict[str, Any]:
+    """kbit/s in the window that ends with each frame, and seconds that wait in a channel of the mean
+    rate."""
+    mean = mean_rate(bits, fps)
+    return {"fps": fps, "window": window_frames(len(bits), fps), "mean": round(mean / 1000, 2),
+            "rate": [rate if rate is None else round(rate / 1000, 2)
+                     for rate in rates_over_time(bits, fps)],
+            "waiting": [round(waiting / mean, 3) if mean else 0.0
+                        for waiting in waiting_bits(bits, mean, fps)]}
 
 
 def _deltas(points: list[dict], metric: str, anchor: str,

@@ -25,7 +25,8 @@ beginning further back would decode the same damaged packets. Where a frame is o
     HEVC               with the second mark in the decoder's buffers, from the same keyframe and
                        from one further back; suspect in either -> ReadError
 
-Files without usable times are not sought in but counted (counted_read).
+Files without usable times are not sought in but counted (counted_read). dcvc streams are entered at
+their I-frames (coded_video).
 """
 
 import os
@@ -42,10 +43,11 @@ from torch import Tensor
 from dcvc.errors import InputError, ReadError
 from dcvc.interfaces import Crop
 from dcvc.video.buffer_marks import BufferMarks, SuspectFrame
+from dcvc.video.coded_video import CODEC, CodedVideo, index_video, open_coded
 from dcvc.video.container import OpenStream, open_decoder, reason
 from dcvc.video.counted_read import CountedRead
 from dcvc.video.decoder_run import DecoderRun, VerifiedPackets
-from dcvc.video.file_index import FileIndex, index_file
+from dcvc.video.file_index import FileIndex
 from dcvc.video.frame_stack import FrameStack, Planes, coded_crop, frame_format
 from dcvc.video.ordered_read import frames_in_order
 
@@ -78,7 +80,8 @@ class _LastRead(NamedTuple):
 class VideoReader:
     """The frames of a video file by number, in presentation order.
 
-    path: the file. index: its FileIndex, made now if not given. matrix ("bt601", "bt709",
+    path: the file; a dcvc stream too, decoded by the model here that made it or by `model` (a name, a
+    run folder or a file). index: its FileIndex, made now if not given. matrix ("bt601", "bt709",
     "bt2020"), full_range: used instead of the file's colour tags. threads: decoder threads (1 suits
     loader workers). skip_unreferenced: leave out frames before the wanted ones that no other refers
     to: the same samples, faster, but damage in those goes unseen (on by itself for files that `dcvc
@@ -95,16 +98,19 @@ class VideoReader:
     def __init__(self, path: str | os.PathLike, *, index: FileIndex | None = None,
                  matrix: str | None = None, full_range: bool | None = None, threads: int = 1,
                  skip_unreferenced: bool = False,
-                 verified_until: dict[int, int] | None = None) -> None:
+                 verified_until: dict[int, int] | None = None,
+                 model: str | os.PathLike | None = None) -> None:
         self.path = os.fspath(path)
-        self.index = index if index is not None else index_file(self.path)
+        self.index = index if index is not None else index_video(self.path, model)
         self._options = {"matrix": matrix, "full_range": full_range, "threads": threads,
-                         "skip_unreferenced": skip_unreferenced}
+                         "skip_unreferenced": skip_unreferenced, "model": model}
         self._threads = threads
         self._format, self.colour = frame_format(self.index, matrix, full_range)
         self._verified = VerifiedPackets(skip_unreferenced or self.index.verified,
                                          verified_until if verified_until is not None else {})
         self._container = self._stream = None
+        # A dcvc stream, which FFmpeg has no part in.
+        self._coded = self._open_coded() if self.index.codec == CODEC else None
         # The last read's run, where a later one may go on with it.
         self._run: DecoderRun | None = None
         self._last_read = _LastRead()
@@ -129,7 +135,7 @@ class VideoReader:
         return self.index.height, self.index.width
 
     def __reduce__(self):
-        return _rebuild, (self.path, self.index, self._options)
+        return partial(VideoReader, self.path, index=self.index, **self._options), ()
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -142,6 +148,8 @@ class VideoReader:
         if self._container is not None:
             self._container.close()
         self._container = self._stream = self._run = None
+        if self._coded is not None:
+            self._coded.close()
         if self._marks is not None:
             self._marks.forget_frames()
 
@@ -171,7 +179,10 @@ class VideoReader:
                              f"found {len(self)} frames")
         request = _Request(start, count, [self._new_stack(count, crop, out) for crop in crops])
         with self._lock:
-            if self.index.counted:
+            if self._coded is not None:
+                for place, frame in enumerate(self._coded.frames(start, count)):
+                    self._put(request, place, frame)
+            elif self.index.counted:
                 self._read_counting(request)
             else:
                 try:
@@ -183,6 +194,9 @@ class VideoReader:
     def __iter__(self) -> Iterator[Tensor]:
         """Every frame in order, uint8 `(3, H, W)`, holding one at a time. Raises ReadError at the
         first bad frame."""
+        if self._coded is not None:  # as below, with a place of its own
+            yield from map(self._picture, self._open_coded().frames(0, len(self)))
+            return
         counted, pts = self.index.counted, self.index.pts
         # A file and marks of its own: `read` may be called between two frames.
         container, stream = self._open_file()
@@ -201,9 +215,7 @@ class VideoReader:
                     except SuspectFrame:
                         # Raises unless the frame is as it should be.
                         self.read(number, 1)
-                    request = _Request(number, 1, [self._new_stack(1, None, "rgb")])
-                    self._put(request, 0, frame)
-                    yield request.stacks[0].result(self.index.orientation)[0]
+                    yield self._picture(frame, number)
                     number += 1
                 elif number < len(self) and frame.pts is not None and frame.pts > pts[number]:
                     break
@@ -212,6 +224,14 @@ class VideoReader:
             raise self._damaged(number, "FFmpeg gave no such frame")
         finally:
             container.close()
+
+    def _open_coded(self) -> CodedVideo:
+        return open_coded(self.path, self.index, self._options["model"])
+
+    def _picture(self, frame: av.VideoFrame, number: int = 0) -> Tensor:
+        request = _Request(number, 1, [self._new_stack(1, None, "rgb")])
+        self._put(request, 0, frame)
+        return request.stacks[0].result(self.index.orientation)[0]
 
     def _new_stack(self, count: int, crop: Crop | None, out: str) -> FrameStack:
         height, width = self.size
@@ -378,7 +398,3 @@ class VideoReader:
 
     def _damaged(self, number: int, why: str) -> ReadError:
         return ReadError(f"{self.path}: cannot decode frame {number} ({why})")
-
-
-def _rebuild(path: str, index: FileIndex, options: dict) -> VideoReader:
-    return VideoReader(path, index=index, **options)

@@ -103,3 +103,44 @@ def test_a_model_of_one_rate_reads_no_stream_of_the_other(capsys):
     assert encode("--quality", "9") == 0
     assert main(["decode", "a.dcvc", "b.mkv", "--model", "old/light_run.pt", "--device", "cpu", "--quiet"]) == 1
     assert "P-frame codec found number 2, this model has number 1 (dcvc2021)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("fps", "model"), [("4", "light_run.pt"), ("2.5", "old/vqgan_run.pt")])
+def test_info_tells_rate_quality_and_buffer_of_every_second(fps, model, capsys):
+    quality = ["--quality", "40"] if model == "light_run.pt" else []
+    assert encode(*quality, "--fps", fps, "--intra_period", "3", model=model) == 0
+    assert main(["cut", "a.dcvc", "b.dcvc", "--start", "1f", "--overwrite"]) == 0
+    capsys.readouterr()
+    for stream, shown in (("a.dcvc", 6), ("b.dcvc", 5)):
+        assert main(["info", stream, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert sum(second["frames"] for second in told["seconds"]) == shown
+        bits = [frame["payload_bits"] + frame["container_bits"] for frame in told["frames"]]
+        # What the hidden frame takes, in a cut, is sent before the first picture.
+        assert sum(second["bits"] for second in told["seconds"]) == sum(bits)
+        assert told["channel"] == pytest.approx(sum(bits) * float(fps) / shown)
+        assert [frame["hidden"] for frame in told["frames"]] == [stream == "b.dcvc"] + [False] * (len(bits) - 1)
+        for second in told["seconds"]:
+            assert second["quality"] == ({"min": 40, "mean": 40, "max": 40} if quality else None)
+            assert second["buffer_seconds"] == pytest.approx(second["buffer_bits"] / told["channel"])
+    assert main(["info", "a.dcvc", "--bitrate", "1k", "--json"]) == 0
+    narrow = json.loads(capsys.readouterr().out)
+    assert narrow["channel"] == 1000
+    assert narrow["seconds"][-1]["buffer_bits"] > told["seconds"][-1]["buffer_bits"]
+    assert main(["info", "a.dcvc", "--bitrate", "1k"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "rate over time; buffer: the most that waits for a channel of 1.0 kbit/s" in lines
+    assert main(["info", "a.dcvc", "--bitrate", "fast"]) == 1
+    assert "--bitrate: found 'fast', needed bits per second" in capsys.readouterr().err
+
+
+def test_info_shows_the_whole_frames_of_an_unfinished_stream(capsys):
+    assert encode("--quality", "40", "--no-index", out="whole.dcvc") == 0
+    with open("whole.dcvc", "rb") as whole, open("stopped.dcvc", "wb") as stopped:
+        stopped.write(whole.read()[:-9])
+    capsys.readouterr()
+    assert main(["info", "stopped.dcvc", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)["frames"]) == 5
+    assert "stopped.dcvc: frame 5: " in captured.err
+    assert "the stream is unfinished" in captured.err

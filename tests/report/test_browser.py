@@ -102,7 +102,10 @@ def test_curves_frames_bits_and_notices(page):
     ticks = page.evaluate("[...document.querySelectorAll('#curves text')].map(t => t.textContent)")
     assert {"0.05", "0.1", "0.2"} <= set(ticks)
     assert page.evaluate("document.querySelectorAll('#time rect').length") == 16
-    assert page.evaluate("document.querySelectorAll('#quality polyline').length") == 1
+    for plot in ("quality", "rate", "buffer"):
+        assert page.evaluate(f"document.querySelectorAll('#{plot} polyline').length") == 1
+        assert page.evaluate(f"document.querySelector('#{plot} polyline').getAttribute('points')").count(",") > 1
+    assert "kbit/s" in page.evaluate("document.getElementById('rate-hint').textContent")
     captions = [page.evaluate(f"document.getElementById('caption-{side}').textContent") for side in ("left", "right")]
     assert captions[0].startswith("dcvc q2: 0.2000 bpp")
     assert captions[1].startswith("x264 q2")                       # the anchor's point nearest in rate

@@ -32,7 +32,7 @@ FLAGS = """--use_video_dataset --no-use_video_dataset --train_video_dir --val_vi
 --eval_max_sequences --eval_intra_period --skip_eval --no-skip_eval --recipe --set --lambdas --dry_run --no-dry_run
 --accept_changes --no-accept_changes --keep_checkpoints --max_skips --max_rollbacks --rollback_factor --log_every
 --wandb --no-wandb --activation_checkpointing --no-activation_checkpointing --use_scheduler --no-use_scheduler
---scheduler_factor --scheduler_patience --scheduler_min_lr""".split()
+--scheduler_factor --scheduler_patience --scheduler_min_lr --stream_model""".split()
 
 
 def parser() -> ArgumentParser:
