@@ -22,6 +22,7 @@ import torch
 
 from dcvc.checkpoint import load_codec
 from dcvc.codec.frame_plan import FramePlan
+from dcvc.codec.quality_steps import steps_text
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import InputError
 from dcvc.evaluation.copy_recorder import COPY
@@ -133,6 +134,8 @@ def _points(measured: MeasuredCodec, outcomes: list[Outcome],
         settings = {"model": model, "weights": weights, "gop_size": measured.intra_period}
         settings |= {name: value for name in ("quality", "refresh")
                      if (value := getattr(measured, name)) is not None}
+        if measured.steps is not None:
+            settings["quality_steps"] = steps_text(measured.steps)
         if variant:
             settings["rate_model"] = variant
         kind = "neural" if measured.model else "intra"

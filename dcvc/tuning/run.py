@@ -225,7 +225,7 @@ def _steps(seconds: float, pace: float) -> int:
 
 
 def _stages(tune: Tune) -> tuple[Stage, Stage]:
-    """Of 18 frames a step each: six clips of 3, then three of 6."""
+    """Of about 18 frames a step: six clips of 3, then three of 5."""
     checkpoint = load_p_frame_checkpoint(tune.start)
     together = codec_entry(checkpoint.model.name).stages[1]
     first = replace(together, number=1, gop_size=3, batch_size=6, epochs=None, max_steps=PROBE,
