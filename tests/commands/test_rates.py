@@ -2,10 +2,13 @@
 
 import io
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
 from itertools import islice
+from pathlib import Path
 
 import av
 import numpy as np
@@ -147,6 +150,23 @@ def test_a_pipe_through_encoder_and_decoder_equals_the_file_way(clip, tmp_path, 
     whole = (tmp_path / "b.y4m").read_bytes()
     assert decoded.stdout.startswith(whole)
     assert len(whole) > 1000
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg program: apt-get install ffmpeg")
+def test_the_pipe_of_the_readme_with_a_real_ffmpeg(clip, tmp_path):
+    """The line as it stands in README.md, but that a file is written where ffplay would show it."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (line,) = (line.strip() for line in readme.splitlines() if line.strip().startswith("ffmpeg -i"))
+    assert line.endswith("| ffplay -")
+    line = line.removesuffix("| ffplay -") + "| ffmpeg -f yuv4mpegpipe -i - -c:v ffv1 out.mkv"
+    line = line.replace("in.mp4", shlex.quote(str(clip))).replace("dcvc ", f"{shlex.join(DCVC)} ")
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown, original = VideoReader(tmp_path / "out.mkv"), VideoReader(clip)
+    assert (len(shown), shown.size, shown.fps) == (len(original), original.size, pytest.approx(original.fps))
+    errors = [(x_hat.float() - x.float()).square().mean() for x_hat, x in zip(shown, original, strict=True)]
+    # 20 dB: each frame is in its own place.
+    assert max(errors) < 255**2 / 100
 
 
 def test_a_source_that_ends_within_a_frame_keeps_what_came_before(clip, tmp_path, monkeypatch, capsys):
