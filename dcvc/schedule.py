@@ -38,6 +38,7 @@ class Stage:
     again behind the last one.
     jumps, refreshes, cuts: shares of P-frames at which the quality jumps, of clips in which a memory
     begins anew, and of clips that go on as another one.
+    stepped: share of samples whose frames have the codec's quality steps, as an encoder's frames have.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Stage:
     metric: Literal["rgb", "ycbcr", "geometric", "ms-ssim", "mixed"] = "rgb"
     frame_weights: tuple[float, ...] = (1.0,)
     jumps: float = option(0.0, least=0)
+    stepped: float = option(0.0, least=0)
     refreshes: float = option(0.0, least=0)
     cuts: float = option(0.0, least=0)
 

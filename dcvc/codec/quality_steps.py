@@ -30,10 +30,14 @@ class SteppedQuality:
     steps: Steps
 
     def at(self, since_i_frame: int) -> float:
-        """0: the I-frame itself, 1: the first P-frame behind it. May be out of the codec's range."""
-        first, *behind = self.steps
-        step = behind[(since_i_frame - 1) % len(behind)] if since_i_frame else first
-        return self.quality + step
+        """May be out of the codec's range."""
+        return self.quality + step_at(self.steps, since_i_frame)
+
+
+def step_at(steps: Steps, since_i_frame: int) -> float:
+    """0: the I-frame itself, 1: the first P-frame behind it."""
+    first, *behind = steps
+    return behind[(since_i_frame - 1) % len(behind)] if since_i_frame else first
 
 
 def parse_steps(text: str) -> Steps:

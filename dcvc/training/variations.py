@@ -1,8 +1,8 @@
 """What a step draws for its clips beside their pixels: qualities, refreshes, cuts.
 
 A codec of many rates is trained at all of them at once: each sample has a quality of its own, drawn
-evenly over the range. In use the quality also changes within a clip, memories begin anew, and scenes
-end; a stage says how often its clips see that.
+evenly over the range. In use the quality also changes within a clip, by the codec's own steps or by a
+rate control, memories begin anew, and scenes end; a stage says how often its clips see that.
 
 All numbers come from torch's global generator on the CPU, which a step sets to a seed of its own: a
 resumed run draws what the whole one would have drawn.
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dcvc.codec.quality_steps import step_at
 from dcvc.interfaces import RateRange
 from dcvc.schedule import Stage
 
@@ -41,7 +42,11 @@ def draw_variations(stage: Stage, rates: RateRange | None, clip: Tensor
     jumps = (2 * torch.rand(frames, batch) - 1) * LARGEST_JUMP
     jumps = jumps * (torch.rand(frames, batch) < stage.jumps)
     jumps[0] = 0
-    quality = (first + jumps.cumsum(0)).clamp(rates.lowest, rates.highest)
+    quality = first + jumps.cumsum(0)
+    if stage.stepped:
+        chosen = torch.rand(batch) < stage.stepped
+        quality += torch.tensor([step_at(rates.steps, number) for number in range(frames)])[:, None] * chosen
+    quality = quality.clamp(rates.lowest, rates.highest)
     refresh = None
     if frames > 2 and float(torch.rand(())) < stage.refreshes:
         # After the last frame nobody would see it.
