@@ -37,6 +37,7 @@ class SteppedQuality:
 def step_at(steps: Steps, since_i_frame: int) -> float:
     """0: the I-frame itself, 1: the first P-frame behind it."""
     first, *behind = steps
+    # They begin anew behind the last one, and behind each I-frame.
     return behind[(since_i_frame - 1) % len(behind)] if since_i_frame else first
 
 

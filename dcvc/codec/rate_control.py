@@ -20,6 +20,9 @@ Three things keep that from being all:
                 is coded again at the quality that its second attempt's plan gives, before anything
                 is written and before the codec's state moves on
 
+The quality is that of the clip; around it each frame has a step by its place in the GOP
+(dcvc.codec.quality_steps), which the forecast knows of.
+
 With two passes, the first one tells how many bits each frame took at one quality. The second
 expects what the rest of the clip will take by that, plans all of it at once, and the quality hardly
 moves.
@@ -28,21 +31,22 @@ moves.
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dcvc.codec.bitstream import I_FRAME
+from dcvc.codec.quality_steps import step_at
 from dcvc.codec.rate_forecast import CodedSize, FirstPassForecast, Forecast, ModelForecast, Place
 from dcvc.codec.rate_model import RateModel, first_model, highest_quality
-from dcvc.entropy.frame_head import written_quality
+from dcvc.entropy.frame_head import QUALITY_PARTS, written_quality
 from dcvc.errors import InputError
 from dcvc.interfaces import RateRange
 
 # How much of its share a second may take: planned, at most.
 LARGEST_SECOND = 1.35
 # What earlier frames left over or owe moves the plan by at most so much of its share.
-SMALLEST_BUDGET, LARGEST_BUDGET = 0.6, 1.3
+SMALLEST_BUDGET, LARGEST_BUDGET = 0.4, 2.5
 # Of the way to the planned quality, and at most so many qualities, from one frame to the next.
-PART_OF_THE_WAY, LARGEST_STEP = 0.35, 1.0
+PART_OF_THE_WAY, LARGEST_STEP = 0.35, 1.5
 # A frame is coded again where its bits are off by more than this factor (log2), so many times.
 SURPRISE, TRIES = 0.8, 2
 # A jump that a surprise allows.
@@ -73,6 +77,13 @@ class RateTarget:
         return frozenset((I_FRAME,)) if self.fixed_intra else frozenset()
 
     @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest quality of a clip: so far that, with every step around it, all
+        frames are at the codec's own lowest or highest."""
+        rates = self.rates
+        return rates.lowest - max(rates.steps), rates.highest - min(rates.steps)
+
+    @property
     def second(self) -> int:
         """In frames."""
         return max(1, round(self.fps))
@@ -98,30 +109,31 @@ class RateControl:
         # Who coded the frames once knows each of them; a model knows what the last ones took.
         if self.first_pass:
             known = self.model.seen if self.model else ()
-            return FirstPassForecast(self.first_pass, frozenset(known))
+            return FirstPassForecast(self.first_pass, frozenset(known), self.target.rates.steps)
         target = self.target
         model = self.model or first_model(target.pixels, target.fixed)
-        return ModelForecast(model, target.fps, target.intra_period, target.frames)
+        return ModelForecast(replace(model, steps=target.rates.steps), target.fps,
+                             target.intra_period, target.frames)
 
     def quality(self, kind: int) -> float:
         """Of the next attempt at the next frame, in quarter steps."""
         self._kind = kind
         if self._quality is None:
             self._quality = self._smooth(self._planned())
-        return self._quality
+        return self._stepped
 
     def accept(self, bits: float, mse: float = 0.0) -> bool:
         """Counts the frame, unless it is to be coded again."""
         kind, quality = self._kind, self._quality
         first = not self._forecast.knows(kind)
-        missed = self._forecast.learn(self._place, quality, bits, again=self._tries > 0)
+        missed = self._forecast.learn(self._place, self._stepped, bits, again=self._tries > 0)
         if self._tries < TRIES and (abs(missed) > SURPRISE or first):
             again = self._within_jump(self._planned())
             # Only where it changes something, by more than it moves from frame to frame anyway.
             if abs(again - quality) > LARGEST_STEP:
                 self._quality, self._tries = again, self._tries + 1
                 return False
-        self._count(CodedSize(kind, bits, quality))
+        self._count(CodedSize(kind, bits, self._stepped))
         return True
 
     def _count(self, frame: CodedSize) -> None:
@@ -130,7 +142,14 @@ class RateControl:
         self.log.append(frame)
         self._window.append(frame.bits)
         self._since = 0 if frame.kind == I_FRAME else self._since + 1
-        self._last, self._quality, self._tries = frame.quality, None, 0
+        self._last, self._quality, self._tries = self._quality, None, 0
+
+    @property
+    def _stepped(self) -> float:
+        """The frame's own quality."""
+        rates, since = self.target.rates, 0 if self._kind == I_FRAME else self._since + 1
+        quality = self._quality + step_at(rates.steps, since)
+        return written_quality(min(max(quality, rates.lowest), rates.highest))
 
     @property
     def _place(self) -> Place:
@@ -153,14 +172,13 @@ class RateControl:
 
     def _highest(self, place: Place, frames: int, budget: float) -> float:
         """The highest quality at which so many frames are expected within the budget."""
-        rates = self.target.rates
         return highest_quality(lambda quality: self._forecast.bits(place, frames, quality), budget,
-                               rates.lowest, rates.highest)
+                               *self.target.range)
 
     def _buffered(self) -> float:
         """The highest quality at which no second that ends soon takes more than it may."""
         target, second = self.target, self.target.second
-        highest = target.rates.highest
+        highest = target.range[1]
         # The first second may hold an I-frame without anything to make up for it.
         if len(self.log) < second:
             return highest
@@ -186,6 +204,6 @@ class RateControl:
                                  self._last + LARGEST_JUMP))
 
     def _rounded(self, quality: float) -> float:
-        # As the stream holds it: what was planned for must be what is coded.
-        low, high = self.target.rates.lowest, self.target.rates.highest
-        return written_quality(min(max(quality, low), high))
+        # In the steps of streams: what was planned for must be what is coded.
+        low, high = self.target.range
+        return round(QUALITY_PARTS * min(max(quality, low), high)) / QUALITY_PARTS

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dcvc.codec.bitstream import I_FRAME, P_FRAME
-from dcvc.codec.rate_model import RateModel, curve_at
+from dcvc.codec.quality_steps import FLAT, Steps
+from dcvc.codec.rate_model import RateModel, curve_at, stepped_factor
 
 # Seconds that a model plans ahead.
 HORIZON = 2.0
@@ -55,11 +56,11 @@ class Forecast(Protocol):
         """How many frames, the next one included, are planned at once."""
 
     def bits(self, place: Place, frames: int, quality: float) -> float:
-        """Of so many frames from the next one on, at one quality."""
+        """Of so many frames from the next one on, at a quality and the steps around it."""
 
     def learn(self, place: Place, quality: float, bits: float, again: bool) -> float:
-        """What the frame took, coded for the first time or again -> how far that is from what was
-        expected, as log2 of a factor."""
+        """What the frame took at its quality, its step included, coded for the first time or again
+        -> how far that is from what was expected, as log2 of a factor."""
 
 
 @dataclass
@@ -98,10 +99,12 @@ class ModelForecast:
 
 class FirstPassForecast:
     """first_pass: what every frame took, of one quality each; known: kinds whose curve was measured
-    on this clip too, so that a frame that was expected so is not coded again."""
+    on this clip too, so that a frame that was expected so is not coded again; steps: that frames
+    have around a quality."""
 
-    def __init__(self, first_pass: Sequence[CodedSize], known: frozenset[int] = frozenset()) -> None:
-        self._frames, self._known = first_pass, known
+    def __init__(self, first_pass: Sequence[CodedSize], known: frozenset[int] = frozenset(),
+                 steps: Steps = FLAT) -> None:
+        self._frames, self._known, self._steps = first_pass, known, steps
         # How far off each kind was, as log2 of a factor.
         self._offsets = {I_FRAME: 0.0, P_FRAME: 0.0}
         # Bits at quality 0 of all frames up to one, by kind.
@@ -121,7 +124,8 @@ class FirstPassForecast:
         # A source that grew has no sums beyond the end of the first pass.
         begin = min(place.number, len(self._frames))
         end = min(begin + frames, len(self._frames))
-        return sum((sums[end] - sums[begin]) * 2 ** (self._offsets[kind] + curve_at(kind, quality))
+        return sum((sums[end] - sums[begin]) * 2 ** self._offsets[kind]
+                   * stepped_factor(kind, quality, self._steps)
                    for kind, sums in self._sums.items())
 
     def learn(self, place: Place, quality: float, bits: float, again: bool) -> float:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dcvc.codec.bitstream import I_FRAME, P_FRAME
+from dcvc.codec.quality_steps import FLAT, Steps
 
 CURVE_QUALITIES = (0.0, 16.0, 32.0, 48.0, 63.0)
 CURVES = {I_FRAME: (0.0, 1.5, 2.8, 3.8, 4.5), P_FRAME: (0.0, 0.7, 1.8, 3.5, 5.3)}
@@ -35,11 +36,12 @@ QUALITY_STEP = 1 / 16
 @dataclass
 class RateModel:
     """levels: by kind, log2 of bits at quality 0. fixed: kinds whose bits do not depend on the
-    quality (I-frames of a codec with one rate)."""
+    quality (I-frames of a codec with one rate). steps: that frames have around a quality."""
 
     levels: dict[int, float]
     fixed: frozenset[int] = frozenset()
     seen: set[int] = field(default_factory=set)
+    steps: Steps = FLAT
 
     def log_bits(self, kind: int, quality: float) -> float:
         # An I-frame codec of one rate takes what it takes.
@@ -47,8 +49,10 @@ class RateModel:
         return self.levels[kind] + curve
 
     def bits(self, counts: Mapping[int, float], quality: float) -> float:
-        """Of so many frames of each kind at one quality."""
-        return sum(count * 2 ** self.log_bits(kind, quality) for kind, count in counts.items())
+        """Of so many frames of each kind at a quality and the steps around it."""
+        return sum(count * 2 ** self.levels[kind]
+                   * (1.0 if kind in self.fixed else stepped_factor(kind, quality, self.steps))
+                   for kind, count in counts.items())
 
     def learn(self, kind: int, quality: float, bits: float, share: float) -> float:
         """Moves the level by a share of what was missed -> what was missed, as log2 of a factor."""
@@ -66,7 +70,15 @@ def first_model(pixels: int, fixed: frozenset[int] = frozenset()) -> RateModel:
 
 
 def curve_at(kind: int, quality: float) -> float:
+    # Beyond the ends it is level, as a quality is that is kept in the range.
     return float(np.interp(quality, CURVE_QUALITIES, CURVES[kind]))
+
+
+def stepped_factor(kind: int, quality: float, steps: Steps) -> float:
+    """2^curve, the mean over the frames that have the steps of this kind."""
+    # Half of the frames above and half below take more than all at the middle: the curve bends up.
+    own = steps[:1] if kind == I_FRAME else steps[1:]
+    return sum(2 ** curve_at(kind, quality + step) for step in own) / len(own)
 
 
 def highest_quality(bits: Callable[[float], float], budget: float, lowest: float,

@@ -8,7 +8,7 @@ import argparse
 import json
 import statistics
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dcvc.codec.bitstream import INTRA_PERIOD, ONE_I_FRAME
@@ -32,7 +32,6 @@ from dcvc.commands.output import (
 )
 from dcvc.commands.rates import RateRequest, add_rates, rate_from, steps_from
 from dcvc.commands.source import Source, open_source
-from dcvc.entropy.frame_head import written_quality
 from dcvc.errors import DcvcError, InputError
 from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.models.catalog import DEFAULT_MODEL
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from dcvc.codec.encoder import Encoder, FrameControl, Packet
     from dcvc.codec.rate_control import CodedSize
     from dcvc.codec.video_codec import VideoCodec
+    from dcvc.interfaces import RateRange
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,19 +112,18 @@ def run(options: argparse.Namespace) -> int | None:
 
 
 def _encoder(options: argparse.Namespace, source: Source, codec: "VideoCodec",
-             control: "FrameControl | None" = None, quality: float | None = None) -> "Encoder":
+             control: "FrameControl | None") -> "Encoder":
     from dcvc.codec.encoder import Encoder
     from dcvc.codec.frame_plan import stepped_quality
 
-    if control is None and quality is None:
+    asked = None
+    if control is None:
         asked = stepped_quality(codec.p_frame, options.quality, steps_from(options))
-    else:
-        asked = quality
     cuts = options.scene_cuts
     return Encoder(
         codec, source.size, source.fps, intra_period=options.intra_period, control=control,
         quality=asked, refresh=options.refresh,
-        scene_cuts=(control is not None or quality is not None) if cuts is None else cuts,
+        scene_cuts=control is not None if cuts is None else cuts,
         frames=source.frames, index=options.index, source=source.mark, verify=options.verify,
         reconstruction_crc=options.reconstruction_crc)
 
@@ -161,9 +160,10 @@ def _control(options: argparse.Namespace, rate: RateRequest | None, source: Sour
     from dcvc.codec.rate_control import RateControl, RateTarget
     from dcvc.codec.rate_probe import FRAMES, PLACES, fixed_kinds, probe_rates, rates_of
 
-    rates = rates_of(codec)
+    rates, steps = rates_of(codec), steps_from(options)
     if rate.option == "psnr":
         return PsnrControl(rate.value, rates)
+    rates = rates if steps is None else replace(rates, steps=steps)
     period = options.intra_period
     sizes = (source.pixels, float(source.fps), source.frames)
     target = RateTarget(rate.bits_a_frame(*sizes), sizes[1], source.pixels, rates, period,
@@ -175,22 +175,22 @@ def _control(options: argparse.Namespace, rate: RateRequest | None, source: Sour
     probe.check(target.bits_a_frame, rate.asked, *rate.unit(*sizes))
     first = ()
     if options.two_pass:
-        first = _first_pass(options, source, codec, probe.quality_at(target.bits_a_frame))
+        first = _first_pass(options, source, codec, probe.quality_at(target.bits_a_frame), rates)
     return RateControl(target, first, probe.model_at(target.bits_a_frame))
 
 
-def _first_pass(options: argparse.Namespace, source: Source, codec: "VideoCodec",
-                quality: float) -> "list[CodedSize]":
-    """What every frame takes at one quality."""
-    from dcvc.codec.rate_control import CodedSize
+def _first_pass(options: argparse.Namespace, source: Source, codec: "VideoCodec", quality: float,
+                rates: "RateRange") -> "list[CodedSize]":
+    """What every frame takes at one quality and the steps around it."""
+    from dcvc.codec.first_pass import FirstPass
     from dcvc.device.workers import ahead
 
-    quality = written_quality(quality)
-    encoder = _encoder(options, source, codec, quality=quality)
+    control = FirstPass(quality, rates)
     frames = progress_bar(options, "frame", "first pass")(ahead(source.read()), source.frames)
-    records = (packet.frame.record for packet in encoder.packets(frames) if packet.frame)
-    return [CodedSize(record.kind, 8 * (len(record.payload) + record.overhead), quality)
-            for record in records]
+    for _ in _encoder(options, source, codec, control).packets(frames):
+        # The packets themselves are of no use.
+        pass
+    return control.log
 
 
 def _tell(options: argparse.Namespace, source: Source, written: Written,

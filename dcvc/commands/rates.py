@@ -56,7 +56,7 @@ class RateRequest:
 def add_quality_steps(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--quality_steps", metavar="I,P,P,...", default="own",
                         help="what the I-frame and the P-frames behind it get above or below "
-                             "--quality, as in 12,-4,0,-4,4; flat: nothing (default: the model's own)")
+                             "the clip's quality, as in 12,-4,0,-4,4; flat: nothing (default: the model's own)")
 
 
 def steps_from(options: argparse.Namespace) -> Steps | None:
@@ -90,9 +90,9 @@ def rate_from(options: argparse.Namespace) -> RateRequest | None:
             raise InputError("--two_pass: needs --bitrate, --bpp or --size; a quality needs one pass")
         return None
     option, text = given[0], getattr(options, given[0])
-    if steps_from(options) is not None:
-        raise InputError(f"--quality_steps: found with --{option}, which chooses the quality of "
-                         "each frame by itself; leave it out")
+    if option == "psnr" and steps_from(options) is not None:
+        raise InputError("--quality_steps: found with --psnr, which gives all frames the same PSNR; "
+                         "leave it out")
     if option == "psnr" and options.two_pass:
         raise InputError("--two_pass: found with --psnr, which needs one pass; leave it out")
     units = {"bitrate": _BITS, "size": _BYTES}.get(option, {"": 1})

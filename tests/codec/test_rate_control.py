@@ -8,13 +8,15 @@ from itertools import pairwise
 import pytest
 
 from dcvc.codec.bitstream import I_FRAME, P_FRAME
+from dcvc.codec.first_pass import FirstPass
 from dcvc.codec.psnr_control import PsnrControl
-from dcvc.codec.rate_control import CodedSize, RateControl, RateTarget
+from dcvc.codec.rate_control import RateControl, RateTarget
 from dcvc.codec.rate_model import RateModel, curve_at, first_model, highest_quality
 from dcvc.errors import InputError
 from dcvc.interfaces import RateRange
 
 RATES, FPS, PERIOD = RateRange(0, 63), 30.0, 32
+STEPPED = RateRange(0, 63, steps=(12.0, -4.0, 0.0, -4.0, 4.0))
 PIXELS = 320 * 180
 
 
@@ -40,7 +42,7 @@ class Content:
         return sum(self.bits(number, quality) for number in range(len(self.levels))) / len(self.levels)
 
 
-def steered(content: Content, control: RateControl) -> list[float]:
+def steered(content: Content, control: RateControl | FirstPass) -> list[float]:
     for number in range(len(content.levels)):
         for _ in range(4):
             if control.accept(content.bits(number, control.quality(content.kind(number)))):
@@ -50,8 +52,8 @@ def steered(content: Content, control: RateControl) -> list[float]:
     return [frame.bits for frame in control.log]
 
 
-def target_of(content: Content, share: float, known: bool = True) -> RateTarget:
-    return RateTarget(share, FPS, PIXELS, RATES, PERIOD, len(content.levels) if known else 0)
+def target_of(content: Content, share: float, known: bool = True, rates: RateRange = RATES) -> RateTarget:
+    return RateTarget(share, FPS, PIXELS, rates, PERIOD, len(content.levels) if known else 0)
 
 
 def largest_second(bits: list[float], share: float) -> float:
@@ -60,26 +62,31 @@ def largest_second(bits: list[float], share: float) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("jump", [0.0, 0.7, -0.7])
-def test_one_pass_meets_its_target_over_a_wide_range_and_no_second_is_too_large(seed, jump):
+@pytest.mark.parametrize("rates", [RATES, STEPPED], ids=["flat", "stepped"])
+def test_one_pass_meets_its_target_over_a_wide_range_and_no_second_is_too_large(seed, jump, rates):
     content = Content(seed, jump=jump)
     low, high = content.total(10), content.total(52)
     for place in range(3):
         share = low * (high / low) ** (place / 2)
-        bits = steered(content, RateControl(target_of(content, share)))
+        bits = steered(content, RateControl(target_of(content, share, rates=rates)))
         assert abs(statistics.fmean(bits) / share - 1) < 0.05
         assert largest_second(bits, share) < 1.5
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_two_passes_meet_it_more_closely_and_hardly_move_the_quality(seed):
+@pytest.mark.parametrize("rates", [RATES, STEPPED], ids=["flat", "stepped"])
+def test_two_passes_meet_it_more_closely_and_hardly_move_the_quality(seed, rates):
     content = Content(seed, jump=0.3)
     low, high = content.total(10), content.total(52)
     for place in range(3):
         share = low * (high / low) ** (place / 2)
-        first = [CodedSize(content.kind(n), content.bits(n, 28.0), 28.0) for n in range(300)]
-        control = RateControl(target_of(content, share), first)
+        first = FirstPass(28.0, rates)
+        steered(content, first)
+        control = RateControl(target_of(content, share, rates=rates), first.log)
         assert abs(statistics.fmean(steered(content, control)) / share - 1) < 0.02
-        steps = [abs(b.quality - a.quality) for a, b in pairwise(control.log[5:])]
+        # Frames at the same place of a cycle; the cycle itself is meant to move.
+        same = control.log[5:32:4]
+        steps = [abs(b.quality - a.quality) for a, b in pairwise(same)]
         assert statistics.fmean(steps) < 0.5
 
 
@@ -90,18 +97,38 @@ def test_a_pipe_of_unknown_length_meets_its_target_as_well():
     assert abs(statistics.fmean(bits) / share - 1) < 0.05
 
 
-def test_out_of_reach_stays_at_the_end_of_the_range():
-    content = Content(1)
-    control = RateControl(target_of(content, content.total(0) / 10))
+def test_a_first_pass_has_the_steps_and_counts_them_from_each_i_frame():
+    content, control = Content(0, frames=40), FirstPass(30.0, STEPPED)
     steered(content, control)
-    assert statistics.fmean(frame.quality for frame in control.log[40:]) < 1
+    assert [frame.quality for frame in control.log[30:38]] == [30, 26, 42, 26, 30, 26, 34, 26]
+    assert [frame.quality for frame in control.log[:3]] == [42, 26, 30]
+
+
+@pytest.mark.parametrize("rates", [RATES, STEPPED], ids=["flat", "stepped"])
+def test_out_of_reach_stays_at_the_end_of_the_range(rates):
+    content = Content(1)
+    control = RateControl(target_of(content, content.total(0) / 10, rates=rates))
+    steered(content, control)
+    assert statistics.fmean(frame.quality for frame in control.log[60:]) < 1
+
+
+def test_steps_lie_around_the_planned_quality():
+    content = Content(3)
+    control = RateControl(target_of(content, content.total(30), rates=STEPPED))
+    steered(content, control)
+    by_place = {place: statistics.fmean(frame.quality for number, frame in enumerate(control.log[64:])
+                                        if number % PERIOD == place) for place in range(5)}
+    assert by_place[0] - by_place[2] == pytest.approx(12, abs=2)
+    assert by_place[4] - by_place[2] == pytest.approx(4, abs=1)
+    assert by_place[1] - by_place[2] == pytest.approx(-4, abs=1)
 
 
 def test_qualities_are_quarter_steps_within_the_range():
-    content = Content(2)
-    control = RateControl(target_of(content, content.total(40)))
-    steered(content, control)
-    assert all(0 <= frame.quality <= 63 and frame.quality * 4 % 1 == 0 for frame in control.log)
+    for rates in (RATES, STEPPED):
+        content = Content(2)
+        control = RateControl(target_of(content, content.total(40), rates=rates))
+        steered(content, control)
+        assert all(0 <= frame.quality <= 63 and frame.quality * 4 % 1 == 0 for frame in control.log)
 
 
 def test_i_frames_of_one_rate_are_counted_but_not_steered():

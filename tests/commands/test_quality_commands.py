@@ -85,7 +85,7 @@ def test_quality_chooses_the_rate():
     (["--quality_steps", "12"], "light_run.pt", "--quality_steps: found '12', needed own, flat, or numbers"),
     (["--quality_steps", "1,nan"], "light_run.pt", "--quality_steps: found '1,nan'"),
     (["--quality_steps", "64,0"], "light_run.pt", "--quality_steps: found '64,0'"),
-    (["--quality_steps", "1,2", "--bpp", "1"], "light_run.pt", "--quality_steps: found with --bpp"),
+    (["--quality_steps", "1,2", "--psnr", "30"], "light_run.pt", "--quality_steps: found with --psnr"),
     (["--refresh", "0"], "light_run.pt", "refresh: found 0, needed at least 1 frame"),
     (["--quality", "3"], "old/vqgan_run.pt", "quality: found 3.0, but dcvc2021 has one rate a model"),
     (["--refresh", "3"], "old/vqgan_run.pt", "refresh: found 3, but dcvc2021 has none"),
@@ -107,7 +107,7 @@ def test_a_model_of_one_rate_reads_no_stream_of_the_other(capsys):
 
 @pytest.mark.parametrize(("fps", "model"), [("4", "light_run.pt"), ("2.5", "old/vqgan_run.pt")])
 def test_info_tells_rate_quality_and_buffer_of_every_second(fps, model, capsys):
-    quality = ["--quality", "40"] if model == "light_run.pt" else []
+    quality = ["--quality", "40", "--quality_steps", "flat"] if model == "light_run.pt" else []
     assert encode(*quality, "--fps", fps, "--intra_period", "3", model=model) == 0
     assert main(["cut", "a.dcvc", "b.dcvc", "--start", "1f", "--overwrite"]) == 0
     capsys.readouterr()
