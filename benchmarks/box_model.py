@@ -89,8 +89,8 @@ def words(name: str, card: dict) -> str:
              f"{card['bytes'] / 1e6:.1f} MB in half precision. A P-frame takes {card['kmac']['P']['encoder']:.1f} kMAC "
              f"a pixel to encode and {card['kmac']['P']['decoder']:.1f} to decode.", "",
              "## Where it stands", "",
-             f"BD-rate on {card['clips']} validation clips, {FRAMES} frames each, short side 288, against encoders at "
-             "`-preset medium -tune zerolatency` with the same I-frames; above zero means more bits. These clips were "
+             f"BD-rate on {card['clips']} validation clips, {FRAMES} frames each, short side 288, with the model's "
+             "own quality steps, against encoders at `-preset medium -tune zerolatency` with the same I-frames; above zero means more bits. These clips were "
              "not trained on.", "", "| against | structure | RGB PSNR | YUV PSNR 6:1:1 |", "|---|---|---|---|"]
     for structure, anchors in card["rates"].items():
         for anchor, metrics in anchors.items():

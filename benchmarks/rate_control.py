@@ -5,7 +5,8 @@
 Each clip (at --rows rows, made small first, so that the record takes minutes) is coded at five targets over a range of
 16:1 inside what the model reaches, in one pass and in two. Measured: the file against the target; the largest second
 after the first, against its share; the standard deviation of PSNR between neighbours, against that of the constant
-quality nearest to the target. Runs go on where they were: what stands in --out is not done again.
+quality nearest to the target: with the codec's quality steps, as both have by default, and without any. Both passes
+are those of the command. Runs go on where they were: what stands in --out is not done again.
 """
 
 import argparse
@@ -19,8 +20,11 @@ import torch
 import torch.nn.functional as F
 
 from dcvc.checkpoint import load_codec
+from dcvc.codec.bitstream import P_FRAME
 from dcvc.codec.encoder import Encoder
-from dcvc.codec.rate_control import CodedSize, RateControl, RateTarget
+from dcvc.codec.first_pass import FirstPass
+from dcvc.codec.quality_steps import FLAT, SteppedQuality
+from dcvc.codec.rate_control import RateControl, RateTarget
 from dcvc.codec.rate_probe import probe_rates
 from dcvc.data import VideoReader
 from dcvc.files import write_text
@@ -67,18 +71,24 @@ def measure(codec, frames, fps, share: float) -> dict:
     probe = probe_rates(codec, [frames[n:n + 5] for n in (0, len(frames) // 2)], PERIOD, len(frames))
     control = RateControl(target, model=probe.model_at(share))
     size, rows = coded(codec, frames, fps, control=control)
-    middle = statistics.fmean(row[2] for row in rows)
-    # The constant quality that a first pass takes is what the control's first plan is.
-    flat_size, flat = coded(codec, frames, fps, quality=round(middle * 4) / 4)
-    second = RateControl(target, [CodedSize(row[0], row[1], row[2]) for row in flat])
-    size_two, rows_two = coded(codec, frames, fps, control=second)
+    first = FirstPass(probe.quality_at(share), target.rates)
+    coded(codec, frames, fps, control=first)
+    size_two, rows_two = coded(codec, frames, fps, control=RateControl(target, first.log, probe.model_at(share)))
+    # The mean plan: P-frames' qualities without their steps.
+    steps = target.rates.steps
+    middle = statistics.fmean(row[2] for row in rows if row[0] == P_FRAME) - statistics.fmean(steps[1:])
+    middle = min(max(middle, target.rates.lowest), target.rates.highest)
+    stepped, flat = (coded(codec, frames, fps, quality=SteppedQuality(middle, these))[1] for these in (steps, FLAT))
     found = {}
     for name, written, these in (("one_pass", size, rows), ("two_pass", size_two, rows_two)):
         found[name] = {"off_percent": round(100 * (8 * written / len(frames) / share - 1), 2),
                        "largest_second": round(largest_second(these, fps, share), 3),
-                       "swings": round(swings(these) / max(swings(flat), 1e-9), 3),
+                       "swings": round(swings(these) / max(swings(stepped), 1e-9), 3),
+                       "swings_beside_flat": round(swings(these) / max(swings(flat), 1e-9), 3),
                        "qualities": [min(row[2] for row in these), max(row[2] for row in these)]}
-    return {"bits_a_frame": round(share, 1), "constant_quality_swings_db": round(swings(flat), 3), **found}
+    return {"bits_a_frame": round(share, 1), "constant_quality_swings_db": round(swings(stepped), 3),
+            "flat_swings_db": round(swings(flat), 3),
+            **found}
 
 
 def main() -> None:
