@@ -91,7 +91,8 @@ def words(name: str, card: dict) -> str:
              "## Where it stands", "",
              f"BD-rate on {card['clips']} validation clips, {FRAMES} frames each, short side 288, with the model's "
              "own quality steps, against encoders at `-preset medium -tune zerolatency` with the same "
-             "I-frames; above zero means more bits. These clips were not trained on.", "", "| against | structure | RGB PSNR | YUV PSNR 6:1:1 |", "|---|---|---|---|"]
+             "I-frames; above zero means more bits. These clips were not trained on.", "",
+             "| against | structure | RGB PSNR | YUV PSNR 6:1:1 |", "|---|---|---|---|"]
     for structure, anchors in card["rates"].items():
         for anchor, metrics in anchors.items():
             cells = " | ".join(f"{metrics[metric]['mean curve']:+.1f} % ({metrics[metric]['db']:+.2f} dB)"
