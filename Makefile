@@ -13,7 +13,8 @@ demo: $(STAMP)          ## make demo VIDEOS=folder OUT=folder: both optional
 	$(VENV)/bin/dcvc demo $(if $(VIDEOS),--train_video_dir "$(VIDEOS)") $(if $(OUT),--checkpoint_dir "$(OUT)")
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not alone"
+	$(VENV)/bin/python -m pytest -m "alone and not slow"
 
 slow: $(STAMP)          ## the long forms of the tests
 	$(VENV)/bin/python -m pytest -m slow

@@ -90,6 +90,7 @@ def words_of(command: str) -> list[str]:
     return words + shlex.split(next(more for part, more in ADDED.items() if part in command))
 
 
+@pytest.mark.timeout(1800)
 def test_every_documented_command_runs(desk, monkeypatch, capfd):
     monkeypatch.chdir(desk)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -1,8 +1,10 @@
 """The wavefront's speed as a ratio to the raster order, measured in one run."""
 
+import pytest
 from kit.context_coding import bench_coding
 
 
+@pytest.mark.alone
 def test_wavefront_is_faster_with_the_same_symbols():
     result = bench_coding(256, 384, repeats=1)
     assert result["decoded_identical"]
