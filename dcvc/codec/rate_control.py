@@ -36,7 +36,7 @@ from dataclasses import dataclass, field, replace
 from dcvc.codec.bitstream import I_FRAME
 from dcvc.codec.quality_steps import step_at
 from dcvc.codec.rate_forecast import CodedSize, FirstPassForecast, Forecast, ModelForecast, Place
-from dcvc.codec.rate_model import RateModel, first_model, highest_quality
+from dcvc.codec.rate_model import RateModel, first_model, highest_quality, softened
 from dcvc.entropy.frame_head import QUALITY_PARTS, written_quality
 from dcvc.errors import InputError
 from dcvc.interfaces import RateRange
@@ -78,10 +78,9 @@ class RateTarget:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The lowest and the highest quality of a clip: so far that, with every step around it, all
-        frames are at the codec's own lowest or highest."""
-        rates = self.rates
-        return rates.lowest - max(rates.steps), rates.highest - min(rates.steps)
+        """The lowest and the highest quality of a clip: so far up that, with every step around it, all
+        frames are at the codec's own highest. At the lowest there are no steps."""
+        return self.rates.lowest, self.rates.highest - min(self.rates.steps)
 
     @property
     def second(self) -> int:
@@ -148,7 +147,7 @@ class RateControl:
     def _stepped(self) -> float:
         """The frame's own quality."""
         rates, since = self.target.rates, 0 if self._kind == I_FRAME else self._since + 1
-        quality = self._quality + step_at(rates.steps, since)
+        quality = softened(self._quality, step_at(rates.steps, since))
         return written_quality(min(max(quality, rates.lowest), rates.highest))
 
     @property

@@ -29,6 +29,7 @@ CURVE_QUALITIES = (0.0, 16.0, 32.0, 48.0, 63.0)
 CURVES = {I_FRAME: (0.0, 1.5, 2.8, 3.8, 4.5), P_FRAME: (0.0, 0.7, 1.8, 3.5, 5.3)}
 # Of a pixel at the lowest quality, in log2 of bits, until a frame of the kind was seen.
 FIRST_LEVELS = {I_FRAME: -3.7, P_FRAME: -7.2}
+FULL_STEPS_FROM = 24.0
 # Of a bisection: finer than the quarter steps in which streams hold qualities.
 QUALITY_STEP = 1 / 16
 
@@ -78,7 +79,14 @@ def stepped_factor(kind: int, quality: float, steps: Steps) -> float:
     """2^curve, the mean over the frames that have the steps of this kind."""
     # Half of the frames above and half below take more than all at the middle: the curve bends up.
     own = steps[:1] if kind == I_FRAME else steps[1:]
-    return sum(2 ** curve_at(kind, quality + step) for step in own) / len(own)
+    return sum(2 ** curve_at(kind, softened(quality, step)) for step in own) / len(own)
+
+
+def softened(quality: float, step: float) -> float:
+    """The quality of a frame with this step: all of it from FULL_STEPS_FROM on, none at quality 0.
+
+    Where all frames are near the lowest quality, an I-frame's extra bits cannot be taken from others."""
+    return quality + step * min(1.0, max(0.0, quality / FULL_STEPS_FROM))
 
 
 def highest_quality(bits: Callable[[float], float], budget: float, lowest: float,
