@@ -8,10 +8,8 @@ frames refer to ones that are as good in proportion.
 """
 
 from dcvc.codec.bitstream import I_FRAME
-from dcvc.codec.quality_steps import step_at
 from dcvc.codec.rate_forecast import CodedSize
-from dcvc.codec.rate_model import softened
-from dcvc.entropy.frame_head import written_quality
+from dcvc.codec.rate_model import frame_quality
 from dcvc.interfaces import RateRange
 
 
@@ -26,8 +24,7 @@ class FirstPass:
         self._kind = kind
         # Not counted on yet: the same frame may be asked for again.
         since = 0 if kind == I_FRAME else self._since + 1
-        quality = softened(self._planned, step_at(self._rates.steps, since))
-        return written_quality(min(max(quality, self._rates.lowest), self._rates.highest))
+        return frame_quality(self._planned, self._rates, since)
 
     def accept(self, bits: float, mse: float = 0.0) -> bool:
         self.log.append(CodedSize(self._kind, bits, self.quality(self._kind)))

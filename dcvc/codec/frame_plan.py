@@ -30,8 +30,8 @@ def stepped_quality(p_frame: PFrameCodec, quality: float | None, steps: Steps | 
     rates = p_frame.rates
     if rates is None:
         if steps is not None:
-            raise InputError(f"--quality_steps: found {steps_text(steps)}, but {p_frame.name} has one rate a "
-                             "model; leave it out")
+            raise InputError(f"--quality_steps: found {steps_text(steps)}, but {p_frame.name} has "
+                             "one rate a model; leave it out")
         return quality
     if quality is None:
         quality = (rates.lowest + rates.highest) / 2 if rates.default is None else rates.default

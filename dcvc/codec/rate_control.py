@@ -34,10 +34,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from dcvc.codec.bitstream import I_FRAME
-from dcvc.codec.quality_steps import step_at
 from dcvc.codec.rate_forecast import CodedSize, FirstPassForecast, Forecast, ModelForecast, Place
-from dcvc.codec.rate_model import RateModel, first_model, highest_quality, softened
-from dcvc.entropy.frame_head import QUALITY_PARTS, written_quality
+from dcvc.codec.rate_model import RateModel, first_model, frame_quality, highest_quality
+from dcvc.entropy.frame_head import QUALITY_PARTS
 from dcvc.errors import InputError
 from dcvc.interfaces import RateRange
 
@@ -146,9 +145,8 @@ class RateControl:
     @property
     def _stepped(self) -> float:
         """The frame's own quality."""
-        rates, since = self.target.rates, 0 if self._kind == I_FRAME else self._since + 1
-        quality = softened(self._quality, step_at(rates.steps, since))
-        return written_quality(min(max(quality, rates.lowest), rates.highest))
+        since = 0 if self._kind == I_FRAME else self._since + 1
+        return frame_quality(self._quality, self.target.rates, since)
 
     @property
     def _place(self) -> Place:

@@ -23,12 +23,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dcvc.codec.bitstream import I_FRAME, P_FRAME
-from dcvc.codec.quality_steps import FLAT, Steps
+from dcvc.codec.quality_steps import FLAT, Steps, step_at
+from dcvc.entropy.frame_head import written_quality
+from dcvc.interfaces import RateRange
 
 CURVE_QUALITIES = (0.0, 16.0, 32.0, 48.0, 63.0)
 CURVES = {I_FRAME: (0.0, 1.5, 2.8, 3.8, 4.5), P_FRAME: (0.0, 0.7, 1.8, 3.5, 5.3)}
 # Of a pixel at the lowest quality, in log2 of bits, until a frame of the kind was seen.
 FIRST_LEVELS = {I_FRAME: -3.7, P_FRAME: -7.2}
+# From this quality of a clip on its frames have their whole steps, below it smaller ones.
 FULL_STEPS_FROM = 24.0
 # Of a bisection: finer than the quarter steps in which streams hold qualities.
 QUALITY_STEP = 1 / 16
@@ -80,6 +83,13 @@ def stepped_factor(kind: int, quality: float, steps: Steps) -> float:
     # Half of the frames above and half below take more than all at the middle: the curve bends up.
     own = steps[:1] if kind == I_FRAME else steps[1:]
     return sum(2 ** curve_at(kind, softened(quality, step)) for step in own) / len(own)
+
+
+def frame_quality(planned: float, rates: RateRange, since_i_frame: int) -> float:
+    """Of the frame so far behind its I-frame, where this is planned for the clip; as streams have
+    it, within the codec's range."""
+    quality = softened(planned, step_at(rates.steps, since_i_frame))
+    return written_quality(min(max(quality, rates.lowest), rates.highest))
 
 
 def softened(quality: float, step: float) -> float:

@@ -45,7 +45,8 @@ def draw_variations(stage: Stage, rates: RateRange | None, clip: Tensor
     quality = first + jumps.cumsum(0)
     if stage.stepped:
         chosen = torch.rand(batch) < stage.stepped
-        quality += torch.tensor([step_at(rates.steps, number) for number in range(frames)])[:, None] * chosen
+        steps = torch.tensor([step_at(rates.steps, number) for number in range(frames)])
+        quality += steps[:, None] * chosen
     quality = quality.clamp(rates.lowest, rates.highest)
     refresh = None
     if frames > 2 and float(torch.rand(())) < stage.refreshes:
