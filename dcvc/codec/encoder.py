@@ -35,6 +35,7 @@ from dcvc.codec.scene_cuts import SceneCuts
 from dcvc.codec.stream_writer import StreamWriter
 from dcvc.codec.video_codec import Attempt, ClipEncoder, CodedFrame, VideoCodec, crc_of
 from dcvc.errors import InputError
+from dcvc.video.frame_rate import exact_rate
 
 
 class FrameControl(Protocol):
@@ -78,7 +79,7 @@ class Encoder:
         if control is not None and quality is not None:
             raise InputError("quality: found both a quality and a control, needed one of them")
         self.header: StreamHeader = codec.header(
-            size, Fraction(fps).limit_denominator(1001), frames, max(intra_period, 0),
+            size, exact_rate(fps), frames, max(intra_period, 0),
             reconstruction_crc, source, has_end=True)
         self._control, self._index = control, index
         # A control is asked at each attempt, and needs to know for which kind of frame.

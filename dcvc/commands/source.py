@@ -53,11 +53,14 @@ def open_source(path: str, max_frames: int | None, fps: float | None = None) -> 
     what VideoReader and Y4mReader raise."""
     if fps is not None and not 0 < fps < float("inf"):
         raise InputError(f"--fps: found {fps}, needed above 0")
+    # Late, as all that opens videos: help needs none of it.
+    from dcvc.video.frame_rate import exact_rate
+
     if path == PIPE:
         from dcvc.video.y4m import Y4mReader
 
         reader = Y4mReader(sys.stdin.buffer, "stdin")
-        rate = reader.format.fps if fps is None else stated_rate(fps)
+        rate = reader.format.fps if fps is None else exact_rate(fps)
         return Source("stdin", reader.format.size, rate, 0, max_frames, None, reader)
     from dcvc.video.reader import VideoReader
 
@@ -66,10 +69,5 @@ def open_source(path: str, max_frames: int | None, fps: float | None = None) -> 
     with open(path, "rb") as file:
         # The same input makes the same stream, another input another.
         mark = hashlib.file_digest(file, "sha256").digest()[:SOURCE_BYTES]
-    return Source(path, reader.size, stated_rate(reader.fps if fps is None else fps), count, count,
+    return Source(path, reader.size, exact_rate(reader.fps if fps is None else fps), count, count,
                   mark, reader, reader.index.notes)
-
-
-def stated_rate(fps: float) -> Fraction:
-    """As streams write it: 29.97 is 30000/1001."""
-    return Fraction(fps).limit_denominator(1001)

@@ -19,7 +19,6 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -29,6 +28,7 @@ from dcvc.data.video_table import VideoTable
 from dcvc.errors import InputError
 from dcvc.files import short_stem, write_text
 from dcvc.video.file_index import FileIndex
+from dcvc.video.frame_rate import exact_rate
 from dcvc.video.reader import VideoReader
 from dcvc.video.writer import VideoWriter
 
@@ -61,8 +61,7 @@ class _SegmentWriter:
         scale = min(1.0, self.short_side / min(height, width)) if self.short_side else 1.0
         # 4:2:0 needs even sides. (size is (width, height), as writers of videos take it.)
         size = max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
-        # 23.976… is 24000/1001: no common rate has a larger denominator.
-        rate = Fraction(row.fps).limit_denominator(1001)
+        rate = exact_rate(row.fps)
         entries, frames = [], iter(VideoReader(row.path, index=row))
         for first in range(0, len(row), self.length):
             count = min(self.length, len(row) - first)

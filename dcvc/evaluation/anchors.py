@@ -22,7 +22,6 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ from dcvc.evaluation.table import new_table
 from dcvc.files import copy_file, write_text
 from dcvc.report.results import make_point
 from dcvc.video.encoder_tags import bt709_frame, tag_bt709
+from dcvc.video.frame_rate import exact_rate
 from dcvc.video.yuv_to_rgb import Colour, to_rgb
 from dcvc.weights import weights_hash
 
@@ -173,7 +173,7 @@ def encode(setting: AnchorSetting, sequence: EvalSequence, watch: Stopwatch,
     # 4:2:0 has no odd sides.
     context.width, context.height = sequence.width + sequence.width % 2, sequence.height + sequence.height % 2
     context.pix_fmt, context.thread_count = "yuv420p", 1
-    rate = Fraction(sequence.fps).limit_denominator(1001)
+    rate = exact_rate(sequence.fps)
     context.time_base, context.framerate = 1 / rate, rate
     tag_bt709(context)
     context.options = setting.options

@@ -14,12 +14,12 @@ written as short clips that are quick to seek in. What is judged is written with
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 from dcvc.data.prepare import quick_options
 from dcvc.data.video_list import list_videos
 from dcvc.errors import InputError
+from dcvc.video.frame_rate import exact_rate
 from dcvc.video.reader import VideoReader
 from dcvc.video.writer import VideoWriter
 
@@ -134,7 +134,7 @@ def write_clip(clip: Clip) -> None:
     part = clip.part
     with VideoReader(part.path) as reader:
         height, width = (side // 2 * 2 for side in reader.size)
-        rate = Fraction(reader.fps).limit_denominator(1001)
+        rate = exact_rate(reader.fps)
         with VideoWriter(clip.file, (width, height), rate, options=clip.options) as writer:
             # A few frames at a time: a long run of large ones would not fit in memory.
             for first in range(part.first, part.end, 8):

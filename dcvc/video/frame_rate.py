@@ -19,6 +19,13 @@ TOLERANCE = 0.005
 # before it.
 STEADY, EVEN = 0.75, 0.4
 ASSUMED = 25.0
+# The largest denominator of a rate as outputs state it: that of 24000/1001 and its family.
+RATE_TERM = 1001
+
+
+def exact_rate(fps: float | Fraction) -> Fraction:
+    """As streams and files state it: 29.97002997 is 30000/1001."""
+    return Fraction(fps).limit_denominator(RATE_TERM)
 
 
 def frame_rate(pts: np.ndarray, time_base: Fraction, stated: Fraction | None) -> tuple[float, bool]:

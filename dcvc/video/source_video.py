@@ -8,11 +8,9 @@ import av
 
 from dcvc.video.container import open_container, video_stream
 from dcvc.video.file_index import index_file
+from dcvc.video.frame_rate import exact_rate
 from dcvc.video.frame_times import FrameTimes
 from dcvc.video.picture_tags import PictureTags
-
-# The largest denominator of a frame rate, as streams have it: that of 24000/1001 and its family.
-RATE_TERM = 1001
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def describe_source(path: str | os.PathLike) -> SourceVideo:
         start = Fraction(container.start_time or 0, av.time_base)
         # A moment before 0 is what decoders of sound need to warm up, and stays there.
         start = start if start > 0 or start < -1 else Fraction(0)
-    fps = Fraction(index.fps).limit_denominator(RATE_TERM)
+    fps = exact_rate(index.fps)
     times = (FrameTimes.even(fps, len(index)) if index.counted
              else FrameTimes(index.pts, index.time_base).earlier(start))
     size = (index.width, index.height)
