@@ -64,6 +64,13 @@ class RateRange:
     default: float | None = field(default=None, compare=False)
     steps: tuple[float, ...] = field(default=(0.0, 0.0), compare=False)
 
+    def lambdas(self, quality: Tensor, ends: tuple[float, float]) -> Tensor:
+        """lambda of each quality, same shape: its logarithm is linear between those of the lowest
+        and the highest quality, `ends`."""
+        low, high = (torch.tensor(value).log() for value in ends)
+        share = (quality - self.lowest) / (self.highest - self.lowest)
+        return torch.exp(low + (high - low) * share)
+
 
 class State(Protocol):
     """What a decoder holds between two frames. A NamedTuple of tensors is a good one: the tools of

@@ -92,6 +92,22 @@ def _light_from_weights(weights: dict[str, Tensor], where: str) -> FrameCodec | 
     return intra_from_state_dict(weights, where) if is_light_intra(weights) else None
 
 
+def _build_scene(config: IntraConfig, device: str | torch.device) -> FrameCodec:
+    from dcvc.intra.scene.loading import load_scene
+
+    if not config.checkpoint:
+        raise InputError("--i_frame_checkpoint: missing, needed with --i_frame_type scene; give the "
+                         "model that dcvc tune made")
+    return load_scene(config.checkpoint).to(device)
+
+
+def _restore_scene(dimensions: dict[str, Any], weights: dict[str, Tensor],
+                   where: str) -> FrameCodec:
+    from dcvc.intra.scene.loading import restore_scene
+
+    return restore_scene(dimensions, weights, where)
+
+
 # In the order in which commands list them.
 _ENTRIES: dict[str, IFrameCodecEntry] = {}
 
@@ -112,6 +128,7 @@ def register(entry: IFrameCodecEntry) -> None:
 register(IFrameCodecEntry("compressai", 1, _build_compressai))
 register(IFrameCodecEntry("vqgan", 2, _build_vqgan))
 register(IFrameCodecEntry("light", 3, _build_light, _restore_light, _light_from_weights))
+register(IFrameCodecEntry("scene", 4, _build_scene, _restore_scene))
 
 
 def i_frame_names() -> tuple[str, ...]:

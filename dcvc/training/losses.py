@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from dcvc.interfaces import FrameCodec, FrameOutput, PFrameCodec, State, bits_per_pixel
 from dcvc.schedule import Stage
 from dcvc.training.distortion import distortion
-from dcvc.training.variations import Variations, lambdas_at
+from dcvc.training.variations import Variations
 
 # loss, MSE over RGB, bits per pixel by term, state after the frame
 FrameLoss = tuple[Tensor, Tensor, dict[str, Tensor], State]
@@ -114,7 +114,7 @@ class GOPLoss(nn.Module):
         # Every sample has its own lambda, so the product comes before the mean.
         lmbda = self.lmbda
         if quality is not None:
-            lmbda = lambdas_at(self.stage, self.p_frame.rates, quality)
+            lmbda = self.p_frame.rates.lambdas(quality, self.stage.lambdas)
         judged = distortion(self.stage.metric, frame, judged)
         return (lmbda * weight * judged).mean() + counted, mse.detach(), bpp, state
 

@@ -13,7 +13,6 @@ from dcvc.schedule import Stage
 from dcvc.training.config import TrainConfig
 from dcvc.training.losses import stage_objective
 from dcvc.training.run_log import RunLog
-from dcvc.training.variations import lambdas_at
 
 
 class FirstSequences:
@@ -74,7 +73,7 @@ class Validation:
         inter, intra = mean["P"], mean["I"]
         lmbda = self.config.lambda_value
         if quality is not None:
-            lmbda = float(lambdas_at(self.stage, p_frame.rates, torch.tensor(quality)))
+            lmbda = float(p_frame.rates.lambdas(torch.tensor(quality), self.stage.lambdas))
         # I-frames that are not trained here would only blur which weights are the best.
         if self.stage.intra:
             objective = lmbda * mean["all"]["mse"] + mean["all"]["bpp"]

@@ -56,10 +56,3 @@ def draw_variations(stage: Stage, rates: RateRange | None, clip: Tensor
         cut = int(torch.randint(1, frames, ()))
         clip = torch.cat((clip[:, :cut], clip.roll(1, dims=0)[:, cut:]), dim=1)
     return clip, Variations(quality.to(clip.device), refresh)
-
-
-def lambdas_at(stage: Stage, rates: RateRange, quality: Tensor) -> Tensor:
-    """lambda of each quality, same shape: its logarithm is linear between the stage's two."""
-    low, high = (torch.tensor(value).log() for value in stage.lambdas)
-    share = (quality - rates.lowest) / (rates.highest - rates.lowest)
-    return torch.exp(low + (high - low) * share)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dcvc.checkpoint import load_codec, load_p_frame_checkpoint, save_pretrained
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.data.config import DataConfig, SamplingOptions
 from dcvc.data.eval_sequences import EvalSequence, open_sequences
 from dcvc.errors import InputError, TrainingError
@@ -30,6 +31,7 @@ from dcvc.evaluation.run import evaluate_codecs
 from dcvc.files import write_text
 from dcvc.inter.registry import codec_entry
 from dcvc.intra.registry import i_frame_entry
+from dcvc.intra.scene.model import SceneIFrameModel
 from dcvc.models.catalog import CARD, MODEL_FILE
 from dcvc.report import write_report
 from dcvc.report.results import read_results, write_results
@@ -39,6 +41,7 @@ from dcvc.training.config import TrainConfig
 from dcvc.training.job import Job
 from dcvc.training.trainer import train_stage
 from dcvc.tuning import clips
+from dcvc.tuning.scenes import with_scenes
 from dcvc.tuning.summary import Summary, summarise
 from dcvc.video.reader import VideoReader
 
@@ -91,6 +94,12 @@ class Tune:
         # Not beside the model: a folder with stages in it stands for the last of them.
         return self.folder / "training"
 
+    @property
+    def trained_from(self) -> Path:
+        """The file that training begins with: the model's, or what lies in it below pictures."""
+        inside = self.folder / "start" / MODEL_FILE
+        return inside if inside.exists() else self.start
+
     def tell(self, text: str) -> None:
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
@@ -136,6 +145,7 @@ def run_tune(tune: Tune) -> Summary:
     with only_run(folder):
         record = _Record(tune)
         record.write()
+        _take_out_of_scene(tune)
         judged = _write_clips(tune, trained, held_out)
         _judge_anchors(tune, judged)
         begun = time.monotonic()
@@ -156,6 +166,14 @@ def _check_model(tune: Tune) -> None:
         raise InputError(f"--model {tune.model}: found a P-frame codec {checkpoint.model.name} with "
                          f"I-frames by {named.name if named else 'none'}, needed both of many rates "
                          "(light)")
+
+
+def _take_out_of_scene(tune: Tune) -> None:
+    """A model that has been tuned may hold pictures. What learns is the codec below them."""
+    codec, folder = load_codec(tune.start), tune.folder / "start"
+    if isinstance(codec.intra, SceneIFrameModel) and not (folder / CARD).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        save_pretrained(VideoCodec(codec.p_frame, codec.intra.intra), folder)
 
 
 def _write_clips(tune: Tune, trained: list[clips.Part], held_out: list[clips.Part]
@@ -229,7 +247,7 @@ def _stages(tune: Tune) -> tuple[Stage, Stage]:
     checkpoint = load_p_frame_checkpoint(tune.start)
     together = codec_entry(checkpoint.model.name).stages[1]
     first = replace(together, number=1, gop_size=3, batch_size=6, epochs=None, max_steps=PROBE,
-                    learning_rate=2e-4, final_rate=0.6, warm_up=0.2)
+                    learning_rate=2e-4, final_rate=0.6, warm_up=0.2, stepped=0.5)
     return first, replace(first, number=2, gop_size=5, batch_size=3, learning_rate=1.2e-4,
                           final_rate=0.05, warm_up=0.1)
 
@@ -237,7 +255,7 @@ def _stages(tune: Tune) -> tuple[Stage, Stage]:
 def _train_stage(tune: Tune, stage: Stage, start: Path | None = None, quiet: bool = False) -> None:
     """One stage from the model, or from `start`; goes on where it was stopped."""
     resume = "auto" if kept_checkpoints(tune.training / stage.label) else None
-    weights = start or tune.start
+    weights = start or tune.trained_from
     checkpoint = load_p_frame_checkpoint(weights)
     folder = tune.folder / "clips" / "train"
     smallest = min(min(VideoReader(file).size) for file in sorted(folder.glob("*.mp4")))
@@ -266,12 +284,13 @@ def _seconds_a_step(folder: Path) -> float:
 
 
 def _tuned_model(tune: Tune) -> Path:
-    """The averaged weights of the last stage as they would be kept."""
+    """The averaged weights of the last stage as they would be kept, with pictures of the place."""
     folder = tune.folder / "tuned"
     if not (folder / CARD).exists():
         shutil.rmtree(folder, ignore_errors=True)
         stage = _stages(tune)[1]
-        save_pretrained(load_codec(tune.training / stage.label / "ema.pt"), folder, half=True)
+        codec = load_codec(tune.training / stage.label / "ema.pt")
+        save_pretrained(with_scenes(codec, tune.folder / "clips" / "train"), folder, half=True)
     return folder / MODEL_FILE
 
 

@@ -7,7 +7,7 @@ import torch
 
 from dcvc.inter.light.recipes import STAGES
 from dcvc.interfaces import RateRange
-from dcvc.training.variations import LARGEST_JUMP, draw_variations, lambdas_at
+from dcvc.training.variations import LARGEST_JUMP, draw_variations
 
 RATES = RateRange(0, 63, steps=(12.0, -4.0, 0.0, -4.0, 4.0))
 STAGE = replace(STAGES[1], gop_size=7, jumps=0.0, refreshes=0.0, cuts=0.0, stepped=0.0)
@@ -69,4 +69,4 @@ def test_a_codec_of_one_rate_draws_nothing():
 
 def test_lambda_rises_evenly_in_its_logarithm():
     stage = replace(STAGE, lambdas=(1.0, 100.0))
-    assert lambdas_at(stage, RateRange(0, 60), torch.tensor([0.0, 30.0, 60.0])).tolist() == pytest.approx([1, 10, 100])
+    assert RateRange(0, 60).lambdas(torch.tensor([0.0, 30.0, 60.0]), stage.lambdas).tolist() == pytest.approx([1, 10, 100])

@@ -1,0 +1,67 @@
+"""Pictures of the place that tuned videos show, for the I-frames of a camera that stands still.
+
+The median over time of each pixel shows what is there whenever nobody stands in front of it:
+
+    frames   wall wall  man wall wall   man  wall       at one pixel
+    median   wall
+
+Each video gives one picture, and one is kept if the tuned codec would use it for some frame of
+those videos: of a camera that moves, the median is a blur that no frame is cheaper with.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dcvc.codec.video_codec import VideoCodec
+from dcvc.interfaces import from_levels
+from dcvc.intra.scene.model import SceneIFrameModel, scene_of
+from dcvc.video.reader import VideoReader
+
+# A model holds a picture as it is, three bytes a pixel.
+MOST_PICTURES = 4
+# What is there half the time is found in few frames; of each video so many tell if it helps.
+MEDIAN_FRAMES, TRIED_FRAMES = 25, 4
+TRIED_QUALITY = 44.0             # of an I-frame where a clip's quality is 32
+
+
+def with_scenes(codec: VideoCodec, folder: Path) -> VideoCodec:
+    """The codec with pictures of the videos whose clips lie in `folder` (dcvc.tuning.clips), or the
+    codec itself where none helps. Its I-frame codec and its P-frame codec are light ones."""
+    videos = [list(group) for _, group in groupby(sorted(folder.glob("*.mp4")), _video_of)]
+    videos = videos[::-(-len(videos) // MOST_PICTURES)]
+    pictures = [_median(_spread(files, MEDIAN_FRAMES)) for files in videos]
+    scene = scene_of(codec.intra, codec.p_frame, pictures)
+    frames = (frame for files in videos for frame in _spread(files, TRIED_FRAMES))
+    used = _used(scene, frames)
+    if not used:
+        return codec
+    kept = [picture for number, picture in enumerate(pictures, start=1) if number in used]
+    return VideoCodec(codec.p_frame, scene_of(codec.intra, codec.p_frame, kept))
+
+
+def _video_of(file: Path) -> str:
+    """Names begin with the video's number, and all but the last part is its own."""
+    return file.stem.rpartition("_")[0]
+
+
+def _spread(files: Sequence[Path], count: int) -> Iterable[Tensor]:
+    """So many frames, uint8 (3, H, W), spread evenly over the clips of a video."""
+    for number, file in enumerate(files):
+        share = (number + 1) * count // len(files) - number * count // len(files)
+        with VideoReader(str(file)) as reader:
+            for frame in range(share):
+                yield reader.read((2 * frame + 1) * len(reader) // (2 * share), 1)[0]
+
+
+def _median(frames: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(frames)).median(dim=0).values
+
+
+def _used(scene: SceneIFrameModel, frames: Iterable[Tensor]) -> set[int]:
+    """Numbers of the pictures that some frame is coded from."""
+    return {scene.choose(from_levels(frame[None]).to(scene.device), TRIED_QUALITY)
+            for frame in frames} - {0}
