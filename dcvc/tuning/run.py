@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from dcvc.checkpoint import load_codec, load_p_frame_checkpoint, save_pretrained
-from dcvc.codec.video_codec import VideoCodec
 from dcvc.data.config import DataConfig, SamplingOptions
 from dcvc.data.eval_sequences import EvalSequence, open_sequences
 from dcvc.errors import InputError, TrainingError
@@ -30,8 +29,8 @@ from dcvc.evaluation.measured_codec import MeasuredCodec
 from dcvc.evaluation.run import evaluate_codecs
 from dcvc.files import write_text
 from dcvc.inter.registry import codec_entry
-from dcvc.intra.registry import i_frame_entry
-from dcvc.intra.scene.model import SceneIFrameModel
+from dcvc.intra.light.config import NAME as LIGHT
+from dcvc.intra.scene.config import NAME as SCENE
 from dcvc.models.catalog import CARD, MODEL_FILE
 from dcvc.report import write_report
 from dcvc.report.results import read_results, write_results
@@ -94,12 +93,6 @@ class Tune:
         # Not beside the model: a folder with stages in it stands for the last of them.
         return self.folder / "training"
 
-    @property
-    def trained_from(self) -> Path:
-        """The file that training begins with: the model's, or what lies in it below pictures."""
-        inside = self.folder / "start" / MODEL_FILE
-        return inside if inside.exists() else self.start
-
     def tell(self, text: str) -> None:
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
@@ -145,7 +138,6 @@ def run_tune(tune: Tune) -> Summary:
     with only_run(folder):
         record = _Record(tune)
         record.write()
-        _take_out_of_scene(tune)
         judged = _write_clips(tune, trained, held_out)
         _judge_anchors(tune, judged)
         begun = time.monotonic()
@@ -161,19 +153,11 @@ def run_tune(tune: Tune) -> Summary:
 def _check_model(tune: Tune) -> None:
     checkpoint = load_p_frame_checkpoint(tune.start)
     # The I-frame codec learns too, and lies in the tuned model's file.
-    named = checkpoint.intra and i_frame_entry(checkpoint.intra.type)
-    if checkpoint.model.rates is None or not named or named.restore is None:
+    i_frames = checkpoint.intra.type if checkpoint.intra else "none"
+    if checkpoint.model.rates is None or i_frames not in (LIGHT, SCENE):
         raise InputError(f"--model {tune.model}: found a P-frame codec {checkpoint.model.name} with "
-                         f"I-frames by {named.name if named else 'none'}, needed both of many rates "
+                         f"I-frames by {i_frames}, needed both of many rates "
                          "(light)")
-
-
-def _take_out_of_scene(tune: Tune) -> None:
-    """A model that has been tuned may hold pictures. What learns is the codec below them."""
-    codec, folder = load_codec(tune.start), tune.folder / "start"
-    if isinstance(codec.intra, SceneIFrameModel) and not (folder / CARD).exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        save_pretrained(VideoCodec(codec.p_frame, codec.intra.intra), folder)
 
 
 def _write_clips(tune: Tune, trained: list[clips.Part], held_out: list[clips.Part]
@@ -255,8 +239,10 @@ def _stages(tune: Tune) -> tuple[Stage, Stage]:
 def _train_stage(tune: Tune, stage: Stage, start: Path | None = None, quiet: bool = False) -> None:
     """One stage from the model, or from `start`; goes on where it was stopped."""
     resume = "auto" if kept_checkpoints(tune.training / stage.label) else None
-    weights = start or tune.trained_from
+    weights = start or tune.start
     checkpoint = load_p_frame_checkpoint(weights)
+    # Of a model that has been tuned before, what learns is the codec below its pictures.
+    intra = replace(checkpoint.intra, type=LIGHT)
     folder = tune.folder / "clips" / "train"
     smallest = min(min(VideoReader(file).size) for file in sorted(folder.glob("*.mp4")))
     data = DataConfig(use_video_dataset=True, train_video_dir=(str(folder),),
@@ -265,7 +251,7 @@ def _train_stage(tune: Tune, stage: Stage, start: Path | None = None, quiet: boo
     train = TrainConfig(seed=tune.seed, skip_eval=True, use_ema=True, ema_decay=0.99, max_skips=10,
                         max_rollbacks=3, log_every=1)
     outcome = train_stage(Job(
-        stage=stage, data=data, intra=checkpoint.intra, train=train,
+        stage=stage, data=data, intra=intra, train=train,
         checkpoint_dir=tune.training, inter=checkpoint.model.config,
         resume=resume, load_pretrained=None if resume else str(weights), device=tune.device,
         quiet=quiet or tune.quiet, accept_changes=True, how_to_continue="the same command continues"))

@@ -10,6 +10,8 @@ from dcvc.config import from_dict
 from dcvc.errors import InputError
 from dcvc.intra.light.config import NAME, SIZES, LightIntraConfig
 from dcvc.intra.light.model import LightIFrameModel
+from dcvc.intra.scene.config import NAME as SCENE
+from dcvc.intra.scene.config import inside_scene
 from dcvc.weights import (
     I_FRAME_CODEC,
     I_FRAME_WEIGHTS,
@@ -51,15 +53,18 @@ def restore_light_intra(dimensions: dict[str, Any], weights: dict[str, Tensor], 
 def load_light_intra(path: Path | str, trainable: bool = False,
                      choice: str | None = None) -> LightIFrameModel:
     """A light I-frame codec from a published file or one of ours, which may hold a P-frame codec
-    beside it. choice: "raw" or "ema" weights, of a file that holds both. Raises MissingError,
-    ReadError, or InputError for a file without one."""
+    beside it, or may be a tuned model's, whose I-frame codec has pictures above a light one.
+    choice: "raw" or "ema" weights, of a file that holds both. Raises MissingError, ReadError, or
+    InputError for a file without one."""
     content = read_checkpoint(Path(path))
     if is_ours(content) and I_FRAME_WEIGHTS in content:
         dimensions = dict(content[I_FRAME_CODEC])
-        codec = dimensions.pop("codec")
-        if codec != NAME:
+        codec, weights = dimensions.pop("codec"), content[I_FRAME_WEIGHTS]
+        if codec == SCENE:
+            dimensions, weights = inside_scene(dimensions, weights)
+        elif codec != NAME:
             raise InputError(f"{path}: found I-frame codec {codec}, needed {NAME}")
-        return restore_light_intra(dimensions, content[I_FRAME_WEIGHTS], str(path), trainable)
+        return restore_light_intra(dimensions, weights, str(path), trainable)
     weights = bare_weights(content, str(path), needed="an I-frame codec", choice=choice)
     if not is_light_intra(weights):
         raise InputError(f"{path}: found {model_of(weights)}, needed a light I-frame codec")

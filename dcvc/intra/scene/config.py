@@ -1,6 +1,7 @@
 """Dimensions of a scene I-frame codec."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from dcvc.errors import InputError
 from dcvc.inter.light.config import LightConfig
@@ -28,3 +29,11 @@ class SceneConfig:
         if any(len(size) != 2 or min(size) < 1 for size in self.pictures):
             raise InputError(f"SceneConfig.pictures: found {self.pictures}, needed heights and widths "
                              "of at least 1")
+
+
+def inside_scene(dimensions: dict[str, Any],
+                 weights: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a checkpoint holds of a scene codec -> the same of the light I-frame codec inside."""
+    mark = "intra."
+    return dimensions["intra"], {name.removeprefix(mark): value for name, value in weights.items()
+                                 if name.startswith(mark)}
