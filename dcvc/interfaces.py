@@ -141,7 +141,9 @@ class PFrameCodec(Protocol):
 class FrameCodec(Protocol):
     """A codec of single frames (I-frames). Frames are float RGB `(B, 3, H, W)` in [0, 1] of any
     size: padding to `multiple` and cropping are the codec's own affair. It is frozen: it stays in
-    eval mode and has no gradients. Payloads begin as those of a PFrameCodec."""
+    eval mode and has no gradients. Payloads begin as those of a PFrameCodec.
+
+    One that codes with the help of the P-frame codec beside it has a method `bind(p_frame)` too."""
 
     name: str                          # what --i_frame_type calls it
     stream_id: int                     # the number that stands for it in streams
@@ -225,6 +227,12 @@ class IntraOutput(FrameOutput):
 
     def items(self) -> list[tuple[str, Any]]:
         return [(key, self[key]) for key in self.keys()]
+
+
+def bind(intra: FrameCodec, p_frame: PFrameCodec) -> None:
+    """Make an I-frame codec known with the P-frame codec that it is used with, if it asks for it."""
+    if hasattr(intra, "bind"):
+        intra.bind(p_frame)
 
 
 class FrozenCodec(nn.Module):

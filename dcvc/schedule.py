@@ -13,6 +13,9 @@ from typing import Any, Literal
 from dcvc.config import check_limits, option
 from dcvc.errors import InputError
 
+# What the qualities of the light codecs mean: the lambdas of the lowest and the highest one.
+QUALITY_LAMBDAS = (6.0, 3000.0)
+
 
 @dataclass(frozen=True)
 class Stage:

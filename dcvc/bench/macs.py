@@ -63,7 +63,9 @@ def p_frame_parts(codec: PFrameCodec) -> list[Part]:
 
 
 def i_frame_parts(codec: FrameCodec) -> list[Part]:
-    """Of an I-frame; otherwise as `p_frame_parts`."""
+    """Of an I-frame; otherwise as `p_frame_parts`. Of a codec that has another one inside, of frames
+    that are coded by that one."""
+    codec = getattr(codec, "intra", codec)
     frame, small = _noise(codec, SIDE), _noise(codec, 64)
     payload, _ = codec.compress(small)
     with _by_name(codec):

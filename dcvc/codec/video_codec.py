@@ -40,7 +40,15 @@ from dcvc.codec.stream_writer import StreamWriter
 from dcvc.device import computing_threads
 from dcvc.device.workers import single
 from dcvc.errors import BitstreamError, DcvcError, InputError
-from dcvc.interfaces import FrameCodec, FrameOutput, PFrameCodec, State, from_levels, to_levels
+from dcvc.interfaces import (
+    FrameCodec,
+    FrameOutput,
+    PFrameCodec,
+    State,
+    bind,
+    from_levels,
+    to_levels,
+)
 from dcvc.weights import weights_hash
 
 
@@ -69,6 +77,7 @@ class VideoCodec:
     def __init__(self, p_frame: PFrameCodec, intra: FrameCodec) -> None:
         # In training mode there would be noise where a stream has rounding.
         self.intra, self.p_frame = intra, p_frame.eval()
+        bind(intra, p_frame)
         self.device = next(p_frame.parameters()).device
         # Taken once for any number of clips: all weights are read for it.
         self.inter_hash = bytes.fromhex(weights_hash(p_frame.state_dict()))[:HASH_BYTES]

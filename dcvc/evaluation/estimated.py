@@ -21,7 +21,7 @@ from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.evaluation.measured_codec import MeasuredCodec
 from dcvc.evaluation.metrics import frame_mse, psnr_from_mse
 from dcvc.evaluation.stopwatch import Stopwatch
-from dcvc.interfaces import FrameCodec, FrameOutput, PFrameCodec, Until, from_levels, to_levels
+from dcvc.interfaces import FrameCodec, FrameOutput, PFrameCodec, Until, bind, from_levels, to_levels
 
 TABLE = (("PSNR I", 9), ("PSNR P", 9), ("previous", 10), ("bpp I", 9), ("bpp P", 9))
 
@@ -67,6 +67,7 @@ def code_sequence(intra: FrameCodec, p_frame: PFrameCodec, frames: Iterator[Tens
     distortion "prediction" stops after the prediction, which is then the decoded frame, and what
     the next one refers to.
     """
+    bind(intra, p_frame)
     plan = FramePlan(p_frame, intra, intra_period, quality, refresh)
     state = decoded = None
     for number, frame in enumerate(frames):

@@ -93,7 +93,7 @@ def _light_from_weights(weights: dict[str, Tensor], where: str) -> FrameCodec | 
 
 
 def _build_scene(config: IntraConfig, device: str | torch.device) -> FrameCodec:
-    from dcvc.intra.scene.loading import load_scene
+    from dcvc.intra.scene import load_scene
 
     if not config.checkpoint:
         raise InputError("--i_frame_checkpoint: missing, needed with --i_frame_type scene; give the "
@@ -103,7 +103,7 @@ def _build_scene(config: IntraConfig, device: str | torch.device) -> FrameCodec:
 
 def _restore_scene(dimensions: dict[str, Any], weights: dict[str, Tensor],
                    where: str) -> FrameCodec:
-    from dcvc.intra.scene.loading import restore_scene
+    from dcvc.intra.scene import restore_scene
 
     return restore_scene(dimensions, weights, where)
 

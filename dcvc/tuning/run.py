@@ -30,7 +30,7 @@ from dcvc.evaluation.run import evaluate_codecs
 from dcvc.files import write_text
 from dcvc.inter.registry import codec_entry
 from dcvc.intra.light.config import NAME as LIGHT
-from dcvc.intra.scene.config import NAME as SCENE
+from dcvc.intra.scene import NAME as SCENE
 from dcvc.models.catalog import CARD, MODEL_FILE
 from dcvc.report import write_report
 from dcvc.report.results import read_results, write_results
@@ -283,7 +283,9 @@ def _tuned_model(tune: Tune) -> Path:
 def _finish(tune: Tune, record: _Record, before: dict, after: dict, tuned: Path) -> Summary:
     """The better model into the folder, the page, the summary."""
     anchors = read_results(tune.folder / "anchors.json")
-    summary = summarise(before, after, anchors)
+    # A light I-frame codec has none.
+    pictures = getattr(load_codec(tuned).intra.config, "pictures", ())
+    summary = summarise(before, after, anchors, pictures)
     kept = tuned if summary.better else tune.start
     for name in (MODEL_FILE, CARD):
         (tune.folder / name).unlink(missing_ok=True)

@@ -5,8 +5,8 @@ The median over time of each pixel shows what is there whenever nobody stands in
     frames   wall wall  man wall wall   man  wall       at one pixel
     median   wall
 
-Each video gives one picture, and one is kept if the tuned codec would use it for some frame of
-those videos: of a camera that moves, the median is a blur that no frame is cheaper with.
+Each video gives one picture, and one is kept if it makes some frame of those videos cheaper: of a
+camera that moves, the median is a blur that helps no frame.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.interfaces import from_levels
-from dcvc.intra.scene.model import SceneIFrameModel, scene_of
+from dcvc.intra.scene import SceneIFrameModel, scene_of
 from dcvc.video.reader import VideoReader
 
 # A model holds a picture as it is, three bytes a pixel.
@@ -26,6 +26,8 @@ MOST_PICTURES = 4
 # What is there half the time is found in few frames; of each video so many tell if it helps.
 MEDIAN_FRAMES, TRIED_FRAMES = 25, 4
 TRIED_QUALITY = 44.0             # of an I-frame where a clip's quality is 32
+# What a frame may cost with a picture that is kept, as a share of what it costs without.
+WORTH = 0.95
 
 
 def with_scenes(codec: VideoCodec, folder: Path) -> VideoCodec:
@@ -34,13 +36,14 @@ def with_scenes(codec: VideoCodec, folder: Path) -> VideoCodec:
     videos = [list(group) for _, group in groupby(sorted(folder.glob("*.mp4")), _video_of)]
     videos = videos[::-(-len(videos) // MOST_PICTURES)]
     pictures = [_median(_spread(files, MEDIAN_FRAMES)) for files in videos]
-    scene = scene_of(codec.intra, codec.p_frame, pictures)
+    scene = scene_of(codec.intra, pictures)
+    scene.bind(codec.p_frame)
     frames = (frame for files in videos for frame in _spread(files, TRIED_FRAMES))
     used = _used(scene, frames)
     if not used:
         return codec
     kept = [picture for number, picture in enumerate(pictures, start=1) if number in used]
-    return VideoCodec(codec.p_frame, scene_of(codec.intra, codec.p_frame, kept))
+    return VideoCodec(codec.p_frame, scene_of(codec.intra, kept))
 
 
 def _video_of(file: Path) -> str:
@@ -62,6 +65,11 @@ def _median(frames: Iterable[Tensor]) -> Tensor:
 
 
 def _used(scene: SceneIFrameModel, frames: Iterable[Tensor]) -> set[int]:
-    """Numbers of the pictures that some frame is coded from."""
-    return {scene.choose(from_levels(frame[None]).to(scene.device), TRIED_QUALITY)
-            for frame in frames} - {0}
+    """Numbers of the pictures that are worth their place to some frame."""
+    used = set()
+    for frame in frames:
+        costs = scene.costs(from_levels(frame[None]).to(scene.device), TRIED_QUALITY)
+        best = min(costs, key=costs.get)
+        if costs[best] < WORTH * costs[0]:
+            used.add(best)
+    return used

@@ -14,7 +14,8 @@ class Summary:
     """saving: % of the bits that the tuned model saves against the model it began as, at equal PSNR,
     of the mean curve; None where the curves cannot be compared, for the reason in `problem`.
     sequences: the same for each clip. against: {"x264": {"before": % more bits, "after": ...}, ...},
-    and in "…_db" the PSNR at equal rate. bytes_an_hour: before and after, at the same PSNR, `psnr`."""
+    and in "…_db" the PSNR at equal rate. bytes_an_hour: before and after, at the same PSNR, `psnr`.
+    pictures: height and width of each picture of a place that the tuned model holds."""
 
     name: str
     saving: float | None
@@ -24,6 +25,7 @@ class Summary:
     against_db: dict[str, dict[str, float | None]]
     psnr: float
     bytes_an_hour: tuple[float, float | None]
+    pictures: tuple[tuple[int, int], ...] = ()
 
     @property
     def better(self) -> bool:
@@ -45,6 +47,11 @@ class Summary:
             before, after = self.bytes_an_hour
             lines.append(f"an hour of this video at {self.psnr:.1f} dB: {before / 1e6:.1f} MB before, "
                          f"{after / 1e6:.1f} MB after")
+        if self.better and self.pictures:
+            size = sum(3 * height * width for height, width in self.pictures)
+            sizes = ", ".join(f"{width}x{height}" for height, width in self.pictures)
+            lines.append(f"the model holds {len(self.pictures)} picture(s) of places it knows ({sizes}, "
+                         f"{size / 1e6:.1f} MB), which its I-frames are coded from")
         for clip, saving in self.sequences.items():
             lines.append(f"  {clip}: " + ("no number" if saving is None else f"{saving:+.1f} % saved"))
         for anchor, rates in self.against.items():
@@ -62,7 +69,8 @@ def _decibels(value: float | None) -> str:
     return "no common rates" if value is None else f"{value:+.2f} dB"
 
 
-def summarise(before: dict[str, Any], after: dict[str, Any], anchors: dict[str, Any]) -> Summary:
+def summarise(before: dict[str, Any], after: dict[str, Any], anchors: dict[str, Any],
+              pictures: tuple[tuple[int, int], ...] = ()) -> Summary:
     """Of three results tables (dcvc.report.results) of the same sequences."""
     name = before["points"][0]["codec"]
     mean = {"before": _curve(before), "after": _curve(after)}
@@ -82,7 +90,8 @@ def summarise(before: dict[str, Any], after: dict[str, Any], anchors: dict[str, 
     return Summary(
         name=name, saving=saving, problem=delta.problem, sequences=sequences, against=against,
         against_db=against_db, psnr=middle["mean"][METRIC],
-        bytes_an_hour=(hour, None if saving is None else hour * (1 - saving / 100)))
+        bytes_an_hour=(hour, None if saving is None else hour * (1 - saving / 100)),
+        pictures=pictures)
 
 
 def _curve(table: dict[str, Any], sequence: str | None = None) -> list[tuple[float, float]]:

@@ -18,6 +18,7 @@ from dcvc.demo.footage import Take, write_takes
 from dcvc.errors import InputError
 from dcvc.inter.light.model import LightPFrameModel
 from dcvc.intra.light.model import LightIFrameModel
+from dcvc.intra.scene import scene_of
 from dcvc.tuning.run import Tune, run_tune
 from dcvc.tuning.summary import summarise
 
@@ -60,7 +61,8 @@ def test_it_ends_near_its_time_and_leaves_a_model_and_a_page(tuned):
 def test_the_summary_is_that_of_the_results(tuned):
     tune, summary, _ = tuned
     tables = {name: json.loads((tune.folder / f"{name}.json").read_text()) for name in ("before", "after", "anchors")}
-    assert summarise(**tables) == summary
+    pictures = getattr(load_codec(tune.folder / "tuned").intra.config, "pictures", ())
+    assert summarise(**tables, pictures=pictures) == summary
     before = tables["before"]["points"][2]
     bits = before["sequences"][0]["bpp"] * 128 * 80 * 25
     assert summary.bytes_an_hour[0] == pytest.approx(bits / 8 * 3600)
@@ -128,3 +130,15 @@ def test_a_model_of_one_rate_is_refused(place, tmp_path):
         run_tune(Tune(videos=(str(place / "videos"),), model=str(tmp_path / "old.pt"), folder=tmp_path / "out",
                       quiet=True))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tuned_model_is_tuned_again(tuned, place, tmp_path):
+    """Also where it holds pictures: what learns is the codec below them."""
+    codec = load_codec(place / "model")
+    scene = scene_of(codec.intra, [torch.zeros(3, 64, 96, dtype=torch.uint8)])
+    save_pretrained(VideoCodec(codec.p_frame, scene), tmp_path / "tuned")
+    tune = Tune(videos=(str(place / "videos"),), model=str(tmp_path / "tuned"), folder=tmp_path / "again",
+                minutes=MINUTES / 2, device="cpu", quiet=True)
+    assert run_tune(tune).name == "tuned"
+    again = load_codec(tmp_path / "again" / "tuned")
+    assert getattr(again.intra, "intra", again.intra).config == TINY_LIGHT_INTRA

@@ -12,11 +12,11 @@ lambda goes with the quality: its logarithm runs linearly from the lowest to the
 from dataclasses import replace
 
 from dcvc.inter.light.config import NAME, TERMS
-from dcvc.schedule import Recipe, Stage
+from dcvc.schedule import QUALITY_LAMBDAS, Recipe, Stage
 
 # Ours multiply the mean squared error over RGB. The published ones multiply a sum over three
 # planes, so they are a third of ours at the same rate.
-LAMBDAS = (6.0, 3000.0)
+LAMBDAS = QUALITY_LAMBDAS
 PUBLISHED_LAMBDAS = (3.0, 2304.0)
 # An I-frame is the reference of all that follow, of more frames than a training clip has.
 FRAME_WEIGHTS = (2.0, 1.0)

@@ -10,8 +10,6 @@ from dcvc.config import from_dict
 from dcvc.errors import InputError
 from dcvc.intra.light.config import NAME, SIZES, LightIntraConfig
 from dcvc.intra.light.model import LightIFrameModel
-from dcvc.intra.scene.config import NAME as SCENE
-from dcvc.intra.scene.config import inside_scene
 from dcvc.weights import (
     I_FRAME_CODEC,
     I_FRAME_WEIGHTS,
@@ -24,6 +22,9 @@ from dcvc.weights import (
 
 # What entries begin with in no other codec's file: the older DCVC-RT has much the same names.
 OWN_PART = "hyper_enc.conv."
+
+# How codecs that have a light I-frame codec inside call it.
+INSIDE = "intra"
 
 
 def is_light_intra(state: dict[str, Tensor]) -> bool:
@@ -60,8 +61,11 @@ def load_light_intra(path: Path | str, trainable: bool = False,
     if is_ours(content) and I_FRAME_WEIGHTS in content:
         dimensions = dict(content[I_FRAME_CODEC])
         codec, weights = dimensions.pop("codec"), content[I_FRAME_WEIGHTS]
-        if codec == SCENE:
-            dimensions, weights = inside_scene(dimensions, weights)
+        # A codec with a light one inside, as a tuned model has (dcvc/intra/scene.py).
+        if codec != NAME and INSIDE in dimensions:
+            dimensions, mark = dimensions[INSIDE], f"{INSIDE}."
+            weights = {name.removeprefix(mark): value for name, value in weights.items()
+                       if name.startswith(mark)}
         elif codec != NAME:
             raise InputError(f"{path}: found I-frame codec {codec}, needed {NAME}")
         return restore_light_intra(dimensions, weights, str(path), trainable)

@@ -7,18 +7,18 @@ from fractions import Fraction
 
 import pytest
 import torch
-from kit.light_models import TINY_LIGHT, TINY_LIGHT_INTRA, tiny_light_codec
+from kit.light_models import TINY_LIGHT_INTRA, tiny_light_codec
 
 from dcvc.checkpoint import load_codec, save_pretrained
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.entropy.frame_head import split_head
 from dcvc.errors import BitstreamError, InputError
+from dcvc.inter import DCVC
+from dcvc.inter.registry import codec_entry
 from dcvc.interfaces import FrameCodec
 from dcvc.intra.light.loading import load_light_intra
-from dcvc.intra.scene.config import SceneConfig
-from dcvc.intra.scene.loading import load_scene
-from dcvc.intra.scene.model import scene_of
+from dcvc.intra.scene import SceneConfig, load_scene, scene_of
 
 SIZE = (48, 80)
 
@@ -37,6 +37,12 @@ def frame(seed: int = 0, size: tuple[int, int] = SIZE) -> torch.Tensor:
     return x
 
 
+def bound(light, pictures):
+    scene = scene_of(light.intra, pictures)
+    scene.bind(light.p_frame)
+    return scene
+
+
 @pytest.fixture(scope="module")
 def light():
     return tiny_light_codec()
@@ -44,7 +50,7 @@ def light():
 
 @pytest.fixture(scope="module")
 def scene(light):
-    return scene_of(light.intra, light.p_frame, [place(0), place(1)])
+    return bound(light, [place(0), place(1)])
 
 
 def test_it_is_a_frozen_frame_codec(scene):
@@ -106,7 +112,7 @@ def test_another_picture_is_another_model(light, scene):
     codec = VideoCodec(light.p_frame, scene)
     file = io.BytesIO()
     list(codec.encode([place(0)], codec.header(SIZE, Fraction(25), 1, gop=1), file))
-    other = VideoCodec(light.p_frame, scene_of(light.intra, light.p_frame, [place(0), place(2)]))
+    other = VideoCodec(light.p_frame, scene_of(light.intra, [place(0), place(2)]))
     file.seek(0)
     with pytest.raises(BitstreamError, match="I-frame weights found .* give the model that made the stream"):
         list(other.decode(StreamReader(file, "clip.dcvc")))
@@ -127,11 +133,21 @@ def test_damage_is_found(scene, seed):
 
 
 def test_a_picture_that_is_not_there_is_told(light, scene):
-    one = scene_of(light.intra, light.p_frame, [place(0)])
+    one = bound(light, [place(0)])
     payload, _ = scene.compress(frame(1), 30)
     assert split_head(payload)[1][0] == 2
     with pytest.raises(BitstreamError, match="found picture 2 of size 80x48, this model has no such picture"):
         one.decompress(payload)
+
+
+def test_without_its_p_frame_codec_frames_are_coded_as_ever(light, scene):
+    alone, x = scene_of(light.intra, [place(0)]), frame(0)
+    assert alone.choose(x, 30) == 0
+    with pytest.raises(InputError, match="coded from a picture, needed the P-frame codec of its model"):
+        alone.decompress(scene.compress(x, 30)[0])
+    # One of other qualities cannot serve.
+    alone.bind(DCVC(codec_entry("dcvc2021").size("tiny")))
+    assert alone.choose(x, 30) == 0
 
 
 def test_files_hold_pictures_and_the_codec_below_them(light, scene, tmp_path):
@@ -139,7 +155,8 @@ def test_files_hold_pictures_and_the_codec_below_them(light, scene, tmp_path):
     loaded = load_codec(tmp_path / "model").intra
     assert loaded.config == scene.config
     assert all(map(torch.equal, loaded.pictures(), [place(0), place(1)]))
-    assert [torch.equal(*pair) for pair in zip(load_scene(file).pictures(), scene.pictures(), strict=True)] == [True] * 2
+    assert len(loaded.state_dict()) == len(light.intra.state_dict()) + 2
+    assert all(map(torch.equal, load_scene(file).pictures(), scene.pictures()))
     inside, x = load_light_intra(file), frame(7)
     assert inside.config == TINY_LIGHT_INTRA
     assert inside.compress(x, 20)[0] == loaded.intra.compress(x, 20)[0]
@@ -150,11 +167,11 @@ def test_files_hold_pictures_and_the_codec_below_them(light, scene, tmp_path):
 
 def test_bad_input(light, scene):
     with pytest.raises(InputError, match=r"SceneConfig.pictures: found 0, needed 1 ... 16"):
-        scene_of(light.intra, light.p_frame, [])
+        scene_of(light.intra, [])
     with pytest.raises(InputError, match="SceneConfig.pictures: found 17"):
-        SceneConfig(TINY_LIGHT_INTRA, TINY_LIGHT, ((8, 8),) * 17)
+        SceneConfig(TINY_LIGHT_INTRA, ((8, 8),) * 17)
     with pytest.raises(InputError, match=r"picture: found torch.float32 .* needed uint8"):
-        scene_of(light.intra, light.p_frame, [torch.rand(3, 8, 8)])
+        scene_of(light.intra, [torch.rand(3, 8, 8)])
     with pytest.raises(InputError, match=r"needs 0\.\.\.63"):
         scene.compress(frame(0), 64)
     with pytest.raises(InputError, match="batch of 2"):

@@ -1,7 +1,7 @@
 """The scene I-frame codec: for a camera that does not move, or videos that all show one place.
 
-The model holds pictures of the place. An I-frame is then coded as a P-frame is that follows such a
-picture, so that it pays for what is there now and not for the walls:
+The model holds pictures of the place. An I-frame is then coded as the P-frame codec codes a frame
+that follows such a picture, so that it pays for what is there now and not for the walls:
 
     picture of the same size --> state of the P-frame codec --> frame coded by its difference
     no picture, or one that does not help ------------------> frame coded by the light I-frame codec
@@ -11,41 +11,71 @@ what came before it may be lost. The encoder tries every picture of the frame's 
 codec and takes what costs least: bits + lambda * squared error. For example at quality 32 a street
 in front of a fixed camera, 640x352: 9,100 bytes without, 2,200 with a picture.
 
-A payload is
+The P-frame codec is the one beside it in the model (`bind`). Without one every frame is coded by
+the light I-frame codec. A payload is
 
     1 byte    quality, as all payloads of codecs with many rates begin (frame_head.py)
     1 byte    0, and the rest is as the light I-frame codec writes it behind its quality; or
               n, for the n-th picture, and then
     4 bytes   CRC-32 of everything before and after it
     4 bytes   height, width
-    the rest  as the light P-frame codec writes it behind its quality
+    the rest  as the P-frame codec writes it behind its quality
 """
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dcvc.config import from_dict
 from dcvc.entropy.by_quality import QualityRange
 from dcvc.entropy.frame_head import split_head
 from dcvc.errors import BitstreamError, InputError
-from dcvc.inter.light.model import LightPFrameModel
-from dcvc.inter.light.recipes import FRAME_WEIGHTS, LAMBDAS
 from dcvc.interfaces import (
+    FrameOutput,
     FrozenCodec,
     IntraOutput,
+    PFrameCodec,
     Quality,
+    State,
     check_frames,
     check_quality,
     from_levels,
 )
+from dcvc.intra.light.config import LightIntraConfig
 from dcvc.intra.light.model import LightIFrameModel
-from dcvc.intra.scene.config import NAME, STREAM_ID, SceneConfig
+from dcvc.schedule import QUALITY_LAMBDAS
+from dcvc.weights import I_FRAME_CODEC, I_FRAME_WEIGHTS, is_ours, load_weights, read_checkpoint
 
+NAME = "scene"
+STREAM_ID = 4
+# A byte of the payload tells the picture, 0 none. Few are of use: each has the size of a frame.
+MOST_PICTURES = 16
 QUALITY = QualityRange()
 CHECKSUM, SIZE = struct.Struct("<I"), struct.Struct("<HH")
+# The frames that follow inherit an I-frame's error, so it counts twice, as it does in training.
+INHERITED = 2.0
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """intra: the codec of frames that no picture resembles. pictures: height and width of each."""
+
+    intra: LightIntraConfig
+    pictures: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.pictures) <= MOST_PICTURES:
+            raise InputError(f"SceneConfig.pictures: found {len(self.pictures)}, needed 1 ... "
+                             f"{MOST_PICTURES}")
+        if any(len(size) != 2 or min(size) < 1 for size in self.pictures):
+            raise InputError(f"SceneConfig.pictures: found {self.pictures}, needed heights and widths "
+                             "of at least 1")
 
 
 class SceneIFrameModel(FrozenCodec):
@@ -62,12 +92,19 @@ class SceneIFrameModel(FrozenCodec):
 
     def __init__(self, config: SceneConfig) -> None:
         super().__init__()
-        self.config = config
-        self.intra, self.inter = LightIFrameModel(config.intra), LightPFrameModel(config.inter)
+        self.config, self.intra = config, LightIFrameModel(config.intra)
+        # In a tuple, or its weights would become part of this codec.
+        self._p_frame: tuple[PFrameCodec, ...] = ()
         for number, (height, width) in enumerate(config.pictures):
             empty = torch.zeros(3, height, width, dtype=torch.uint8)
             self.register_buffer(_buffer(number), empty)
         self.freeze()
+
+    def bind(self, p_frame: PFrameCodec) -> None:
+        """The codec that codes frames by their difference from a picture; one whose qualities are
+        those of the light codecs. Another one is left alone: it cannot be used here."""
+        if p_frame.rates == self.rates:
+            self._p_frame = (p_frame,)
 
     def pictures(self) -> list[Tensor]:
         """uint8 RGB (3, H, W) each."""
@@ -83,7 +120,7 @@ class SceneIFrameModel(FrozenCodec):
         check_frames(x)
         # Every frame of a batch chooses for itself.
         each = QUALITY.per_sample(quality, len(x), x.device)
-        found = [self._cheapest(frame[None], one[None])[1] for frame, one in zip(x, each, strict=True)]
+        found = [self._cheapest(frame[None], one[None]) for frame, one in zip(x, each, strict=True)]
         bits = {term: torch.stack([output.bits.get(term, torch.zeros(())) for output in found]).sum()
                 for term in dict.fromkeys(term for output in found for term in output.bits)}
         return IntraOutput(torch.cat([output.x_hat for output in found]), bits)
@@ -97,7 +134,7 @@ class SceneIFrameModel(FrozenCodec):
             payload, x_hat = self.intra.compress(x, quality)
             head, body = split_head(payload)
             return head.to_bytes() + bytes((0,)) + body, x_hat
-        payload, output, _ = self.inter.compress(self._state(number), x, quality)
+        payload, output, _ = self._p_frame[0].compress(self._state(number), x, quality)
         head, symbols = split_head(payload)
         start, body = head.to_bytes() + bytes((number,)), SIZE.pack(*x.shape[-2:]) + symbols
         return start + CHECKSUM.pack(zlib.crc32(body, zlib.crc32(start))) + body, output.x_hat
@@ -118,56 +155,81 @@ class SceneIFrameModel(FrozenCodec):
             raise BitstreamError(f"I-frame of {len(payload)} bytes: checksum differs, damaged or cut "
                                  "short")
         sizes, size = self.config.pictures, SIZE.unpack_from(body)
+        if not self._p_frame:
+            raise InputError("I-frame: coded from a picture, needed the P-frame codec of its model")
         if head.refresh or number > len(sizes) or sizes[number - 1] != size:
             raise BitstreamError(f"I-frame: found picture {number} of size {size[1]}x{size[0]}, this "
                                  "model has no such picture")
-        return self.inter.decompress(self._state(number), head.to_bytes() + body[SIZE.size:])[0]
+        return self._p_frame[0].decompress(self._state(number),
+                                           head.to_bytes() + body[SIZE.size:])[0]
 
     @torch.no_grad()
-    def choose(self, x: Tensor, quality: Quality = None) -> int:
-        """The number of the picture, 1, 2, ..., that a frame (1, 3, H, W) is coded from; 0: none."""
+    def costs(self, x: Tensor, quality: Quality = None) -> dict[int, float]:
+        """bits + lambda * squared error of a frame (1, 3, H, W) coded from picture 1, 2, ..., where
+        that has its size, and from none, 0."""
         check_quality(self.name, self.rates, quality)
         check_frames(x, single=True)
-        return self._cheapest(x, QUALITY.per_sample(quality, 1, x.device))[0]
+        quality = QUALITY.per_sample(quality, 1, x.device)
+        return {number: self._cost(x, quality, output) for number, output in self._tried(x, quality)}
 
-    def _state(self, number: int):
+    def choose(self, x: Tensor, quality: Quality = None) -> int:
+        """The number of the picture that a frame (1, 3, H, W) is coded from; 0: none."""
+        costs = self.costs(x, quality)
+        return min(costs, key=costs.get)
+
+    def _state(self, number: int) -> State:
         """Of the P-frame codec, as if picture number 1, 2, ... had just been shown."""
-        return self.inter.start(from_levels(self.pictures()[number - 1][None]))
+        return self._p_frame[0].start(from_levels(self.pictures()[number - 1][None]))
 
-    def _cheapest(self, x: Tensor, quality: Tensor) -> tuple[int, IntraOutput]:
-        """The number of the picture that frame x (1, 3, H, W) is coded from, 0 for none; the result."""
-        tried = {0: self.intra.reconstruct(x, quality)}
+    def _tried(self, x: Tensor, quality: Tensor) -> Iterator[tuple[int, FrameOutput]]:
+        yield 0, self.intra.reconstruct(x, quality)
         for number, size in enumerate(self.config.pictures, start=1):
-            if size == tuple(x.shape[-2:]):
-                output, _ = self.inter.reconstruct(self._state(number), x, quality)
-                tried[number] = IntraOutput(output.x_hat, output.bits)
-        # The frames that follow inherit the error, so it counts as it does in training.
-        price = FRAME_WEIGHTS[0] * float(self.rates.lambdas(quality, LAMBDAS)) * x[0, 0].numel()
+            if self._p_frame and size == tuple(x.shape[-2:]):
+                yield number, self._p_frame[0].reconstruct(self._state(number), x, quality)[0]
 
-        def cost(number: int) -> float:
-            output = tried[number]
-            return float(output.total_bits) + price * float((output.x_hat - x).square().mean())
+    def _cost(self, x: Tensor, quality: Tensor, output: FrameOutput) -> float:
+        price = INHERITED * float(self.rates.lambdas(quality, QUALITY_LAMBDAS)) * x[0, 0].numel()
+        return float(output.total_bits) + price * float((output.x_hat - x).square().mean())
 
-        best = min(tried, key=cost)
-        return best, tried[best]
+    def _cheapest(self, x: Tensor, quality: Tensor) -> FrameOutput:
+        """Of frame x (1, 3, H, W) and its quality (1,)."""
+        outputs = (output for _, output in self._tried(x, quality))
+        return min(outputs, key=lambda output: self._cost(x, quality, output))
 
 
 def _buffer(number: int) -> str:
     return f"picture_{number}"
 
 
-def scene_of(intra: LightIFrameModel, inter: LightPFrameModel,
-             pictures: Sequence[Tensor]) -> SceneIFrameModel:
-    """A scene codec of two light codecs, whose weights are copied, and pictures, uint8 RGB (3, H,
-    W). Raises InputError for no pictures or too many."""
+def scene_of(intra: LightIFrameModel, pictures: Sequence[Tensor]) -> SceneIFrameModel:
+    """A scene codec above a light one, whose weights are copied, with pictures, uint8 RGB (3, H, W).
+    Raises InputError for no pictures or too many."""
     for picture in pictures:
         if picture.dtype != torch.uint8 or picture.dim() != 3 or len(picture) != 3:
             raise InputError(f"picture: found {picture.dtype} {tuple(picture.shape)}, needed uint8 "
                              "(3, H, W)")
     sizes = tuple(tuple(picture.shape[1:]) for picture in pictures)
-    codec = SceneIFrameModel(SceneConfig(intra.config, inter.config, sizes))
+    codec = SceneIFrameModel(SceneConfig(intra.config, sizes))
     codec.intra.load_state_dict(intra.state_dict())
-    codec.inter.load_state_dict(inter.state_dict())
     for held, picture in zip(codec.pictures(), pictures, strict=True):
         held.copy_(picture)
     return codec.to(intra.device)
+
+
+def restore_scene(dimensions: dict[str, Any], weights: dict[str, Tensor],
+                  where: str) -> SceneIFrameModel:
+    """The codec that a checkpoint of ours holds. dimensions: fields of SceneConfig. Raises InputError
+    naming `where`, the file, and what does not fit."""
+    model = SceneIFrameModel(from_dict(SceneConfig, dimensions, f"{where}: {I_FRAME_CODEC}"))
+    load_weights(model, weights, where)
+    return model
+
+
+def load_scene(path: Path | str) -> SceneIFrameModel:
+    """From a file of ours. Raises MissingError, ReadError, or InputError for a file without one."""
+    content = read_checkpoint(Path(path))
+    dimensions = dict(content.get(I_FRAME_CODEC, {})) if is_ours(content) else {}
+    found = dimensions.pop("codec", "none")
+    if found != NAME:
+        raise InputError(f"{path}: found I-frame codec {found}, needed {NAME}")
+    return restore_scene(dimensions, content[I_FRAME_WEIGHTS], str(path))

@@ -1,1 +1,0 @@
-"""I-frames of a known place: pictures of it lie in the model."""
