@@ -23,6 +23,9 @@ Three things keep that from being all:
 The quality is that of the clip; around it each frame has a step by its place in the GOP
 (dcvc.codec.quality_steps), which the forecast knows of.
 
+Near the lowest quality nothing can be taken back: if what comes is harder, it costs more and cannot
+be made worse. So a little is kept back there as long as enough of the clip is left to spend it in.
+
 With two passes, the first one tells how many bits each frame took at one quality. The second
 expects what the rest of the clip will take by that, plans all of it at once, and the quality hardly
 moves.
@@ -35,7 +38,13 @@ from dataclasses import dataclass, field, replace
 
 from dcvc.codec.bitstream import I_FRAME
 from dcvc.codec.rate_forecast import CodedSize, FirstPassForecast, Forecast, ModelForecast, Place
-from dcvc.codec.rate_model import RateModel, first_model, frame_quality, highest_quality
+from dcvc.codec.rate_model import (
+    FULL_STEPS_FROM,
+    RateModel,
+    first_model,
+    frame_quality,
+    highest_quality,
+)
 from dcvc.entropy.frame_head import QUALITY_PARTS
 from dcvc.errors import InputError
 from dcvc.interfaces import RateRange
@@ -46,6 +55,9 @@ LARGEST_SECOND = 1.35
 SMALLEST_BUDGET, LARGEST_BUDGET = 0.4, 2.5
 # Of the way to the planned quality, and at most so many qualities, from one frame to the next.
 PART_OF_THE_WAY, LARGEST_STEP = 0.35, 1.5
+# Of what was spent, so much is kept back where the quality is the lowest, and nothing from
+# FULL_STEPS_FROM on; until the end comes near, where it is spent twice as fast.
+RESERVE = 0.1
 # A frame is coded again where its bits are off by more than this factor (log2), so many times.
 SURPRISE, TRIES = 0.8, 2
 # A jump that a surprise allows.
@@ -163,9 +175,19 @@ class RateControl:
         frames = self._forecast.horizon(place)
         share = frames * target.bits_a_frame
         # However much was owed or left: neither starve nor flood what comes.
-        budget = min(max(share + self.owed, SMALLEST_BUDGET * share), LARGEST_BUDGET * share)
+        owed = self.owed - self._reserve()
+        budget = min(max(share + owed, SMALLEST_BUDGET * share), LARGEST_BUDGET * share)
         planned = self._highest(place, frames, budget)
         return min(planned, self._buffered())
+
+    def _reserve(self) -> float:
+        """Bits that are kept back for what may come."""
+        target, done = self.target, len(self.log)
+        # Two passes know what comes; without a length nobody knows when to spend it.
+        if self.first_pass or not target.frames or self._last is None:
+            return 0.0
+        helpless = max(0.0, 1 - (self._last - target.rates.lowest) / FULL_STEPS_FROM)
+        return RESERVE * helpless * target.bits_a_frame * min(done, 2 * (target.frames - done))
 
     def _highest(self, place: Place, frames: int, budget: float) -> float:
         """The highest quality at which so many frames are expected within the budget."""
