@@ -9,6 +9,7 @@ Each video gives one picture, and one is kept if it makes some frame of those vi
 camera that moves, the median is a blur that helps no frame.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -42,8 +43,8 @@ def with_scenes(codec: VideoCodec, folder: Path) -> VideoCodec:
     used = _used(scene, frames)
     if not used:
         return codec
-    kept = [picture for number, picture in enumerate(pictures, start=1) if number in used]
-    return VideoCodec(codec.p_frame, scene_of(codec.intra, kept))
+    kept = scene_of(codec.intra, [pictures[number - 1] for number in used])
+    return VideoCodec(codec.p_frame, kept)
 
 
 def _video_of(file: Path) -> str:
@@ -64,12 +65,23 @@ def _median(frames: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(frames)).median(dim=0).values
 
 
-def _used(scene: SceneIFrameModel, frames: Iterable[Tensor]) -> set[int]:
-    """Numbers of the pictures that are worth their place to some frame."""
-    used = set()
-    for frame in frames:
-        costs = scene.costs(from_levels(frame[None]).to(scene.device), TRIED_QUALITY)
-        best = min(costs, key=costs.get)
-        if costs[best] < WORTH * costs[0]:
-            used.add(best)
-    return used
+def _used(scene: SceneIFrameModel, frames: Iterable[Tensor]) -> list[int]:
+    """Numbers of the pictures that are worth their place, the most useful one first.
+
+    Several videos may show one place, so a picture has to make some frame cheaper than those that
+    are kept already."""
+    costs = [scene.costs(from_levels(frame[None]).to(scene.device), TRIED_QUALITY)
+             for frame in frames]
+    numbers, used = range(1, len(scene.pictures()) + 1), []
+    paid = [each[0] for each in costs]
+
+    def with_another(number: int) -> list[float]:
+        # A picture of another size has no cost.
+        return [min(now, each.get(number, math.inf)) for now, each in zip(paid, costs, strict=True)]
+
+    while True:
+        best = min(numbers, key=lambda number: sum(with_another(number)))
+        cheaper = with_another(best)
+        if all(new >= WORTH * now for new, now in zip(cheaper, paid, strict=True)):
+            return used
+        used, paid = [*used, best], cheaper

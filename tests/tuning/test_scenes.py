@@ -58,6 +58,12 @@ def test_of_several_videos_those_that_help_are_kept(tmp_path):
     assert len(scenes.with_scenes(light_s(), tmp_path).intra.pictures()) == 1
 
 
+def test_a_place_that_two_videos_show_is_kept_once(tmp_path):
+    write(tmp_path, 0, standing(9))
+    write(tmp_path, 1, standing(8))
+    assert len(scenes.with_scenes(light_s(), tmp_path).intra.pictures()) == 1
+
+
 @pytest.mark.parametrize(("clips", "count"), [((5,), 3), ((5, 2), 4), ((1, 1, 1), 2), ((9,), 1)])
 def test_frames_are_spread_over_the_clips_of_a_video(tmp_path, clips, count):
     for number, length in enumerate(clips):
