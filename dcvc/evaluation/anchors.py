@@ -149,8 +149,8 @@ def _has(codec: str, mode: str) -> bool:
 def _to_frame(rgb: Tensor) -> av.VideoFrame:
     """uint8 `(3, H, W)` -> tagged 4:2:0 frame; odd sides repeat their last row or column."""
     height, width = rgb.shape[-2:]
-    return bt709_frame(torch.nn.functional.pad(rgb[None].float() / 255,
-                                               (0, width % 2, 0, height % 2), mode="replicate")[0])
+    sides = ((0, height % 2), (0, width % 2), (0, 0))
+    return bt709_frame(np.pad(rgb.permute(1, 2, 0).numpy(), sides, mode="edge"))
 
 
 def _to_rgb(frame: av.VideoFrame, height: int, width: int) -> Tensor:

@@ -9,9 +9,8 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from torch import Tensor
 
-from dcvc.video.rgb_to_yuv import rgb_to_yuv420
+from dcvc.video.rgb_to_yuv_loops import to_planes_420
 from dcvc.video.source_losses import UNSPECIFIED
 
 
@@ -33,10 +32,8 @@ def tag_as_source(context: av.VideoCodecContext, tags: tuple[int, int, int, int]
         context.color_trc = transfer
 
 
-def bt709_frame(rgb: Tensor) -> av.VideoFrame:
-    """float `(3, H, W)` in [0, 1], even sides -> a tagged frame of 8 bits, 4:2:0."""
-    # PyAV takes the three planes in one array, 3/2 as high as the picture.
-    packed = np.concatenate([plane.numpy().reshape(-1) for plane in rgb_to_yuv420(rgb)])
-    frame = av.VideoFrame.from_ndarray(packed.reshape(-1, rgb.shape[-1]), format="yuv420p")
+def bt709_frame(rgb: np.ndarray) -> av.VideoFrame:
+    """uint8 `(H, W, 3)`, even sides -> a tagged frame of 8 bits, 4:2:0."""
+    frame = av.VideoFrame.from_ndarray(to_planes_420(rgb), format="yuv420p")
     frame.colorspace, frame.color_range = Colorspace.ITU709, ColorRange.MPEG
     return frame

@@ -23,7 +23,7 @@ from dcvc.video.copied_tracks import CopiedTracks
 from dcvc.video.encoder_tags import tag_bt709
 from dcvc.video.frame_times import ROUNDING, FrameTimes
 from dcvc.video.picture_tags import BT709, PictureTags
-from dcvc.video.rgb_to_yuv import rgb_to_yuv444
+from dcvc.video.rgb_to_yuv_loops import to_planes_444
 from dcvc.video.yuv_to_rgb import default_matrix
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
@@ -203,8 +203,8 @@ def _y4m(file: BinaryIO, size: tuple[int, int], fps: Fraction, aspect: Fraction)
                f"XCOLORRANGE=LIMITED {Y4M_MARK}\n".encode())
 
     def write(frame: Tensor) -> None:
-        planes = rgb_to_yuv444(frame.float().div(255), matrix)
-        file.write(b"FRAME\n" + b"".join(plane.cpu().numpy().tobytes() for plane in planes))
+        planes = to_planes_444(frame.cpu().permute(1, 2, 0).numpy(), matrix)
+        file.write(b"FRAME\n" + planes.tobytes())
 
     return write
 

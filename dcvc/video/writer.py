@@ -9,7 +9,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import torch
 
 from dcvc.errors import InputError
 from dcvc.files import replaced
@@ -28,7 +27,8 @@ class VideoWriter:
     Raises InputError for odd sides, ReadError where the file cannot be written.
     """
 
-    OPTIONS = {"crf": "10", "preset": "medium", "x264-params": "cpu-independent=1"}
+    # At this quality slower presets take twice the time and save one per cent.
+    OPTIONS = {"crf": "10", "preset": "veryfast", "x264-params": "cpu-independent=1"}
 
     def __init__(self, path: str | os.PathLike, size: tuple[int, int], fps: int | Fraction = 25,
                  codec: str = "libx264", options: Mapping[str, str] | None = None,
@@ -58,8 +58,7 @@ class VideoWriter:
         if rgb.dtype != np.uint8 or rgb.shape != (height, width, 3):
             raise InputError(f"{self.path}: found a frame {rgb.dtype} {rgb.shape}, "
                              f"needed uint8 ({height}, {width}, 3)")
-        tensor = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255
-        self._container.mux(self._stream.encode(bt709_frame(tensor)))
+        self._container.mux(self._stream.encode(bt709_frame(rgb)))
 
     def __enter__(self) -> "VideoWriter":
         return self
