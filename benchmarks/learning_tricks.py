@@ -4,9 +4,9 @@
         --out benchmarks/learning_tricks.json
 
 Time is CPU time of the training process on one thread, so that other work on the machine changes nothing. Reading is
-done beside it. After half and after all of the time, the averaged weights are judged on the first frames of each
+done beside it. At the end the averaged weights are judged on the first frames of each
 validation clip, one I-frame, at four qualities: rates of rounded symbols (estimates), RGB PSNR, the mean curve.
-"bd_rate" is against the base after all of the time: what is above zero needs more bits. A variant that is in the
+"bd_rate" is against the base: what is above zero needs more bits. A variant that is in the
 record is left out; name some to measure only those.
 """
 
@@ -32,11 +32,15 @@ from dcvc.evaluation.measured_codec import MeasuredCodec
 from dcvc.files import write_text
 from dcvc.inter.light.model import LightPFrameModel
 from dcvc.inter.registry import codec_entry
+from dcvc.interfaces import RateRange
 from dcvc.intra.light.config import SIZES as INTRA_SIZES
 from dcvc.intra.light.model import LightIFrameModel
 from dcvc.report.bd import bd
+from dcvc.schedule import Stage
+from dcvc.training import step as training_step
 from dcvc.training.config import TrainConfig
 from dcvc.training.step import TrainingStep, prepare_step
+from dcvc.training.variations import Variations, draw_variations
 
 QUALITIES, FRAMES = (8.0, 24.0, 40.0, 56.0), 12
 
@@ -49,8 +53,11 @@ class Variant:
     size: str = "m"
     p_frame: dict[str, Any] = field(default_factory=dict)
     stage: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
     random_start: bool = False
     precision: str = "no"
+    detached: bool = False
+    one_quality: bool = False
 
 
 VARIANTS = {
@@ -65,6 +72,10 @@ VARIANTS = {
     "crop 256": Variant("2 large crops", stage={"crop_size": 256, "batch_size": 2}),
     "GOP 2": Variant("one P-frame a clip", stage={"gop_size": 2, "batch_size": 9}),
     "GOP 6": Variant("five P-frames a clip", stage={"gop_size": 6, "batch_size": 3}),
+    "detached": Variant("no gradient from a frame to the one before it", detached=True),
+    "one quality": Variant("all samples of a step have one quality, another one in each step", one_quality=True),
+    "YCbCr loss": Variant("6:1:1 instead of RGB; judged by RGB all the same", stage={"metric": "ycbcr"}),
+    "flips": Variant("half of the clips mirrored, half backwards", sampling={"flip": True, "reverse": True}),
     "bf16": Variant("networks in 16 bits", precision="bf16"),
     "slow rate": Variant("a fifth of the learning rate", stage={"learning_rate": 1e-4}),
     "size s": Variant("the small size", size="s"),
@@ -82,14 +93,29 @@ def make_step(variant: Variant, minutes: float) -> TrainingStep:
             module.reset_parameters()
     stage = entry.recipes[f"light-{variant.size}"].stages[0]
     stage = replace(stage, final_rate=0.1, rate_terms=p_frame.terms, **variant.stage)
+    if variant.detached:
+        detach(p_frame)
     accelerator = Accelerator(cpu=True, mixed_precision=variant.precision)
     config = TrainConfig(use_ema=True, ema_decay=0.99, mixed_precision=variant.precision)
     return prepare_step(accelerator, intra, p_frame, stage, config)
 
 
-def clips(folder: str, step: TrainingStep) -> Iterator[Tensor]:
+def detach(p_frame: LightPFrameModel) -> None:
+    """What a frame refers to is a number like any other from now on, and learns nothing from it."""
+    start, forward = p_frame.start, p_frame.forward
+    p_frame.start = lambda x_hat: start(x_hat.detach())
+    p_frame.forward = lambda state, *rest, **options: forward(state.detach(), *rest, **options)
+
+
+def one_quality(stage: Stage, rates: RateRange, clip: Tensor) -> tuple[Tensor, Variations]:
+    """As the trainer draws it, but the first sample's for all."""
+    clip, drawn = draw_variations(stage, rates, clip)
+    return clip, drawn._replace(quality=drawn.quality[:, :1].expand_as(drawn.quality))
+
+
+def clips(variant: Variant, folder: str, step: TrainingStep) -> Iterator[Tensor]:
     data = DataConfig(use_video_dataset=True, train_video_dir=(folder,), crop_size=step.stage.crop_size,
-                      sampling=SamplingOptions(on_bad_video="skip"))
+                      sampling=SamplingOptions(on_bad_video="skip", **variant.sampling))
     dataset = training_set(data, step.stage.gop_size, seed=0)
     sampler = StepSampler(len(dataset), step.stage.batch_size, 0, first_step=0, last_step=100_000)
     return iter(step_loader(dataset, sampler, num_workers=1, pin_memory=False))
@@ -111,23 +137,21 @@ def judge(step: TrainingStep, sequences: list[EvalSequence]) -> list[list[float]
     return curve
 
 
-def train(variant: Variant, folder: str, sequences: list[EvalSequence], minutes: float) -> list[dict]:
-    """Points after half and after all of the time."""
-    step, points, spent, steps, total = make_step(variant, minutes), [], 0.0, 0, 60 * minutes
-    batches = clips(folder, step)
-    for share in (0.5, 1.0):
-        while spent < share * total:
-            batch = next(batches)
-            begin = time.process_time()
-            for group in step.optimizer.param_groups:
-                group["lr"] = step.stage.rate_at(int(1000 * min(spent / total, 1)), 1001)
-            step.run([batch.float() / 255 if batch.dtype == torch.uint8 else batch])
-            spent += time.process_time() - begin
-            steps += 1
-        pixels = steps * step.stage.batch_size * step.stage.gop_size * step.stage.crop_size**2
-        points.append({"cpu_minutes": round(spent / 60, 2), "steps": steps, "gigapixels": round(pixels / 1e9, 3),
-                       "curve": judge(step, sequences)})
-    return points
+def train(variant: Variant, folder: str, sequences: list[EvalSequence], minutes: float) -> dict[str, Any]:
+    training_step.draw_variations = one_quality if variant.one_quality else draw_variations
+    step, spent, steps, total = make_step(variant, minutes), 0.0, 0, 60 * minutes
+    batches = clips(variant, folder, step)
+    while spent < total:
+        batch = next(batches)
+        begin = time.process_time()
+        for group in step.optimizer.param_groups:
+            group["lr"] = step.stage.rate_at(int(1000 * min(spent / total, 1)), 1001)
+        step.run([batch.float() / 255 if batch.dtype == torch.uint8 else batch])
+        spent += time.process_time() - begin
+        steps += 1
+    pixels = steps * step.stage.batch_size * step.stage.gop_size * step.stage.crop_size**2
+    return {"cpu_minutes": round(spent / 60, 2), "steps": steps, "gigapixels": round(pixels / 1e9, 3),
+            "curve": judge(step, sequences)}
 
 
 def main() -> None:
@@ -147,15 +171,12 @@ def main() -> None:
         record = json.loads(options.out.read_text())
     for name in options.variants:
         if name not in record["variants"]:
-            points = train(VARIANTS[name], options.folder, sequences, options.minutes)
-            record["variants"][name] = {"why": VARIANTS[name].why, "points": points}
-            for row in record["variants"].values():
-                anchor = record["variants"]["base"]["points"][-1]["curve"]
-                for point in row["points"]:
-                    found = bd(anchor, point["curve"])
-                    point |= {"bd_rate": found.bd_rate, "bd_psnr": found.bd_quality}
+            row = train(VARIANTS[name], options.folder, sequences, options.minutes)
+            found = bd(record["variants"].get("base", row)["curve"], row["curve"])
+            record["variants"][name] = {"why": VARIANTS[name].why, **row, "bd_rate": found.bd_rate,
+                                        "bd_psnr": found.bd_quality}
             write_text(options.out, json.dumps(record, indent=1) + "\n")
-            print(name, [(p["steps"], p["bd_rate"], p["bd_psnr"]) for p in points], flush=True)
+            print(name, row["steps"], found.bd_rate, found.bd_quality, flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,16 @@ CLIPS = ("val/sam2_02_cups.mp4", "val/chromeos_office.mkv", "train/vehicle_count
 ASKED_SAVING, ASKED_CLIPS = 15, 3
 
 
+def mean_curves(folder: Path) -> dict[str, list[list[float]]]:
+    """[bpp, PSNR] at each setting, before and after tuning, and of the anchors."""
+    found: dict[str, list[list[float]]] = {}
+    for file in ("before", "after", "anchors"):
+        for point in json.loads((folder / f"{file}.json").read_text())["points"]:
+            name = point["codec"] if file == "anchors" else file
+            found.setdefault(name, []).append([point["mean"]["bpp"], point["mean"]["psnr"]])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -42,8 +52,10 @@ def main() -> None:
                  "--model", options.model, "--minutes", str(options.minutes), "-o", f"{folder}/tuned", "--json",
                  "--quiet"], check=True, capture_output=True, text=True)
             steps = json.loads(Path(folder, "tuned", "tune.json").read_text())["steps"]
+            curves = mean_curves(Path(folder, "tuned"))
         record["clips"][Path(clip).stem] = {
-            "start": start, "load_average": os.getloadavg()[0], "steps": steps, **json.loads(done.stdout)}
+            "start": start, "load_average": os.getloadavg()[0], "steps": steps, **json.loads(done.stdout),
+            "curves": curves}
         savings = [row["saving"] for row in record["clips"].values()]
         record |= {"command": f"python benchmarks/tune_static.py CLIPS --model {options.model} --minutes "
                               f"{options.minutes:g} --out benchmarks/tune_static.json", "versions": versions(),

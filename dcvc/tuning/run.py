@@ -45,7 +45,8 @@ from dcvc.tuning.summary import Summary, summarise
 from dcvc.video.reader import VideoReader
 
 QUALITIES = (10.0, 24.0, 38.0, 52.0)
-ANCHORS = {"x264": (20, 26, 32, 38), "x265": (22, 28, 34, 40)}
+# From finer than a codec of many rates to coarser: curves are compared where their qualities meet.
+ANCHORS = {"x264": (20, 26, 32, 38, 44, 50), "x265": (22, 28, 34, 40, 46, 51)}
 # Coding at four qualities, before and after, may take a fifth of the time on two CPU cores.
 JUDGED_PIXELS_A_MINUTE = 2.3e6
 CROP = 160
