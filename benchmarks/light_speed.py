@@ -46,6 +46,9 @@ ASKED_RATIO = 40        # decoding: m over DCVC-2021
 
 def write_clip(source: Path, target: Path, size: tuple[int, int], frames: int) -> None:
     """The first frames of the source in another size."""
+    with VideoReader(source) as reader:
+        if len(reader) < frames:
+            raise SystemExit(f"{source}: found {len(reader)} frames, needed {frames}; take a longer clip")
     with VideoReader(source) as reader, VideoWriter(target, size, Fraction(25)) as writer:
         for frame in islice(reader, frames):
             small = F.interpolate(from_levels(frame)[None], size=size[::-1], mode="area")
