@@ -286,7 +286,7 @@ function start() {
     ...data.notes.map(note => element("li", note)),
     ...(data.points.some(p => p.rates === "estimate") ? [element("li", "Hollow points are estimates, not written bytes.")] : []),
     ...(data.lost_pictures.length ? [element("li", `${data.lost_pictures.length} decoded frames were not found.`)] : []),
-    ...(data.points.some(p => p.sequences.some(q => q.ms_ssim_scales < 5)) ?
+    ...(data.metrics.ms_ssim && data.points.some(p => p.sequences.some(q => q.ms_ssim_scales < 5)) ?
       [element("li", "Some frames are below 161 pixels: their MS-SSIM uses fewer than five scales.")] : []));
   fill($("metric"), Object.entries(data.metrics));
   fill($("curve-sequence"), [["", "mean of all"], ...s.map(q => [q.name, q.name])]);
