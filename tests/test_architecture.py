@@ -186,6 +186,14 @@ def test_algorithms_are_commented(room):
     assert comments >= 0.1 * code, f"{comments} comment lines, {code} lines of code"
 
 
+def test_coding_loads_nothing_that_draws():
+    """Curves are compared and drawn by SciPy and Matplotlib, which take as long to load as torch."""
+    code = ("import sys, dcvc.commands.encode, dcvc.commands.decode, dcvc.codec.encoder, dcvc.checkpoint, dcvc.report\n"
+            "from dcvc.inter import registry, light\nimport dcvc.inter.light.model, dcvc.intra.light.model\n"
+            "sys.exit(bool({'matplotlib', 'scipy.interpolate', 'bjontegaard'} & set(sys.modules)))")
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_starting_the_command_line_imports_no_torch():
     code = "import sys, dcvc.cli; dcvc.cli.main(['--version']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -27,8 +27,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import bjontegaard
-
 from dcvc.errors import InputError
 
 METHOD = "akima"
@@ -76,6 +74,9 @@ def bd(anchor: Sequence[Point], test: Sequence[Point]) -> Delta:
                      problem=f"the qualities overlap by {overlap:.0%} ({ranges}), needed 25 %")
     (rate_a, quality_a), (rate_t, quality_t) = (tuple(zip(*points, strict=True))
                                                 for points in curves)
+    # Late: it loads SciPy and Matplotlib, two seconds that every command would wait for.
+    import bjontegaard
+
     arguments = (rate_a, quality_a, rate_t, quality_t, METHOD)
     options = {"require_matching_points": False, "min_overlap": 0}
     with warnings.catch_warnings():
