@@ -40,13 +40,15 @@ class Kind(NamedTuple):
 
 
 def check_output(path: str | os.PathLike, *, inputs: Iterable[str | os.PathLike] = (),
-                 kind: Kind | None = None, overwrite: bool = False, folder: bool = False) -> None:
+                 kind: Kind | None = None, overwrite: bool = False, folder: bool = False,
+                 folders: Iterable[str | os.PathLike] = ()) -> None:
     """To be called before the work: whatever would keep `path` from being written, found at once.
 
     inputs: files that the command reads; none of them may be the output, under whatever name or
     link. kind: what an existing file must be to be replaced, None: anything. overwrite: replace
     what is of another kind too (but never an input). folder: the output is a folder of files, which
-    may exist. Raises InputError and ReadError naming the path; leaves nothing behind.
+    may exist. folders: what lies in them is read too, so that only a file of this kind is replaced
+    there. Raises InputError and ReadError naming the path; leaves nothing behind.
     """
     target = Path(path)
     for source in inputs:
@@ -58,7 +60,13 @@ def check_output(path: str | os.PathLike, *, inputs: Iterable[str | os.PathLike]
     with refusal_named(target):
         _check_place(target, folder)
     empty = not target.exists() or folder or target.stat().st_size == 0
-    if kind is None or overwrite or empty or kind.owns(target):
+    if kind is None or empty or kind.owns(target):
+        return
+    for source in folders:
+        if overwrite and Path(source).resolve() in target.resolve().parents:
+            raise InputError(f"{target}: lies in {source}, which is read, nothing was done; give the "
+                             "output another name")
+    if overwrite:
         return
     raise InputError(f"{target}: exists and is not {kind.noun}, nothing was done; give another "
                      "name, or --overwrite to replace it")

@@ -3,16 +3,22 @@
 import argparse
 import collections
 import dataclasses
+import functools
 import pathlib
 import pickle
 import random
+import re
+import sys
+import types
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from kit.light_models import tiny_light_codec
 from safetensors.torch import save_file
 
-from dcvc.checkpoint import load_p_frame_model
+from dcvc.checkpoint import load_codec, load_p_frame_model, save_pretrained
 from dcvc.errors import DcvcError, InputError, MissingError, ReadError
 from dcvc.evaluation.lpips import LPIPS, load_lpips
 from dcvc.inter.dcvc2021.config import SIZES
@@ -31,6 +37,7 @@ from dcvc.weights import (
     check_finite_inside,
     read_checkpoint,
     write_checkpoint,
+    write_model,
 )
 
 TINY = VQGANConfig(variant="EMAVQ", n_embed=64, embed_dim=8, ch=32, ch_mult=(1, 2), num_res_blocks=1,
@@ -195,6 +202,23 @@ def test_our_own_checkpoints_are_checked_alike(tmp_path):
             load_p_frame_model(path)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("part", ["model", "intra_model"])
+@pytest.mark.parametrize("write", [write_checkpoint, write_model, functools.partial(write_model, half=True)],
+                         ids=["pt", "safetensors", "half"])
+def test_a_model_of_both_codecs_with_what_is_no_number_is_refused_at_loading(tmp_path, write, part, value):
+    save_pretrained(tiny_light_codec(), tmp_path / "whole")
+    content = read_checkpoint(next((tmp_path / "whole").glob("*.safetensors")))
+    content.pop("format")
+    entry = next(name for name, tensor in content[part].items() if tensor.is_floating_point() and tensor.ndim > 1)
+    content[part][entry].view(-1)[-1] = value
+    path = tmp_path / ("given.pt" if write is write_checkpoint else "given.safetensors")
+    write(path, content)
+    with pytest.raises(InputError, match=rf"given\.\w+: .*{re.escape(entry)}: found NaN or infinite values") as caught:
+        load_codec(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_the_first_misfit_is_a_wrong_shape_then_a_missing_then_a_spare_entry():
     needed = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(4)}
     found = {"spare": torch.zeros(1), "b": torch.zeros(5), "c": torch.zeros(4)}
@@ -271,6 +295,27 @@ def test_of_two_sets_of_weights_the_owners_is_taken_and_it_is_said(trainer, caps
     assert ("those that were trained" in said) == (default == "raw")
 
 
+SETS_OF = {"p_frame": lambda path, choice: load_p_frame_model(path, weights=choice),
+           "compressai": lambda path, choice: build_intra_codec(
+               IntraConfig(model_name=ZOO_MODEL, quality=1, checkpoint=str(path), weights=choice)),
+           "vqgan": lambda path, choice: VQGANIFrameModel(TINY, path, weights=choice)}
+
+
+@pytest.mark.parametrize("keys", [("model", "ema"), ("state_dict", "state_dict_ema"), ("net", "model_ema")])
+@pytest.mark.parametrize("kind", SETS_OF)
+def test_every_reader_takes_the_weights_that_the_user_names(kind, keys, tmp_path):
+    state, _ = KINDS[kind][0]()
+    entry = KINDS[kind][1]
+    path = tmp_path / "both.pth"
+    torch.save({keys[0]: state, keys[1]: {**state, entry: state[entry] + 1}}, path)
+    sums = {}
+    for choice in ("raw", "ema"):
+        codec = SETS_OF[kind](path, choice)
+        sums[choice] = sum(float(value.double().sum()) for name, value in codec.state_dict().items()
+                           if name.endswith(entry))
+    assert sums["ema"] - sums["raw"] == pytest.approx(state[entry].numel(), rel=1e-3)
+
+
 def test_an_average_of_the_parameters_alone_takes_the_other_entries_along():
     found = bare_weights({"model": {**CONV, "running": torch.tensor(9.0)}, "ema": MEAN}, "x")
     assert (found["running"], found["a.bias"][0]) == (9, 1.5)
@@ -297,6 +342,38 @@ def test_weights_are_read_whatever_lies_beside_them(container, prefix, weights, 
     _, state, load, _ = weights
     path = tmp_path / "beside.pth"
     torch.save({container: named(prefix, state), **BESIDE}, path)
+    assert load(path) is not None
+
+
+class Node:
+    """As OmegaConf's: held in each other, with the classes of typing, and a state of their own."""
+
+    def __init__(self, parent, content):
+        self.__dict__.update(_parent=parent, _content=content, _flags_cache=None, _metadata=Any)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_dict": collections.defaultdict(list)}
+
+    def __setstate__(self, state):
+        raise RuntimeError("ran")
+
+
+@pytest.mark.parametrize("module", ["omegaconf.dictconfig", "their.trainer.settings"])
+@pytest.mark.parametrize("where", ["config", "hyper_parameters"])
+def test_configurations_of_packages_that_are_not_here_are_put_aside(module, where, weights, tmp_path, monkeypatch):
+    _, state, load, _ = weights
+    made = types.ModuleType(module)
+    made.Node = type("Node", (Node,), {"__module__": module})
+    path = tmp_path / "given.ckpt"
+    with monkeypatch.context() as patch:
+        for end in range(1, module.count(".") + 1):
+            name = ".".join(module.split(".")[:end])
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        patch.setitem(sys.modules, module, made)
+        top = made.Node(None, {})
+        top._content["lr"] = made.Node(top, {"a": pathlib.PosixPath("/x"), "b": np.int64(3)})
+        torch.save({where: top, "state_dict": state, "list": [top, (top, {"x": top})]}, path)
+    assert module not in sys.modules
     assert load(path) is not None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dcvc.codec.stream_parts import StreamParts, cut_stream
 from dcvc.commands.options import open_stream_file, start_frame
-from dcvc.commands.output import check_target
+from dcvc.commands.output import MUXED, add_overwrite, check_target
 from dcvc.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # How many frames there are shows in the stream.
     parser.set_defaults(frames=None)
     parser.add_argument("-o", "--output", required=True, help="the Matroska file to write (.mkv)")
+    add_overwrite(parser)
 
 
 def run(options: argparse.Namespace) -> int | None:
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int | None:
     from dcvc.video.source_video import describe_source
 
     target = output_name(options.output)
-    check_target(options, "output", path=target)
+    check_target(options, "output", MUXED, path=target)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_stream_file(options.input))
         parts = cut_stream(opened.file, opened.name)

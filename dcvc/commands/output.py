@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from dcvc.codec.bitstream import MAGIC as STREAM_MAGIC
 from dcvc.commands.arguments import add_flag, printable
@@ -55,6 +55,12 @@ def _is_decoded(path: Path) -> bool:
     return is_decoded_video(path)
 
 
+def _is_muxed(path: Path) -> bool:
+    from dcvc.video.matroska import holds_stream  # late: --help starts without it
+
+    return holds_stream(path)
+
+
 # What the commands write, and how an existing file of that kind is known.
 STREAM = Kind("a dcvc stream", _begins(STREAM_MAGIC))
 RESULTS = Kind("a results file", _is_results)
@@ -62,7 +68,12 @@ INDEX = Kind("an index made by `dcvc index`", _begins(b"DCVCIDX"))
 # Matplotlib signs its pictures; the page names its maker.
 FIGURE = Kind("a picture of curves", _begins(b"Matplotlib", b"matplotlib", within=4096))
 PAGE = Kind("a page made by `dcvc report`", _begins(b'content="dcvc report"', within=4096))
+MUXED = Kind("a file made by `dcvc mux`", _is_muxed)
 DECODED = Kind("a video made by `dcvc decode`", _is_decoded)
+
+
+# Options that name videos and pictures: what lies in such a folder is read.
+SOURCES = ("input", "videos", "video_dir", "train_video_dir", "val_video_dir")
 
 
 def add_overwrite(parser: argparse._ActionsContainer) -> None:
@@ -76,12 +87,16 @@ def check_target(options: argparse.Namespace, name: str, kind: Kind | None = Non
     line is an input. path: where it is written, if not under the option's own value."""
     target = getattr(options, name) if path is None else path
     values = [value for key, value in vars(options).items() if key not in (name, "given")]
-    words = [word for value in values
-             for word in (value if isinstance(value, (list, tuple)) else (value,))]
+    words = [word for value in values for word in _several(value)]
     # A folder may well be both: a run goes on in its own.
     inputs = [] if folder else [word for word in words if isinstance(word, str)]
-    check_output(target, inputs=inputs, kind=kind, folder=folder,
+    sources = [word for name in SOURCES for word in _several(getattr(options, name, None))]
+    check_output(target, inputs=inputs, kind=kind, folder=folder, folders=sources,
                  overwrite=getattr(options, "overwrite", False))
+
+
+def _several(value: Any) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 
 def tell_notes(path: str, notes: Iterable[str]) -> None:

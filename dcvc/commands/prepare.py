@@ -5,7 +5,7 @@ import argparse
 
 from dcvc.commands.arguments import add_flag
 from dcvc.commands.options import add_stream_models
-from dcvc.commands.output import check_target, progress_bar
+from dcvc.commands.output import check_target, progress_bar, tell_notes
 from dcvc.errors import ReadError
 
 
@@ -28,11 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from dcvc.data.prepare import prepare  # heavy: only when it runs
     from dcvc.data.video_table import build_table
+    from dcvc.video.source_losses import losses_beside_tags
 
     check_target(options, "out", folder=True)
     table = build_table([options.video_dir])
     if table.excluded and not options.skip_bad:
         raise ReadError(f"{table.excluded[0][3]}; --skip_bad leaves such videos out")
+    for row in table.rows():
+        tell_notes(row.path, losses_beside_tags(row.notes, row.tags))
     manifest = prepare(
         table, options.out, quality=options.quality, segment=options.segment,
         keyframe=options.keyframe, short_side=options.short_side, crf=options.crf,

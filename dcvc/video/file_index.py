@@ -261,9 +261,19 @@ def _demux(container: av.container.InputContainer, stream: av.video.stream.Video
         packets.times_problem = "no usable timestamps"
     if listed and not packets.cut_short and places != listed[: len(places)]:
         packets.times_problem = "its index disagrees with its frames"
-    if format.startswith(("mov", "avi")) and len(stream.index_entries) > total:
+    if format.startswith(("mov", "avi")) and _listed_frames(stream, total) > total:
         packets.cut_short = True
     return packets
+
+
+def _listed_frames(stream: av.video.stream.VideoStream, total: int) -> int:
+    """How many frames the file's own list has, to be compared with those that were read.
+
+    Some writers list an empty one at the end, or where a frame was dropped: it is none that is
+    missing. The list is gone through only where it is too long.
+    """
+    listed = len(stream.index_entries)
+    return listed if listed <= total else sum(entry.size > 0 for entry in stream.index_entries)
 
 
 def _until_unreadable(read: Iterator[av.Packet], packets: _Packets) -> Iterator[av.Packet]:

@@ -29,7 +29,7 @@ import av
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 
-from dcvc.errors import InputError, ReadError
+from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.files import replaced
 from dcvc.video.container import open_container, whole_packets
 from dcvc.video.copied_tracks import CopiedTracks
@@ -89,6 +89,16 @@ def is_matroska(path: str | os.PathLike) -> bool:
             return file.read(len(MATROSKA)) == MATROSKA
     except OSError:
         return False
+
+
+def holds_stream(path: str | os.PathLike) -> bool:
+    """Whether a file is one of `write_matroska`. False for a file that cannot be read."""
+    try:
+        with open_container(os.fspath(path)) as container:
+            _find_track(container, os.fspath(path))
+    except (ReadError, MissingError):
+        return False
+    return True
 
 
 def write_matroska(path: str | os.PathLike, track: CodedTrack, records: Iterable[Record],

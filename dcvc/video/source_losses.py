@@ -4,6 +4,7 @@ Frames are RGB of 8 bits, with the source's matrix and range undone, in square p
 primaries are not converted: the samples of an HDR video are measured and coded as they are.
 """
 
+from collections.abc import Iterable
 from fractions import Fraction
 
 import av
@@ -14,6 +15,8 @@ UNSPECIFIED = 2
 # Of square pixels, and of a file that says nothing about primaries and transfer.
 SQUARE_UNTAGGED = (1, 1, UNSPECIFIED, UNSPECIFIED)
 WIDE_PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
+# How the note begins.
+LOST = "not kept: "
 
 
 def shown_tags(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int, int, int]:
@@ -25,23 +28,40 @@ def shown_tags(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int,
 def losses(frame: av.VideoFrame, aspect: Fraction | None, extradata: bytes | None) -> list[str]:
     """One note, or none. frame: the first one. aspect: width of a pixel over its height. extradata:
     the codec's, as the container has it."""
-    lost = []
-    transfer = HDR_TRANSFERS.get(int(frame.color_trc))
-    if transfer:
-        lost.append(f"HDR ({transfer})")
-    primaries = WIDE_PRIMARIES.get(int(frame.color_primaries))
-    if primaries:
-        lost.append(f"{primaries} primaries")
+    lost = _told_by(shown_tags(frame, aspect))
     depth = max(component.bits for component in frame.format.components)
     if depth > 8:
         lost.append(f"{depth} bits, taken as 8")
     if has_alpha(frame.format):
         lost.append("alpha")
-    if aspect and aspect != 1:
-        lost.append(f"pixels of {aspect.numerator}:{aspect.denominator}")
     if frame.format.name.startswith(("yuv", "nv", "p0")) and layers(extradata) > 1:
         lost.append("further views or layers")
-    return [f"not kept: {', '.join(lost)}"] if lost else []
+    return [LOST + ", ".join(lost)] if lost else []
+
+
+def losses_beside_tags(notes: Iterable[str], tags: tuple[int, int, int, int]) -> list[str]:
+    """The notes of a source, for an output that carries its tags: what those tell is kept there."""
+    told, remaining = ", ".join(_told_by(tags)), []
+    for note in notes:
+        if note.startswith(LOST):
+            # What tags tell stands first.
+            note = LOST + note.removeprefix(LOST).removeprefix(told).removeprefix(", ")
+        if note != LOST:
+            remaining.append(note)
+    return remaining
+
+
+def _told_by(tags: tuple[int, int, int, int]) -> list[str]:
+    """What frames lose that their file's tags tell."""
+    width, height, primaries, transfer = tags
+    lost = []
+    if transfer in HDR_TRANSFERS:
+        lost.append(f"HDR ({HDR_TRANSFERS[transfer]})")
+    if primaries in WIDE_PRIMARIES:
+        lost.append(f"{WIDE_PRIMARIES[primaries]} primaries")
+    if width != height:
+        lost.append(f"pixels of {width}:{height}")
+    return lost
 
 
 def has_alpha(form: av.VideoFormat) -> bool:

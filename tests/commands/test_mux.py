@@ -329,6 +329,23 @@ def test_wrong_input_is_one_line_and_leaves_every_file_as_it_was(rest, here, cap
         assert {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()} == before, what
 
 
+def test_only_a_file_of_its_own_is_replaced_without_asking(rest, here, capsys):
+    make_talk(here / "in.mp4")
+    coded(rest)
+    assert main(["mux", "out.dcvc", "in.mp4", "-o", "out.mkv"]) == 0
+    for other in ("talk.mkv", "words.mkv"):
+        if other == "talk.mkv":
+            make_talk(here / other)
+        else:
+            Path(other).write_text("a poem")
+        before = Path(other).read_bytes()
+        assert main(["mux", "out.dcvc", "in.mp4", "-o", other]) == 1
+        assert f"{other}: exists and is not a file made by `dcvc mux`" in capsys.readouterr().err
+        assert Path(other).read_bytes() == before
+        assert main(["mux", "out.dcvc", "in.mp4", "-o", other, "--overwrite"]) == 0
+        assert main(["info", other]) == 0
+
+
 def test_subtitles_come_along_where_the_file_can_hold_them(rest, here, capsys):
     make_talk(here / "in.mp4")
     Path("words.srt").write_text("1\n00:00:00,100 --> 00:00:00,200\nHear, hear\n")

@@ -263,3 +263,16 @@ def test_sequences_of_one_name_get_names_of_their_own(tmp_path):
     assert [s.name for s in several] == ["one/clip", "two/clip", "pictures"]
     with pytest.raises(InputError, match="twice"):
         open_sequences([tmp_path / "one", tmp_path / "one" / "clip.mp4"])
+
+
+@pytest.mark.parametrize(("orientation", "suffix"), [(3, "jpg"), (8, "jpg"), (5, "png")])
+def test_a_turned_picture_is_measured_as_it_lies_and_that_is_stated(tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for number in range(2):
+        Image.fromarray(scene().frame(number)).save(tmp_path / f"im{number}.{suffix}", exif=exif)
+    sequence, = open_sequences(tmp_path)
+    assert (sequence.width, sequence.height) == SIZE
+    assert f"EXIF orientation {orientation} not applied" in sequence.notes
+    results = new_results("", [sequence.describe()], {})
+    assert f"{sequence.name}: EXIF orientation {orientation} not applied" in results["notes"]

@@ -49,3 +49,24 @@ def test_prepare_carries_aspect_and_colour_tags_along(tmp_path, turned, transfer
     index = index_file(next((tmp_path / "out").glob("*.mp4")))
     assert index.tags == ((3, 4) if turned else (4, 3)) + (primaries, transfer)
     assert index.matrix == "bt709"
+
+
+@pytest.mark.parametrize(("form", "transfer", "primaries", "lost"), [
+    ("yuv420p10le", 16, 9, "10 bits, taken as 8"), ("yuva420p", 2, 12, "alpha"), ("yuva420p10le", 18, 2,
+                                                                            "10 bits, taken as 8, alpha"),
+    ("yuv420p", 18, 9, None), ("gbrp12le", 2, 2, "12 bits, taken as 8")])
+def test_what_prepared_videos_do_not_keep_is_told_once_a_file(tmp_path, capsys, form, transfer, primaries, lost):
+    """Tags come along, so that transfer and primaries are not lost."""
+    (tmp_path / "in").mkdir()
+    for name in ("a.mkv", "b.mkv"):
+        with av.open(str(tmp_path / "in" / name), "w") as out:
+            stream = out.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, form
+            stream.codec_context.color_trc, stream.codec_context.color_primaries = transfer, primaries
+            for image in sample_videos.textures(2, 48, 64):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=form)))
+            out.mux(stream.encode(None))
+    assert main(["prepare", str(tmp_path / "in"), str(tmp_path / "out"), "--quiet"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert told == ([f"note: {tmp_path / 'in' / name}: not kept: {lost}" for name in ("a.mkv", "b.mkv")] if lost
+                    else [])

@@ -1,6 +1,8 @@
 """`dcvc eval`: the numbers of written streams."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from kit.eval_memory import bench_eval_memory
+from PIL import Image
 
 from dcvc.cli import main
 from dcvc.config import to_dict
@@ -152,28 +155,66 @@ def test_memory_does_not_grow_with_the_frames(tmp_path):
     assert bench_eval_memory((4, 24), (192, 128), decode=True)["ratio"] <= 1.05
 
 
+# The command's own processes, with tasks that take for ever: each writes its process's number and sleeps.
 PARENT = """
-import sys, time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from dcvc.evaluation.run import end_with_parent
+import os, sys, time
+from types import SimpleNamespace
+from dcvc.commands.arguments import run_reporting_errors
+from dcvc.evaluation import run
+
+def endless(*_):
+    os.write(1, f"{os.getpid()}\\n".encode())
+    time.sleep(120)
+
 if __name__ == "__main__":
-    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent)
-    print(pool.submit(__import__("os").getpid).result(), flush=True)
-    pool.submit(time.sleep, 60)
-    time.sleep(60)
+    run._measure_apart = endless
+    sequences = [SimpleNamespace(name=name, frames=1) for name in "abc"]
+    codecs = [SimpleNamespace(name="codec")]
+    sys.exit(run_reporting_errors(lambda: run._run_tasks(codecs, sequences, 2, None)))
 """
 
 
-def test_a_kill_of_the_parent_ends_its_processes(tmp_path):
+def runs(process: int) -> bool:
+    try:
+        # The state stands behind the name in brackets.
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_parent_ends_its_processes(number, tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    child = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True)
+    children = [int(parent.stdout.readline()) for _ in range(2)]
+    assert all(map(runs, children))
+    parent.send_signal(number)
     until = time.monotonic() + 5
-    while time.monotonic() < until and Path(f"/proc/{child}").exists() and "Z" not in (
-            Path(f"/proc/{child}/stat").read_text().split()[2]):
+    while time.monotonic() < until and (parent.poll() is None or any(map(runs, children))):
         time.sleep(0.1)
-    assert time.monotonic() < until
+    left = [process for process in children if runs(process)]
+    parent.kill()
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert not left
+    assert parent.wait() != 0
+
+
+@pytest.mark.parametrize("several", [("clips/leaves_4_000.mp4", "other"), ("other", "pictures", "clips"),
+                                     ("list.txt", "pictures")])
+def test_eval_takes_several_inputs(workplace, several):
+    if not (workplace / "other").exists():
+        write_synthetic_clips(workplace / "other", 1, 2, SIZE, seed=9)
+        (workplace / "pictures").mkdir()
+        for number in range(2):
+            Image.new("RGB", SIZE, (90 * number, 9, 9)).save(workplace / "pictures" / f"im{number}.png")
+        (workplace / "list.txt").write_text("\n".join(map(str, sorted((workplace / "clips").glob("*.mp4")))))
+    paths = [str(next(workplace.glob(name.replace("leaves_4_000", "*000")), workplace / name)) for name in several]
+    out = workplace / "several.json"
+    assert main(["eval", *paths, "--model", str(workplace / "tiny.pt"), "--estimate", "--max_frames", "1", "--quiet",
+                 "--device", "cpu", "-o", str(out)]) == 0
+    results = read_results(out)
+    assert len(results["sequences"]) == len(results["points"][0]["sequences"]) == len(open_sequences(paths))
+    assert len({row["name"] for row in results["sequences"]}) == len(results["sequences"]) >= len(several)

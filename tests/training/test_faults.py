@@ -13,7 +13,7 @@ import pytest
 import dcvc.files
 from dcvc.errors import InputError, ReadError
 from dcvc.report.figures import read_metrics
-from dcvc.run_folder import only_run
+from dcvc.run_folder import keep_latest, only_run
 from dcvc.training.stage_setup import prepare_stage
 from dcvc.training.trainer import train, train_stage
 from dcvc.weights import read_checkpoint
@@ -58,6 +58,21 @@ def test_as_many_checkpoints_are_kept_as_asked(job, tmp_path):
     assert steps == [4, 3, 2]
     train_stage(job("--max_steps", "5", "--keep_checkpoints", "1", "--resume"))
     assert [path.name for path in folder.glob("latest*")] == ["latest.pt"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EMLINK])
+@pytest.mark.parametrize("keep", [2, 3])
+def test_checkpoints_are_kept_on_a_disk_without_hard_links(tmp_path, monkeypatch, code, keep):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    for number in range(5):
+        keep_latest(tmp_path, keep)
+        (tmp_path / "latest.pt").write_text(str(number))
+    names = ["latest.pt", "latest.1.pt", "latest.2.pt"][:keep]
+    assert [(tmp_path / name).read_text() for name in names] == ["4", "3", "2"][:keep]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])

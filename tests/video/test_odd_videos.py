@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sample_videos
 import torch
+from av.bitstream import BitStreamFilterContext
 from field_pictures import write_fields
 
 from dcvc.data.verify import verify
@@ -19,6 +20,7 @@ from dcvc.video.frame_rate import frame_rate
 from dcvc.video.hidden_packets import shows_nothing
 from dcvc.video.reader import VideoReader
 from dcvc.video.source_losses import layers
+from dcvc.video.source_video import describe_source
 
 FRAMES = sample_videos.textures(30, 64, 96)
 X264 = {**sample_videos.X264, "x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=2"}
@@ -165,6 +167,45 @@ def test_rubbish_behind_the_file_costs_no_frame(tmp_path, name, junk):
     exact(path, 20)
 
 
+@pytest.mark.parametrize("params", ["bframes=0", "bframes=2", "bframes=3:b-pyramid=normal"])
+def test_an_empty_last_sample_of_mp4_costs_no_other_frame(tmp_path, params):
+    """Its list of sizes ends with 0, as of a telephone whose storage was full."""
+    options = {**sample_videos.X264, "x264-params": f"keyint=12:min-keyint=12:scenecut=0:{params}"}
+    path = sample_videos.encode(tmp_path / "a.mp4", "libx264", FRAMES[:20], options=options)
+    data = bytearray(path.read_bytes())
+    sizes = data.index(b"stsz") + 16
+    data[sizes + 4 * 19: sizes + 4 * 20] = bytes(4)
+    path.write_bytes(data)
+    reader = exact(path, 19)
+    with av.open(str(path)) as video:
+        assert [frame.pts for frame in video.decode(video=0)] == reader.index.pts.tolist()
+    assert "cut short" not in reader.index.notes
+
+
+@pytest.mark.parametrize("places", [[20], [7], [1, 2, 13, 20, 20]])
+def test_empty_chunks_of_an_avi_are_no_frames(tmp_path, places):
+    """So programs write frames that they dropped."""
+    whole = sample_videos.encode(tmp_path / "whole.avi", "mpeg4", FRAMES[:20], options={"g": "12"})
+    data = whole.read_bytes()
+    begin = data.index(b"movi") - 8
+    end = begin + 8 + int.from_bytes(data[begin + 4: begin + 8], "little")
+    chunks, place = [], begin + 12
+    while place < end:
+        size = int.from_bytes(data[place + 4: place + 8], "little")
+        chunks.append(data[place: place + 8 + size + size % 2])
+        place += 8 + size + size % 2
+    for number in sorted(places, reverse=True):
+        chunks.insert(number, b"00dc" + bytes(4))
+    body, index, place = b"movi" + b"".join(chunks), b"", 4
+    for number, chunk in enumerate(chunks):
+        index += chunk[:4] + struct.pack("<II", 0x10 * (number == 0), place) + chunk[4:8]
+        place += len(chunk)
+    rest = b"".join(name + struct.pack("<I", len(part)) + part for name, part in ((b"LIST", body), (b"idx1", index)))
+    made = data[:begin] + rest
+    (tmp_path / "a.avi").write_bytes(made[:4] + struct.pack("<I", len(made) - 8) + made[8:])
+    assert torch.equal(exact(tmp_path / "a.avi", 20).read(0, 20), VideoReader(whole).read(0, 20))
+
+
 # ---- pictures that are not whole
 
 
@@ -227,6 +268,36 @@ def test_further_layers_are_told_by_the_parameter_set():
     assert [layers(data) for data in (None, b"", b"\0\0\1\x40\1")] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_metadata_in_another_encoding_end_nothing(tmp_path, name):
+    """Titles, languages and chapters in Latin-1, as older programs wrote them."""
+    with av.open(str(tmp_path / name), "w", metadata_encoding="latin-1") as out:
+        out.metadata.update(title="caf\xe9 \xff", comment="\xe9")
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.metadata.update(language="\xe9\xe9\xe9", handler_name="\xff\xfe", title="\xe4")
+        for image in FRAMES[:3]:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p")))
+        out.mux(stream.encode(None))
+    with pytest.raises(UnicodeDecodeError), av.open(str(tmp_path / name)) as video:
+        assert video.metadata
+    exact(tmp_path / name, 3)
+    assert describe_source(tmp_path / name).width == 96
+
+
+@pytest.mark.parametrize("numbers", [(200, 77, 2), (9, 255, 99), (13, 17, 14)])
+def test_numbers_of_colours_that_nobody_knows_end_nothing(tmp_path, numbers):
+    source = sample_videos.encode(tmp_path / "source.ts", "libx264", FRAMES[:3], options=X264)
+    words = zip(("colour_primaries", "transfer_characteristics", "matrix_coefficients"), numbers, strict=True)
+    with av.open(str(source)) as video:
+        stream = video.streams.video[0]
+        change = BitStreamFilterContext("h264_metadata=" + ":".join(f"{key}={value}" for key, value in words), stream)
+        data = b"".join(bytes(made) for packet in [*video.demux(stream)]
+                        for made in change.filter(packet if packet.size else None))
+    (tmp_path / "a.h264").write_bytes(data)
+    assert exact(tmp_path / "a.h264", 3).index.matrix == ""
+
+
 # ---- rates
 
 
@@ -255,6 +326,23 @@ def test_a_varying_rate_is_noted(tmp_path, codec, name):
     index = index_file(path)
     assert index.fps == pytest.approx(29 * 100 / (times[-1] - times[0]), rel=0.01)
     assert index.notes == ("variable frame rate, taken as its mean",)
+
+
+@pytest.mark.parametrize(("size", "form", "rate", "aspect"), [
+    ((576, 720), "yuv420p", Fraction(25), "16:15"), ((480, 720), "yuv411p", Fraction(30000, 1001), "8:9")])
+def test_dv_files_have_the_rate_of_their_frames(tmp_path, size, form, rate, aspect):
+    """Their container states 60000 frames a second."""
+    with av.open(str(tmp_path / "a.dv"), "w") as out:
+        stream = out.add_stream("dvvideo", rate=rate)
+        (stream.height, stream.width), stream.pix_fmt = size, form
+        for image in sample_videos.textures(3, *size):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=form)))
+        out.mux(stream.encode(None))
+    with av.open(str(tmp_path / "a.dv")) as video:
+        assert video.streams.video[0].average_rate == 60000
+    index = index_file(tmp_path / "a.dv")
+    assert (len(index), index.fps) == (3, pytest.approx(float(rate)))
+    assert index.notes == ("interlaced", f"not kept: pixels of {aspect}")
 
 
 # ---- what is not kept
