@@ -7,7 +7,7 @@ from dcvc.config import check_limits, check_words, option
 from dcvc.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SmallVideos:
     """What becomes of videos that are smaller than a sample (fitting_videos.py)."""
 
@@ -20,8 +20,6 @@ class SamplingOptions(SmallVideos):
     """Options of VideoGOPDataset beyond the community's; video_gops.py explains how they act
     together. All are the same for every frame of a GOP."""
 
-    short_videos: Literal["error", "skip"] = option(
-        "error", "videos with fewer frames than a sample spans: an error, or left out")
     samples_per_video: int = option(1, least=1)
     # "videos": every video equally often; "frames": every possible GOP equally likely.
     sampling: Literal["videos", "frames"] = option("videos")
@@ -51,6 +49,8 @@ class SamplingOptions(SmallVideos):
     on_bad_video: Literal["raise", "skip"] = option("raise")
     # With "skip": a larger share of bad files is an error.
     max_bad_share: float = option(0.1)
+    short_videos: Literal["error", "skip"] = option(
+        "error", "videos with fewer frames than a sample spans: an error, or left out")
 
     def __post_init__(self) -> None:
         check_limits(self)
