@@ -5,6 +5,7 @@ are no B-frames, no keyframes of the encoder's own choice, one thread, and none 
 that differ between processors.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,8 +30,9 @@ def _x264(options: PrepareOptions) -> dict[str, str]:
 
 def _x265(options: PrepareOptions) -> dict[str, str]:
     lossless = options.quality == "lossless" and options.crf is None
+    # With weighted prediction x265 4.1 wrote other bytes in every run, losslessly at least.
     words = [f"keyint={options.keyframe}", f"min-keyint={options.keyframe}", "scenecut=0", "bframes=0",
-             "open-gop=0", "pools=none", "frame-threads=1", "log-level=none"]
+             "open-gop=0", "no-weightp=1", "pools=none", "frame-threads=1", "log-level=none"]
     rate = {} if lossless else {"crf": str(12 if options.crf is None else options.crf)}
     return {"preset": "veryfast", **rate,
             "x265-params": ":".join([*words, *(["lossless=1"] if lossless else [])])}
@@ -40,6 +42,8 @@ def _svt_av1(options: PrepareOptions) -> dict[str, str]:
     if options.quality == "lossless" and options.crf is None:
         raise InputError("--quality: found lossless with --codec av1, which this encoder has not; "
                          "choose h264, hevc or ffv1")
+    # The encoder reports every file on stderr unless it is told beforehand.
+    os.environ.setdefault("SVT_LOG", "1")
     # Low delay (pred-struct=1): each frame refers to frames before it.
     return {"preset": "8", "g": str(options.keyframe),
             "crf": str(12 if options.crf is None else options.crf),
