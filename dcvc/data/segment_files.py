@@ -124,7 +124,7 @@ def write_segments(row: FileIndex, files: Sequence[SegmentFile], options: Prepar
                     continue
                 if scaled:
                     frame = resized(frame[None], (height, width))[0]
-                writer.write(frame[:, :height, :width].permute(1, 2, 0).numpy())
+                writer.write_tensor(frame[:, :height, :width])
 
 
 def _deep_frames(row: FileIndex, numbers: Sequence[int], size: tuple[int, int],

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from torch import Tensor
 
 from dcvc.errors import InputError
 from dcvc.files import replaced
@@ -65,8 +66,11 @@ class VideoWriter:
         if rgb.dtype != np.uint8 or rgb.shape != (height, width, 3):
             raise InputError(f"{self.path}: found a frame {rgb.dtype} {rgb.shape}, "
                              f"needed uint8 ({height}, {width}, 3)")
-        tensor = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255
-        self._container.mux(self._stream.encode(bt709_frame(tensor)))
+        self.write_tensor(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1))
+
+    def write_tensor(self, rgb: Tensor) -> None:
+        """rgb: uint8 `(3, H, W)` of the video's size, as readers give it."""
+        self._container.mux(self._stream.encode(bt709_frame(rgb.float() / 255)))
 
     def write_deep(self, planes: Sequence[np.ndarray]) -> None:
         """Y, U and V of 4:2:0, uint16 samples of 10 bits."""
