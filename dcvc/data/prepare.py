@@ -130,8 +130,9 @@ class _Run:
             if not self.options.looks_at_frames:
                 plans[source.number] = plan_source(source.row, self.options)
                 continue
-            kept = read_json(self.folder.home(source) / PLAN)
-            plans[source.number] = SourcePlan.from_dict(kept) if kept else SourcePlan((), ())
+            # Nothing was planned of what cannot be read.
+            plans[source.number] = SourcePlan((), ()) if self.bad(source) else SourcePlan.from_dict(
+                read_json(self.folder.home(source) / PLAN))
         return plans
 
     def encode(self, plans: dict[int, SourcePlan]) -> None:

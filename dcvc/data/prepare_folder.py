@@ -186,8 +186,7 @@ class PreparedFolder:
         write_text(self._moving, json.dumps(manifest, indent=1))
         with refusal_named(self.folder):
             for name, home in homes.items():
-                if home.exists():
-                    os.replace(home, self.folder / name)
+                os.replace(home, self.folder / name)
             os.replace(self._moving, self.manifest_file)
         self.close_complete()
 
