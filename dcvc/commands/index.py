@@ -74,6 +74,7 @@ def as_text(summary: dict) -> str:
 def usable_table(rows: list[dict]) -> list[str]:
     """What crop, GOP and stride would leave in, lines to print."""
     cells = [("gop_size", "stride", "frames", *(f"crop {side}" for side in rows[0]["files"]))]
-    cells += [(row["gop_size"], row["stride"], row["frames"], *row["files"].values()) for row in rows]
+    cells += [(row["gop_size"], row["stride"], row["frames"], *row["files"].values())
+              for row in rows]
     return ["usable files, by --gop_size, stride, and --crop_size or the lower end of rescale:",
             *("  " + "".join(f"{cell:>10}" for cell in line) for line in cells)]

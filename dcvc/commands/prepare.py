@@ -1,5 +1,5 @@
 """Re-encode a data set once into short segments that are quick to seek in: then few frames have to
-be decoded for one sample. The same command goes on after a stop, and does again only what changed."""
+be decoded for one sample. The same command goes on after a stop, and does again what changed."""
 
 import argparse
 import sys
@@ -28,10 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--licences", metavar="FILE",
                         help="a CSV or TSV table with a column named file; its other columns go "
                              "into the manifest")
-    parser.add_argument("--processes", type=int, default=1, help="videos are shared out over so many")
+    parser.add_argument("--processes", type=int, default=1,
+                        help="how many share the work")
     parser.add_argument("--shard", metavar="I/N",
-                        help="only the I-th of N parts of the videos, for N machines; all may write "
-                             "into one OUT")
+                        help="only the I-th of N parts of the videos, for N machines; all may "
+                             "write into one OUT")
     add_flag(parser, "skip_bad", False, "leave out videos that cannot be read")
     add_flag(parser, "quiet", False, "no progress bar")
 
@@ -55,8 +56,8 @@ def run(options: argparse.Namespace) -> None:
         licences = read_licences(options.licences, videos)
         without = [video for video in videos if video not in licences]
         if without:
-            print(f"note: {options.licences}: has no row for {len(without)} of {len(videos)} videos, "
-                  f"the first: {printable(without[0])}", file=sys.stderr)
+            print(f"note: {options.licences}: has no row for {len(without)} of {len(videos)} "
+                  f"videos, the first: {printable(without[0])}", file=sys.stderr)
     manifest = prepare(table, options.out, settings, shard=shard, processes=options.processes,
                        skip_bad=options.skip_bad, licences=licences,
                        progress=None if options.quiet else FrameProgress())

@@ -147,8 +147,8 @@ class _Kind:
 @dataclass(frozen=True)
 class Fitting:
     """usable: bool, one a row. errors: about videos that may be neither used nor left out; one for
-    all of a kind where the first error ends it. left_out: what would have been said about those that
-    are left out."""
+    all of a kind where the first error ends it. left_out: what would have been said about those
+    that are left out."""
 
     usable: np.ndarray
     errors: list[InputError]

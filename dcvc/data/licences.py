@@ -1,7 +1,7 @@
 """A table about the sources of a set (licence, author, address …), carried into its manifest.
 
-A CSV or TSV file whose first row names the columns; the column `file` says which video a row is about:
-a path from the table's folder, an absolute one, or a name that only one video has.
+A CSV or TSV file whose first row names the columns; the column `file` says which video a row is
+about: a path from the table's folder, an absolute one, or a name that only one video has.
 """
 
 import csv
@@ -27,8 +27,8 @@ def read_licences(table: str, videos: Sequence[str]) -> dict[str, dict[str, str]
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     if KEY not in (rows.fieldnames or ()):
-        raise InputError(f"{table}: found the columns {', '.join(rows.fieldnames or ()) or 'none'}, "
-                         f"needed one named {KEY}")
+        found = ", ".join(rows.fieldnames or ()) or "none"
+        raise InputError(f"{table}: found the columns {found}, needed one named {KEY}")
     by_path = {os.path.realpath(video): video for video in videos}
     names = Counter(os.path.basename(path) for path in by_path)
     by_name = {os.path.basename(path): video for path, video in by_path.items()}
@@ -41,8 +41,8 @@ def read_licences(table: str, videos: Sequence[str]) -> dict[str, dict[str, str]
         if video is None:
             continue
         if video in found:
-            raise InputError(f"{table}: found {named} twice (line {rows.line_num}), needed one row a "
-                             "video")
+            raise InputError(f"{table}: found {named} twice (line {rows.line_num}), needed one row "
+                             "a video")
         # What stands behind the last named column has no name.
         found[video] = {name: value or "" for name, value in row.items() if name is not None}
     return found

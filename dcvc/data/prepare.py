@@ -12,26 +12,26 @@ frames, so that at most keyframe - 1 frames are decoded in vain:
 The price is disk space (keyframes are large) and one loss more: `visual` (CRF 12) is visually
 lossless.
 
-    1  measure   every frame of the videos, only where an option looks at frames    stretches.py
-    2  plan      which frames become which segment, what is left out and why        prepare_plan.py
-    3  encode    segments, a few at a time, shared out over processes               segment_files.py
-    4  finish    segments take their names; manifest.json is written last           prepare_folder.py
+    1  measure   every frame of the videos, if an option looks at frames     stretches.py
+    2  plan      which frames become which segment, what is left out, why    prepare_plan.py
+    3  encode    segments, a few at a time, shared out over processes        segment_files.py
+    4  finish    segments take their names; manifest.json is written last    prepare_folder.py
 
-Each step depends on the sources and the options alone, not on processes, order or earlier tries, and
-keeps what it finished: killed and begun again, it goes on, and comes to the same bytes.
+Each step depends on the sources and the options alone, not on processes, order or earlier tries,
+and keeps what it finished: killed and begun again, it goes on, and comes to the same bytes.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import av
 
-from dcvc.data.prepare_folder import BAD, PLAN, PreparedFolder, Source, read_json
+from dcvc.data.prepare_folder import BAD, PLAN, PreparedFolder, Source, read_json, sources_of
 from dcvc.data.prepare_options import PrepareOptions, Shard
 from dcvc.data.prepare_plan import Segment, SourcePlan, plan_source, refused_whole
 from dcvc.data.segment_encoders import encoder_of
@@ -104,12 +104,12 @@ class _Run:
     skip_bad: bool
     progress: Progress
 
-    def share_out(self, tasks: list[_Task], what: str, done: int = 0) -> None:
-        """done: frames that an earlier run finished."""
-        total = done + sum(task.frames for task in tasks)
+    def share_out(self, tasks: Iterable[_Task], count: int, what: str, done: int,
+                  total: int) -> None:
+        """count: of the tasks. done: frames that an earlier run finished, of all `total`."""
         self.progress(done, total, what)
         work = partial(_run_task, skip_bad=self.skip_bad)
-        for task, _ in share_out(work, tasks, min(self.processes, max(1, len(tasks)))):
+        for task, _ in share_out(work, tasks, min(self.processes, max(1, count))):
             done += task.frames
             self.progress(done, total, what)
 
@@ -120,48 +120,56 @@ class _Run:
 
     def plans(self) -> dict[int, SourcePlan]:
         """Number of the source -> its plan; after measuring what is not measured yet."""
-        plans = {source.number: refused_whole(source.row, self.options) for source in self.sources}
-        open_sources = [source for source in self.sources if plans[source.number] is None]
         if self.options.looks_at_frames:
-            self.share_out([_Task(source.row, self.folder.home(source), self.options)
-                            for source in open_sources
-                            if not (self.folder.home(source) / PLAN).exists()], "looking")
-        for source in open_sources:
-            if not self.options.looks_at_frames:
-                plans[source.number] = plan_source(source.row, self.options)
-                continue
-            # Nothing was planned of what cannot be read.
-            plans[source.number] = SourcePlan((), ()) if self.bad(source) else SourcePlan.from_dict(
-                read_json(self.folder.home(source) / PLAN))
-        return plans
+            self.measure()
+        return {source.number: self.plan(source) for source in self.sources}
+
+    def measure(self) -> None:
+        frames = {source: len(source.row) for source in self.sources
+                  if refused_whole(source.row, self.options) is None}
+        missing = [source for source in frames if not (self.folder.home(source) / PLAN).exists()]
+        done = sum(frames.values()) - sum(frames[source] for source in missing)
+        self.share_out((self.task(source) for source in missing), len(missing), "looking", done,
+                       sum(frames.values()))
+
+    def plan(self, source: Source) -> SourcePlan:
+        refused = refused_whole(source.row, self.options)
+        if refused is not None or not self.options.looks_at_frames:
+            return refused or plan_source(source.row, self.options)
+        if self.bad(source):
+            return SourcePlan((), ())
+        return SourcePlan.from_dict(read_json(self.folder.home(source) / PLAN))
+
+    def task(self, source: Source, segments: tuple[Segment, ...] = ()) -> _Task:
+        return _Task(source.row, self.folder.home(source), self.options, segments)
 
     def encode(self, plans: dict[int, SourcePlan]) -> None:
-        tasks, done = [], 0
+        # A row is read once more for each task, when its turn comes.
+        parts: list[tuple[Source, tuple[Segment, ...]]] = []
+        done = 0
         for source in self.sources:
-            whole = _Task(source.row, self.folder.home(source), self.options,
-                          plans[source.number].segments)
-            missing = [each.segment for each in whole.files if not each.file.exists()]
+            files = self.task(source, plans[source.number].segments).files
+            missing = tuple(each.segment for each in files if not each.file.exists())
             done += plans[source.number].frames - sum(map(len, missing))
             # From a file that is read from its start, all segments are taken in one go.
             at_a_time = len(missing) if only_in_order(source.row) else SEGMENTS_A_TASK
-            tasks += [_Task(source.row, whole.home, self.options, tuple(missing[k: k + at_a_time]))
+            parts += [(source, missing[k: k + at_a_time])
                       for k in range(0, len(missing), at_a_time or 1)]
-        self.share_out(tasks, "encoding", done)
+        total = sum(plans[source.number].frames for source in self.sources)
+        self.share_out((self.task(*part) for part in parts), len(parts), "encoding", done, total)
 
     def entries(self, plans: dict[int, SourcePlan]) -> Iterator[tuple[Path, dict]]:
         """Where each segment lies, and what the manifest says of it."""
         for source in self.sources:
             if self.bad(source):
                 continue
-            task = _Task(source.row, self.folder.home(source), self.options,
-                         plans[source.number].segments)
-            for segment, file in ((each.segment, each.file) for each in task.files):
-                # The number makes names unique and keeps the videos' order.
-                stem = short_stem(Path(source.row.path), 80)
-                entry = {"file": f"{source.number:07d}_{stem}_{segment.first:07d}{file.suffix}",
-                         "source": source.row.path, "first": segment.first, "frames": len(segment),
-                         "number": source.number}
-                yield file, entry | ({"without": list(segment.without)} if segment.without else {})
+            # The number makes names unique and keeps the videos' order.
+            stem = f"{source.number:07d}_{short_stem(Path(source.path), 80)}"
+            for each in self.task(source, plans[source.number].segments).files:
+                one = each.segment
+                entry = {"file": f"{stem}_{one.first:07d}{each.file.suffix}", "source": source.path,
+                         "first": one.first, "frames": len(one), "number": source.number}
+                yield each.file, entry | ({"without": list(one.without)} if one.without else {})
 
     def work(self, described: list[dict], excluded: dict[str, str], total: str) -> dict:
         """All four steps; the manifest."""
@@ -169,9 +177,9 @@ class _Run:
         plans = self.plans()
         self.encode(plans)
         placed = list(self.entries(plans))
-        bad = {source.row.path: reason for source in self.sources if (reason := self.bad(source))}
-        dropped = [{"number": source.number, "source": source.row.path, **asdict(one)}
-                   for source in self.sources if source.row.path not in bad
+        bad = {source.path: reason for source in self.sources if (reason := self.bad(source))}
+        dropped = [{"number": source.number, "source": source.path, **asdict(one)}
+                   for source in self.sources if source.path not in bad
                    for one in plans[source.number].dropped]
         manifest = {"settings": self.folder.settings, "segments": [entry for _, entry in placed],
                     "excluded": dict(sorted({**excluded, **bad}.items())), "sources": described,
@@ -188,20 +196,21 @@ def prepare(table: VideoTable, out: str | os.PathLike, options: PrepareOptions |
 
     shard: only this part of the videos; several may be at work in one folder. skip_bad: a damaged
     video is left out instead of an error. licences: columns about a video, for the manifest, by its
-    path. Frames of odd sides lose their last row or column. Returns the manifest (of the shard): each
-    segment's source, first frame and count; the settings; sources; what was dropped, and why. Raises
-    InputError if `out` holds something else or an option cannot be had, ReadError (a damaged video).
+    path. Frames of odd sides lose their last row or column. Returns the manifest (of the shard):
+    each segment's source, first frame and count; the settings; sources; what was dropped, and why.
+    Raises InputError if `out` holds something else or an option cannot be had, ReadError (a damaged
+    video).
     """
     options = options or PrepareOptions()
     encoder, licences = encoder_of(options), licences or {}
     settings = {**asdict(options), "encoder": encoder.library,
                 "options": encoder.make_options(options),
                 "libavcodec": list(av.library_versions["libavcodec"])}
-    sources = _sources(table)
+    sources = sources_of(table)
     total = hashlib.sha256("".join(source.key for source in sources).encode()).hexdigest()[:24]
     if shard is not None:
         sources = [source for source in sources if shard.holds(source.number)]
-    described = [_described(source, licences.get(source.row.path)) for source in sources]
+    described = [_described(source, licences.get(source.path)) for source in sources]
     folder, excluded = PreparedFolder(Path(out), settings, shard), table.excluded_reasons()
     with folder.opened():
         manifest = folder.complete_manifest(described, excluded, total)
@@ -212,16 +221,7 @@ def prepare(table: VideoTable, out: str | os.PathLike, options: PrepareOptions |
         return run.work(described, excluded, total)
 
 
-def _sources(table: VideoTable) -> list[Source]:
-    seen: dict[str, int] = {}
-    sources = []
-    for number, row in enumerate(table.rows()):
-        sources.append(Source(number, row, seen.get(row.path, 0)))
-        seen[row.path] = seen.get(row.path, 0) + 1
-    return sources
-
-
 def _described(source: Source, columns: dict[str, str] | None) -> dict:
-    described = {"number": source.number, "source": source.row.path, "size": source.row.file_size,
-                 "mtime_ns": source.row.mtime_ns, "occurrence": source.occurrence}
+    described = {"number": source.number, "source": source.path, "size": source.size,
+                 "mtime_ns": source.mtime_ns, "occurrence": source.occurrence}
     return described | ({"columns": columns} if columns else {})

@@ -5,13 +5,13 @@
     OUT/.prepare/                    while it is made:
         settings.json                the options it was begun with
         <key>/0000064.mp4            a finished segment (a file has its name only when it is whole)
-        <key>/plan.json              which frames of the source are kept, where frames had to be seen
+        <key>/plan.json              which frames are kept, where they had to be seen
         <key>/bad.txt                why the source cannot be read
         manifest.json                only while segments move to their places and back
 
-A source's key is made of its path, size and time of change. So a source that changed has another key,
-and nothing that was made of the old one is taken for it; a source that is new, or moves others in
-number, costs none of the others' work.
+A source's key is made of its path, size and time of change. So a source that changed has another
+key, and nothing that was made of the old one is taken for it; a source that is new, or moves others
+in number, costs none of the others' work.
 
 At the end of the work:                                     killed, and begun again:
 
@@ -33,6 +33,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ from typing import Any
 from dcvc.config import differences
 from dcvc.data.prepare_options import Shard
 from dcvc.data.prepare_plan import plans_in
+from dcvc.data.video_table import VideoTable
 from dcvc.errors import InputError, ReadError
 from dcvc.files import hold_alone, refusal_named, write_text
 from dcvc.video.file_index import FileIndex
@@ -51,15 +53,32 @@ _SHARD_NAME = re.compile(r"(?:\.prepare-|manifest\.)\d+-of-(\d+)(?:\.json)?")
 
 @dataclass(frozen=True)
 class Source:
-    """A video of the set. occurrence: how often its path came before."""
+    """A video of the set, by its row of the table: of hundreds of thousands, not all times of all
+    frames are in memory. occurrence: how often its path came before."""
 
     number: int
-    row: FileIndex
-    occurrence: int = 0
+    path: str
+    size: int
+    mtime_ns: int
+    occurrence: int
+    table: VideoTable
 
     @property
     def key(self) -> str:
-        return source_key(self.row.path, self.row.file_size, self.row.mtime_ns, self.occurrence)
+        return source_key(self.path, self.size, self.mtime_ns, self.occurrence)
+
+    @property
+    def row(self) -> FileIndex:
+        return self.table.row(self.number)
+
+
+def sources_of(table: VideoTable) -> list[Source]:
+    seen: Counter[str] = Counter()
+    sources = []
+    for number, row in enumerate(table.rows()):
+        sources.append(Source(number, row.path, row.file_size, row.mtime_ns, seen[row.path], table))
+        seen[row.path] += 1
+    return sources
 
 
 def source_key(path: str, size: int, mtime_ns: int, occurrence: int) -> str:
@@ -96,8 +115,8 @@ class PreparedFolder:
             with refusal_named(self.folder):
                 self.work.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(open(self.work / "lock", "w"))
-            hold_alone(lock, f"{self.folder}: another `dcvc prepare` is at work in it, needed one at "
-                             "a time; wait for its end")
+            hold_alone(lock, f"{self.folder}: another `dcvc prepare` is at work in it, needed one "
+                             "at a time; wait for its end")
             yield self
 
     def _check(self) -> None:
@@ -111,11 +130,11 @@ class PreparedFolder:
         mine = {self.shard.count} if self.shard else set()
         whole = self.folder / MANIFEST
         if counts - mine and not (not self.shard and whole.exists()):
-            raise InputError(f"{self.folder}: found parts of --shard I/{min(counts - mine)}, needed "
-                             "the same division, or an empty or new folder")
+            raise InputError(f"{self.folder}: found parts of --shard I/{min(counts - mine)}, "
+                             "needed the same division, or an empty or new folder")
         if self.shard and begun and not counts:
-            raise InputError(f"{self.folder}: found a set prepared without --shard, needed the same "
-                             "way, or an empty or new folder")
+            raise InputError(f"{self.folder}: found a set prepared without --shard, needed the "
+                             "same way, or an empty or new folder")
         for file in (whole, self.manifest_file, self._moving, self.work / "settings.json"):
             self._check_settings(file, read_json(file))
 
@@ -124,12 +143,13 @@ class PreparedFolder:
             return
         there = content.get("settings", {})
         if "sources" not in content and file.name != "settings.json":
-            raise InputError(f"{self.folder}: found files in it (a set of an older version), needed "
-                             "an empty or new folder")
+            raise InputError(f"{self.folder}: found files in it (a set of an older version), "
+                             "needed an empty or new folder")
         changed = differences(there, self.settings)
         if changed:
-            raise InputError(f"{self.folder}: found a set of other settings ({'; '.join(changed)}), "
-                             "needed an empty or new folder, or the same settings")
+            raise InputError(f"{self.folder}: found a set of other settings "
+                             f"({'; '.join(changed)}), needed an empty or new folder, or the same "
+                             "settings")
 
     def complete_manifest(self, sources: list[dict], excluded: dict[str, str],
                           total: str) -> dict | None:
@@ -165,7 +185,8 @@ class PreparedFolder:
         keys = {entry["number"]: source_key(entry["source"], entry["size"], entry["mtime_ns"],
                                             entry["occurrence"]) for entry in manifest["sources"]}
         for number, plan in plans_in(manifest).items():
-            if keys[number] in wanted and plan.segments:
+            # Of a source that could not be read there is neither; it is tried again.
+            if keys[number] in wanted and (plan.segments or plan.dropped):
                 home = self.work / keys[number]
                 home.mkdir(exist_ok=True)
                 write_text(home / PLAN, json.dumps(plan.as_dict()))
@@ -208,11 +229,12 @@ class PreparedFolder:
             return None
         for k, part in enumerate(parts):
             if (part["total"], part["settings"]) != (parts[0]["total"], parts[0]["settings"]):
-                raise InputError(f"{self.folder}: found shard {k + 1} made of other sources than shard "
-                                 "1, needed the same; run the older of them again")
+                raise InputError(f"{self.folder}: found shard {k + 1} made of other sources than "
+                                 "shard 1, needed the same; run the older of them again")
         excluded = {path: reason for part in parts for path, reason in part["excluded"].items()}
         joined = {**parts[0], "excluded": dict(sorted(excluded.items()))}
         for name in ("segments", "sources", "dropped"):
             entries = [entry for part in parts for entry in part[name]]
-            joined[name] = sorted(entries, key=lambda entry: (entry["number"], entry.get("first", 0)))
+            # Within a source they are in order.
+            joined[name] = sorted(entries, key=lambda entry: entry["number"])
         return joined

@@ -28,7 +28,8 @@ class PrepareOptions:
     min_size: int | None = option(None, "leave out videos of a short side below N pixels", least=1)
     min_seconds: float | None = option(
         None, "leave out videos, and stretches of them, that are shorter", above=0)
-    drop_static: bool = option(False, "leave out stretches of a second or more in which nothing moves")
+    drop_static: bool = option(
+        False, "leave out stretches of a second or more in which nothing moves")
     drop_black: bool = option(False, "leave out black frames")
     drop_repeated: bool = option(False, "leave out frames that repeat the one before")
     split_cuts: bool = option(False, "begin a new segment where the scene changes")

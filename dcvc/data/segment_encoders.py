@@ -1,8 +1,8 @@
 """How segments are coded: for each codec an encoder of FFmpeg's and its options.
 
-All of them for the same purpose: quick to seek in, and the same bytes from the same frames. So there
-are no B-frames, no keyframes of the encoder's own choice, one thread, and none of x264's shortcuts
-that differ between processors.
+All of them for the same purpose: quick to seek in, and the same bytes from the same frames. So
+there are no B-frames, which are decoded in another order than shown, no keyframes of the encoder's
+own choice (scenecut), one thread, and none of x264's shortcuts that differ between processors.
 """
 
 import os
@@ -31,8 +31,9 @@ def _x264(options: PrepareOptions) -> dict[str, str]:
 def _x265(options: PrepareOptions) -> dict[str, str]:
     lossless = options.quality == "lossless" and options.crf is None
     # With weighted prediction x265 4.1 wrote other bytes in every run, losslessly at least.
-    words = [f"keyint={options.keyframe}", f"min-keyint={options.keyframe}", "scenecut=0", "bframes=0",
-             "open-gop=0", "no-weightp=1", "pools=none", "frame-threads=1", "log-level=none"]
+    words = [f"keyint={options.keyframe}", f"min-keyint={options.keyframe}", "scenecut=0",
+             "bframes=0", "open-gop=0", "no-weightp=1", "pools=none", "frame-threads=1",
+             "log-level=none"]
     rate = {} if lossless else {"crf": str(12 if options.crf is None else options.crf)}
     return {"preset": "veryfast", **rate,
             "x265-params": ":".join([*words, *(["lossless=1"] if lossless else [])])}

@@ -2,8 +2,8 @@
 
 By default frames become RGB of 8 bits, as everywhere, and are coded as BT.709. With keep_10bit,
 sources that have more than 8 bits keep their samples in 10, with their own matrix, range and tags;
-only sides and chroma are brought to 4:2:0 of the wanted size. That asks for frames by number, so files
-that have to be read by counting, and turned ones, are written in 8 bits all the same.
+only sides and chroma are brought to 4:2:0 of the wanted size. That asks for frames by number, so
+files that have to be read by counting, and turned ones, are written in 8 bits all the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -100,7 +100,7 @@ def _batches(numbers: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
 
 
 def write_segments(row: FileIndex, files: Sequence[SegmentFile], options: PrepareOptions) -> None:
-    """Those that are not there yet. Raises DamagedSource, ReadError where they cannot be written."""
+    """Those that are not there yet. Raises DamagedSource, ReadError where one cannot be written."""
     missing = [each for each in files if not each.file.exists()]
     if not missing:
         return

@@ -17,8 +17,8 @@ The block that changed most, not the picture's mean: a bird in a still sky is mo
     stretches  0    1         3    4  | 5    6  |           9
 
 A frame that repeats is left out of its stretch, which goes on: changes are added up from the last
-kept frame on, so that a slow fade is no repetition. Black and static frames end a stretch, and a cut
-begins one. What is left of a stretch must reach min_seconds.
+kept frame on, so that a slow fade is no repetition. Black and static frames end a stretch, and a
+cut begins one. What is left of a stretch must reach min_seconds.
 """
 
 from collections.abc import Iterable

@@ -121,7 +121,8 @@ class VideoGOPDataset(TrainingSet):
         if errors and self.options.on_bad_video == "raise":
             raise errors[0]
         fitting = fitting_videos(table, self._need)
-        self._bad = BadVideos(errors + fitting.errors, len(table) + len(table.excluded), self.options)
+        self._bad = BadVideos(errors + fitting.errors, len(table) + len(table.excluded),
+                              self.options)
         if fitting.left_out and not fitting.usable.any():
             raise InputError(f"{fitting.left_out[0]}; found no other videos")
         # From here on, numbers of videos count the usable ones only; `_rows` leads back to the

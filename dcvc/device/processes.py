@@ -39,8 +39,8 @@ def _begin_worker() -> None:
 def share_out(work: Callable[[Task], Result], tasks: Iterable[Task],
               processes: int) -> Iterator[tuple[Task, Result]]:
     """(task, work(task)) as they are finished; with one process, here and in order. `tasks` are
-    taken as they are needed. The first error of a task is raised, and no further one begun. work and
-    tasks must pickle.
+    taken as they are needed. The first error of a task is raised, and no further one begun. work
+    and tasks must pickle.
 
     Raises ReadError where a process is killed from outside.
     """
@@ -53,8 +53,8 @@ def share_out(work: Callable[[Task], Result], tasks: Iterable[Task],
         try:
             yield from _as_finished(pool, work, iter(tasks), processes + WAITING)
         except BrokenProcessPool:
-            raise ReadError("a process was ended from outside (out of memory?), needed all of them; "
-                            "the same command goes on, fewer --processes need less memory") from None
+            raise ReadError("a process was ended from outside (out of memory?), needed all; the "
+                            "same command goes on, with fewer --processes in less memory") from None
         except Exception:
             pool.shutdown(cancel_futures=True)
             raise

@@ -1,10 +1,11 @@
-"""Samples of more than 8 bits -> 4:2:0 of 10 bits, smaller if wanted, in their own matrix and range.
+"""Samples of more than 8 bits -> 4:2:0 of 10 bits, smaller if wanted, in their own colours.
 
-Luma and chroma are resampled separately, each along rows and columns, by the same rule. Where does an
-output sample lie among the input's? Say a picture of 8 columns becomes one of 4 (s = 2), 4:2:0 with
-chroma at the left. Output chroma column 1 belongs to output luma column 2; its centre is at input luma
-2 · (2 + 0.5) - 0.5 = 4.5, between input columns 4 and 5, and that is input chroma column 4.5 / 2 =
-2.25. The weights are a triangle around it, s samples to either side, so that none is passed over:
+Luma and chroma are resampled separately, each along rows and columns, by the same rule. Where does
+an output sample lie among the input's? Say a picture of 8 columns becomes one of 4 (s = 2), 4:2:0
+with chroma at the left. Output chroma column 1 belongs to output luma column 2; its centre is at
+input luma 2 · (2 + 0.5) - 0.5 = 4.5, between columns 4 and 5, and that is input chroma column
+4.5 / 2 = 2.25. The weights are a triangle around it, s samples to either side, so that none is
+passed over:
 
     input chroma column     0      1      2      3
     weight                  0    .375   .875   .625    divided by their sum
@@ -46,7 +47,7 @@ def deep_planes(planes: Planes, place: int, size: tuple[int, int],
     # Sizes are made even, so the two scales may differ a little.
     scales = [old / new if scaled else 1.0 for old, new in zip(shape, size, strict=True)]
     largest = (1 << OUT_DEPTH) - 1
-    # In the full range white is the largest number, in the limited one a power of two times another.
+    # In the full range white is the largest number; in the limited one it doubles with each bit.
     gain = 2.0 ** (OUT_DEPTH - colour.depth)
     if colour.full_range:
         gain = largest / ((1 << colour.depth) - 1)
