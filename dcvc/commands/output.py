@@ -108,7 +108,7 @@ def written_stream(path: str) -> Iterator[BinaryIO]:
         raise ReadError("-: cannot be written (Broken pipe): its reader has quit") from None
 
 
-WITH_END_TIME = ("{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, "
+WITH_END_TIME = ("{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, "
                  "until {eta:%H:%M}, {rate_fmt}]")
 
 
