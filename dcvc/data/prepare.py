@@ -207,13 +207,15 @@ def prepare(table: VideoTable, out: str | os.PathLike, options: PrepareOptions |
                 "options": encoder.make_options(options),
                 "libavcodec": list(av.library_versions["libavcodec"])}
     sources = sources_of(table)
-    total = hashlib.sha256("".join(source.key for source in sources).encode()).hexdigest()[:24]
+    # All videos of the set, those of other shards and those without an index too.
+    everything = [[source.key for source in sources], table.excluded_reasons()]
+    total = hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:24]
     if shard is not None:
         sources = [source for source in sources if shard.holds(source.number)]
     described = [_described(source, licences.get(source.path)) for source in sources]
     folder, excluded = PreparedFolder(Path(out), settings, shard), table.excluded_reasons()
     with folder.opened():
-        manifest = folder.complete_manifest(described, excluded, total)
+        manifest = folder.complete_manifest(described, total)
         if manifest is not None:
             folder.close_complete()
             return manifest

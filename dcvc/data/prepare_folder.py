@@ -151,13 +151,10 @@ class PreparedFolder:
                              f"({'; '.join(changed)}), needed an empty or new folder, or the same "
                              "settings")
 
-    def complete_manifest(self, sources: list[dict], excluded: dict[str, str],
-                          total: str) -> dict | None:
+    def complete_manifest(self, sources: list[dict], total: str) -> dict | None:
         """The manifest, where the set is complete and its sources are as they were."""
         manifest = read_json(self.manifest_file)
         if manifest is None or (manifest["sources"], manifest["total"]) != (sources, total):
-            return None
-        if any(manifest["excluded"].get(path) != reason for path, reason in excluded.items()):
             return None
         there = set(os.listdir(self.folder))
         return manifest if all(entry["file"] in there for entry in manifest["segments"]) else None

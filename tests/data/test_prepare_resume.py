@@ -140,6 +140,9 @@ def test_only_what_changed_is_done_again(copy, tmp_path):
     sample_videos.encode(copy / "clip1.mp4", "libx264", sample_videos.textures(12, 48, 64, seed=9))
     shutil.copy(copy / "clip0.mp4", copy / "a_new_one.mp4")
     (copy / "clip2.mp4").unlink()
+    (copy / "text.mp4").write_text("no video")
+    run(copy, out)
+    (copy / "text.mp4").unlink()
     run(copy, out)
     now = {path.name: path.stat().st_ino for path in out.glob("*.mp4")}
     assert {now[f"0000001_clip0_{first:07d}.mp4"] for first in (0, 8, 16)} <= set(inodes.values())
