@@ -17,86 +17,17 @@
 The word after `target` names a class of another project: looked up in a table, never imported.
 """
 
-import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from dcvc.config import from_dict, nearest
 from dcvc.errors import InputError, MissingError
+from dcvc.intra.vqgan.dimensions import VQGANConfig
 
 NAME, STREAM_ID = "vqgan", 2
-Variant = Literal["VQModel", "EMAVQ", "RVQ", "PQEMAVQ", "GumbelVQ"]
-
-
-@dataclass(frozen=True)
-class VQGANConfig:
-    """Encoder, decoder and codebook. Raises InputError for values that make no model.
-
-    A frame is made smaller by f = 2^(len(ch_mult) - 1) each way: with the default f = 16, a frame
-    of 1920x1088 has 120x68 positions of D codes.
-    """
-
-    # The quantizer: dcvc.intra.vqgan.quantizers says what each does. "RVQ" is this kit's word for
-    # an EMAVQ of several levels.
-    variant: Variant = "VQModel"
-    n_embed: int = 1024
-    embed_dim: int = 256
-    levels: int = 1
-    l2_norm: bool = False
-    # Encoder and decoder: channels at full size, times these at each halving; blocks of each level;
-    # channels of the latent, twice as many out of the encoder with double_z.
-    ch: int = 128
-    ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4)
-    num_res_blocks: int = 2
-    z_channels: int = 256
-    double_z: bool = False
-    # Attention stands at the levels where a frame of `resolution` pixels a side would have one of
-    # these sides. It is nominal: frames of any size are coded.
-    attn_resolutions: tuple[int, ...] = (16,)
-    resolution: int = 256
-    in_channels: int = 3
-    out_ch: int = 3
-    dropout: float = 0.0
-    # 32 in every published model. With as few channels each would be normalised by itself, and the
-    # mean brightness of a frame could not come out of the decoder: small models take fewer.
-    norm_groups: int = 32
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and value < 1:
-                raise _wrong(field.name, value, "at least 1")
-        if not self.ch_mult or min(self.ch_mult) < 1:
-            raise _wrong("ch_mult", list(self.ch_mult), "numbers of at least 1")
-        if self.ch % self.norm_groups:
-            raise _wrong("ch", self.ch, f"a multiple of {self.norm_groups} (normalisation groups)")
-        if self.in_channels != 3 or self.out_ch != 3:
-            raise _wrong("in_channels, out_ch", f"{self.in_channels}, {self.out_ch}",
-                         "3: an I-frame codec takes and gives RGB")
-        if self.variant == "RVQ" and self.levels < 2:
-            raise _wrong("rvq_levels", self.levels, "at least 2 (residual)")
-        if self.variant == "PQEMAVQ" and self.embed_dim % self.levels:
-            raise _wrong("pq_num_subspaces", self.levels,
-                         f"a divisor of embed_dim {self.embed_dim}")
-        if self.variant in ("VQModel", "EMAVQ", "GumbelVQ") and self.levels != 1:
-            raise _wrong("levels", f"{self.levels} with {self.variant}", "1")
-
-    @property
-    def factor(self) -> int:
-        """f: how many pixels a position of the latent stands for, in each direction."""
-        return 2 ** (len(self.ch_mult) - 1)
-
-    def attention_at(self, level: int) -> bool:
-        return self.resolution // 2**level in self.attn_resolutions
-
-
-def _wrong(name: str, found: Any, needed: str) -> InputError:
-    return InputError(f"VQGAN config: {name}: found {found}, needed {needed}")
-
 
 # Keys of ddconfig, in the order in which `config_to_values` writes them.
 DD_KEYS = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resolution", "z_channels",

@@ -44,16 +44,16 @@ def frames_of(videos: VideoValidationDataset, index: int, wanted: int) -> Iterat
 
 def collect_codes(codec: VQGANIFrameModel, videos: VideoValidationDataset,
                   config: PriorTrainingConfig, quiet: bool = False) -> list[list[Tensor]]:
-    """For each video, code maps int64 (D, h, w) of the chosen frames."""
+    """For each video, maps of codes or of their symbols, int64 (D, h, w), of the chosen frames."""
     by_video: list[list[Tensor]] = []
     indices = tqdm(range(len(videos)), desc="codes", unit="video", file=sys.stderr, disable=quiet)
     for index in indices:
         maps: list[Tensor] = []
         for frame in frames_of(videos, index, config.frames_per_video):
             for view in (frame, frame.flip(-1)) if config.mirrored else (frame,):
-                codes = codec.encode_indices(view[None]).cpu()
-                # (1, h, w) of one level is a map already; several levels come as a batch of one.
-                maps.append(codes if codec.levels == 1 else codes[0])
+                # As the rate models see them: codes that have digits are split into symbols.
+                symbols = codec.symbols.split(codec.codes_of(view[None]).cpu().numpy())
+                maps.append(torch.from_numpy(symbols[0].copy()))
         by_video.append(maps)
     return by_video
 
@@ -158,10 +158,11 @@ def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | 
     codec = VQGANIFrameModel(vqgan_config, vqgan_checkpoint, device)
     by_video = collect_codes(codec, VideoValidationDataset(videos), config, quiet)
     maps = [one for video in by_video for one in video]
-    counts = count_codes(maps, codec.levels, codec.codes)
+    sizes = codec.symbols.sizes
+    counts = count_codes(maps, len(sizes), max(sizes))
     # Of the first weights; the windows are drawn by their own generator.
     torch.manual_seed(config.seed)
-    network = CodePrior(PriorConfig(codec.levels, codec.codes, config.channels, config.hidden))
+    network = CodePrior(PriorConfig(len(sizes), max(sizes), config.channels, config.hidden))
     network.set_codebooks(codec.model.quantize.tables())
     bits = fit_prior(network, by_video, config, quiet)
     # Whoever uses the prior does not go on with the training: its state would double the file.
@@ -173,5 +174,7 @@ def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | 
     # What coding each code by its frequency alone would cost: the entropy, in bits.
     share = counts.double() / counts.sum(1, keepdim=True)
     static = float(-(share * torch.log2(share.clamp_min(1e-12))).sum(1).mean())
-    return {"uniform": math.log2(codec.codes), "static": static, "prior": bits,
+    # Of whole codes, also where the statistics are those of the symbols that codes were split into.
+    uniform, per_code = sum(map(math.log2, sizes)) / len(sizes), len(sizes) / codec.levels
+    return {"uniform": uniform * per_code, "static": static * per_code, "prior": bits * per_code,
             "frames": float(len(maps))}
