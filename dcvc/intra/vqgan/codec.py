@@ -20,14 +20,14 @@ from torch import Tensor
 
 from dcvc.errors import BitstreamError, InputError
 from dcvc.interfaces import FrozenCodec, IntraOutput, Quality, check_frames, check_quality
-from dcvc.intra.vqgan.config import NAME, STREAM_ID, VQGANConfig, config_to_values, read_config
-from dcvc.intra.vqgan.loading import load_vqgan, read_vqgan_file
+from dcvc.intra.vqgan.config import NAME, STREAM_ID, VQGANConfig, config_to_values
+from dcvc.intra.vqgan.loading import config_and_file, load_vqgan
 from dcvc.intra.vqgan.model import VQGAN
+from dcvc.intra.vqgan.multiscale import MultiScaleQuantizer
 from dcvc.intra.vqgan.rate import RateModel, UniformRate, read_codes, write_codes
 from dcvc.intra.vqgan.rate_file import rate_models_from_file
-from dcvc.intra.vqgan.multiscale import MultiScaleQuantizer
 from dcvc.intra.vqgan.stream import LARGEST_SIDE, Payload, read_payload, write_payload
-from dcvc.intra.vqgan.symbols import Symbols
+from dcvc.intra.vqgan.symbols import Symbols, sizes_of
 from dcvc.layers import crop, pad_to_multiple
 from dcvc.weights import weights_checksum
 
@@ -44,8 +44,9 @@ def model_fingerprint(model: VQGAN) -> int:
 class VQGANIFrameModel(FrozenCodec):
     """A VQGAN of any known layout as a frozen FrameCodec.
 
-    vq_config_path: JSON or YAML file, or "llamagen-vq16"/"llamagen-vq8". vq_checkpoint_path: the
-    weights. rate_model: "auto" takes the best one that the checkpoint holds (prior, static,
+    vq_config_path: JSON or YAML file, or a word of dcvc.intra.vqgan.config.PUBLISHED or TOLD; None:
+    that beside the weights, or what they tell. vq_checkpoint_path: the weights, a file or a folder.
+    rate_model: "auto" takes the best one that the checkpoint holds (prior, static,
     uniform); a name insists on that one. weights: "raw" or "ema", of a file that holds both. Raises
     MissingError, ReadError, InputError with one line that names the file and what does not fit.
     """
@@ -53,18 +54,15 @@ class VQGANIFrameModel(FrozenCodec):
     name = NAME
     stream_id = STREAM_ID
 
-    def __init__(self, vq_config_path: str | Path | VQGANConfig, vq_checkpoint_path: str | Path,
-                 device: str | torch.device = "cpu", rate_model: RateChoice = "auto",
+    def __init__(self, vq_config_path: str | Path | VQGANConfig | None,
+                 vq_checkpoint_path: str | Path, device: str | torch.device = "cpu", rate_model: RateChoice = "auto",
                  weights: str | None = None) -> None:
         super().__init__()
-        config = vq_config_path
-        if not isinstance(config, VQGANConfig):
-            config = read_config(config)
-        file = read_vqgan_file(vq_checkpoint_path, weights)
+        config, file = config_and_file(vq_config_path, vq_checkpoint_path, weights)
         self.model = load_vqgan(config, file)
         self.config, self.multiple = config, config.factor
         self.levels, self.codes = config.levels, config.n_embed
-        self.symbols = Symbols(self.levels, tuple(map(len, self.model.quantize.tables())))
+        self.symbols = Symbols(self.levels, sizes_of(config))
         self.model_id = model_fingerprint(self.model)
         # From the simplest to the best; "auto" takes the last.
         self.rate_models: dict[str, RateModel] = {"uniform": UniformRate(self.symbols.sizes)}
@@ -160,8 +158,8 @@ class VQGANIFrameModel(FrozenCodec):
     def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
         """x: float RGB `(B, 3, H, W)` in [0, 1] -> reconstruction, bits of the batch, codes.
 
-        There is one likelihood per code; those of a VAR are `(B, n)`, scale by scale. The estimate is that of the codec's rate model, or of the
-        uniform one where that is cheaper, as in `compress`.
+        There is one likelihood per code; those of a VAR are `(B, n)`, scale by scale. The estimate is
+        that of the codec's rate model, or of the uniform one where that is cheaper, as in `compress`.
         """
         check_quality("a VQGAN", self.rates, quality)
         codes = self.codes_of(x)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dcvc.intra.vqgan.codebooks import Grid, Quantizer
 from dcvc.intra.vqgan.dimensions import VQGANConfig
-from dcvc.intra.vqgan.symbols import digit_groups
+from dcvc.intra.vqgan.symbols import digit_groups, digits_of
 
 
 class DigitQuantizer(Quantizer):
@@ -73,7 +73,7 @@ class BinaryQuantizer(DigitQuantizer):
     """LFQ and BSQ: one bit a channel."""
 
     def __init__(self, config: VQGANConfig) -> None:
-        super().__init__((2,) * config.embed_dim)
+        super().__init__(digits_of(config))
         # On the sphere of BSQ all vectors have length 1.
         self.scale = config.embed_dim**-0.5 if config.variant == "BSQ" else 1.0
 
@@ -88,7 +88,7 @@ class FiniteScalarQuantizer(DigitQuantizer):
     """FSQ."""
 
     def __init__(self, config: VQGANConfig) -> None:
-        super().__init__(config.fsq_levels)
+        super().__init__(digits_of(config))
 
     def digits_of(self, z: Tensor) -> Tensor:
         halves = [1.001 * (size - 1) / 2 for size in self.digits]

@@ -114,8 +114,8 @@ class VQGANConfig:
     smoothings: int = 4
     smoothing: float = 0.5
     # The owner's tools code by the averaged weights of a file that holds both (None: its layout
-    # tells).
-    use_ema: bool | None = None
+    # tells). It says which weights are read, and nothing about the model that they make.
+    use_ema: bool | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dcvc.intra.vqgan.dimensions import LARGEST_DIGIT
+from dcvc.intra.vqgan.dimensions import LARGEST_DIGIT, VQGANConfig
 
 
 def digit_groups(digits: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -32,10 +32,25 @@ def digit_groups(digits: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
                 groups.append((digit,))
         return groups
 
+    if not digits:
+        return ()
     fewest = len(greedy(LARGEST_DIGIT))
     # The least limit that needs no group more: sizes of 64, 64, 64 and not 256, 256, 4.
     return tuple(next(groups for limit in range(max(digits), LARGEST_DIGIT + 1)
                       if len(groups := greedy(limit)) == fewest))
+
+
+def digits_of(config: VQGANConfig) -> tuple[int, ...]:
+    """How many values each channel has; none where codes have no digits."""
+    if config.variant in ("LFQ", "BSQ"):
+        return (2,) * config.embed_dim
+    return config.fsq_levels if config.variant == "FSQ" else ()
+
+
+def sizes_of(config: VQGANConfig) -> tuple[int, ...]:
+    """How many values each symbol of a position has."""
+    digits = digits_of(config)
+    return tuple(map(math.prod, digit_groups(digits))) or (config.n_embed,) * config.levels
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,12 @@ from dcvc.data import VideoValidationDataset
 from dcvc.errors import InputError, TrainingError
 from dcvc.files import save_tensors
 from dcvc.intra.vqgan.codec import VQGANIFrameModel
-from dcvc.intra.vqgan.config import VQGANConfig
+from dcvc.intra.vqgan.config import VQGANConfig, config_to_values
+from dcvc.intra.vqgan.layouts import TAMING
+from dcvc.intra.vqgan.loading import config_and_file
 from dcvc.intra.vqgan.prior import CodePrior, PriorConfig
 from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
 from dcvc.training.vqgan.config import PriorTrainingConfig
-from dcvc.weights import read_checkpoint
 
 # From so many videos on, whole ones are held out: of fewer, too little would be left.
 MANY = 4
@@ -141,7 +143,7 @@ def _learning_rate(config: PriorTrainingConfig, step: int) -> float:
     return config.learning_rate * rise * (0.505 + 0.495 * math.cos(math.pi * step / config.steps))
 
 
-def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | Path,
+def train_prior(vqgan_config: str | Path | VQGANConfig | None, vqgan_checkpoint: str | Path,
                 videos: str | Path | Sequence[str | Path], output: str | Path,
                 config: PriorTrainingConfig | None = None, device: str = "cpu",
                 quiet: bool = False) -> dict[str, float]:
@@ -165,11 +167,7 @@ def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | 
     network = CodePrior(PriorConfig(len(sizes), max(sizes), config.channels, config.hidden))
     network.set_codebooks(codec.model.quantize.tables())
     bits = fit_prior(network, by_video, config, quiet)
-    # Whoever uses the prior does not go on with the training: its state would double the file.
-    content = {key: value for key, value in read_checkpoint(vqgan_checkpoint).items()
-               if key != "training"}
-    if all(isinstance(value, Tensor) for value in content.values()):
-        content = {"model": content}                         # a bare table of weights
+    content = _content(vqgan_config, vqgan_checkpoint)
     save_tensors(output, {**content, KEY: rate_models_to_file(counts, network)})
     # What coding each code by its frequency alone would cost: the entropy, in bits.
     share = counts.double() / counts.sum(1, keepdim=True)
@@ -178,3 +176,17 @@ def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | 
     uniform, per_code = sum(map(math.log2, sizes)) / len(sizes), len(sizes) / codec.levels
     return {"uniform": uniform * per_code, "static": static * per_code, "prior": bits * per_code,
             "frames": float(len(maps))}
+
+
+def _content(vqgan_config: str | Path | VQGANConfig | None,
+             vqgan_checkpoint: str | Path) -> dict[str, Any]:
+    """What the VQGAN's file holds, to which the rate models are added."""
+    config, file = config_and_file(vqgan_config, vqgan_checkpoint)
+    # Layouts that lie in several files or have other names: one file of ours, with its config.
+    if file.layout != TAMING.name:
+        return {"model": file.state, "config": config_to_values(config)}
+    # Whoever uses the prior does not go on with the training: its state would double the file.
+    content = {key: value for key, value in file.content.items() if key != "training"}
+    if all(isinstance(value, Tensor) for value in content.values()):
+        content = {"model": content}                         # a bare table of weights
+    return content
