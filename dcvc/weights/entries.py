@@ -61,10 +61,11 @@ def bare_weights(content: dict[Any, Any], where: str, needed: str = "a P-frame c
          and not all(_follows(key, prefix) for key in raw)), None)
     if inside:
         raw, averaged = _split_averages(raw, inside)
-    raw = _unwrapped(raw)
+    wrapped, raw = raw, _unwrapped(raw)
     # Averages are often of the parameters alone: buffers are those of the raw weights.
-    averaged = {key: averaged.get(key, averaged.get(key.replace(".", ""), value))
-                for key, value in raw.items()} if set(averaged) & _known(raw) else {}
+    names = _average_names(raw, wrapped)
+    averaged = {key: next((averaged[name] for name in names[key] if name in averaged), value)
+                for key, value in raw.items()} if set(averaged) & set().union(*names.values()) else {}
     return _chosen(raw, averaged, choice, where, name=beside or inside,
                    default=(inside_default if inside else lightning or "ema"))
 
@@ -105,9 +106,13 @@ def _follows(key: str, prefix: str) -> bool:
     return key.startswith(prefix) or (prefix == AVERAGE_PREFIXES[0] and f".{prefix}" in key)
 
 
-def _known(weights: dict[str, Tensor]) -> set[str]:
+def _average_names(raw: dict[str, Tensor], wrapped: dict[str, Tensor]) -> dict[str, tuple[str, ...]]:
+    """How the average of each entry may be called. wrapped: the entries with what wrappers and larger
+    models put before their names, in the same order."""
+    originals = (key for key in wrapped if key != "n_averaged")
     # Some averages (LitEma) have names without dots.
-    return {name for key in weights for name in (key, key.replace(".", ""))}
+    return {key: (key, key.replace(".", ""), original.replace(".", ""))
+            for key, original in zip(raw, originals, strict=True)}
 
 
 def _chosen(raw: dict[str, Tensor], averaged: dict[str, Tensor], choice: str | None, where: str, *,

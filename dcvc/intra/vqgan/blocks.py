@@ -23,13 +23,21 @@ STRIP_PIXELS = 1 << 19
 EPS = 1e-6
 
 
+class GroupNorm(nn.GroupNorm):
+    """torch's, which refuses a map of one position where each channel is a group. The smallest
+    frames have such maps; their norm is the bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class SpatialNorm(nn.Module):
     """A group norm whose output the codes scale and shift, position by position."""
 
     def __init__(self, channels: int, code_channels: int) -> None:
         super().__init__()
         # In this decoder 32 groups are fixed, whatever the encoder has.
-        self.norm_layer = nn.GroupNorm(32, channels, eps=EPS)
+        self.norm_layer = GroupNorm(32, channels, eps=EPS)
         self.conv_y = nn.Conv2d(code_channels, channels, 1)
         self.conv_b = nn.Conv2d(code_channels, channels, 1)
 
@@ -57,13 +65,14 @@ class AdaptiveNorm(nn.Module):
         # The unbiased variance; that of a single position is 0 here, where 0 / 0 would be NaN.
         spread = (flat - mean[..., None]).square().sum(2) / max(1, flat.shape[2] - 1)
         scale, shift = self.gamma((spread + EPS).sqrt()), self.beta(mean)
-        return F.group_norm(h, self.groups, eps=EPS) * scale[..., None, None] + shift[..., None, None]
+        normed = torch.group_norm(h, self.groups, eps=EPS)
+        return normed * scale[..., None, None] + shift[..., None, None]
 
 
 def norm(channels: int, config: VQGANConfig, decoder: bool) -> nn.Module:
     if decoder and config.decoder_norm == "spatial":
         return SpatialNorm(channels, config.embed_dim)
-    return nn.GroupNorm(config.norm_groups, channels, eps=EPS)
+    return GroupNorm(config.norm_groups, channels, eps=EPS)
 
 
 def _normed(norm: nn.Module, x: Tensor, codes: Tensor | None) -> Tensor:

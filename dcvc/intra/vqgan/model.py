@@ -30,7 +30,6 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from dcvc.intra.vqgan.blocks import (
-    EPS,
     AdaptiveNorm,
     AttnBlock,
     ResnetBlock,
@@ -107,7 +106,7 @@ class Encoder(nn.Module):
                 level.downsample = downsample(after, config)
             self.down.append(level)
         self.mid = _Middle(widths[-1], config)
-        self.norm_out = nn.GroupNorm(config.norm_groups, widths[-1], eps=EPS)
+        self.norm_out = norm(widths[-1], config, decoder=False)
         self.conv_out = nn.Conv2d(widths[-1], _encoded_channels(config), forms.last_kernel,
                                   padding=forms.last_kernel // 2)
 
