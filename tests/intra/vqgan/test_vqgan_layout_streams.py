@@ -49,7 +49,7 @@ def _rated(folder, layout, seed=0):
     path = folder / f"{layout}.pt"
     torch.save({"model": state, "config": config_to_values(config)}, path)
     codec = VQGANIFrameModel(None, path)
-    symbols = codec.symbols.split(codec.codes_of(_frame(200, 150, 7)).numpy())[0]
+    symbols = codec.symbols.split(codec.codes_of(_frame(80, 64, 7)).numpy())[0]
     counts = torch.from_numpy(np.stack([np.bincount(plane.ravel(), minlength=max(codec.symbols.sizes))
                                         for plane in symbols]))
     network = _prior(codec.model.quantize.tables())
