@@ -34,11 +34,12 @@ def run(options: argparse.Namespace) -> int:
     from dcvc.training.vqgan.prior_trainer import train_prior
 
     config, weights = locate_vqgan(options.vqgan_checkpoint, options.vqgan_config)
-    output = Path(options.output) if options.output else weights.with_name(f"{weights.stem}_prior.pt")
+    beside = weights.with_name(f"{weights.stem}_prior.pt")
+    output = Path(options.output) if options.output else beside
     check_target(options, "output", path=output)
     settings = PriorTrainingConfig(**read_options(PriorTrainingConfig, options))
-    result = train_prior(config, options.vqgan_checkpoint, options.train_video_dir, output, settings,
-                         choose_device(options.device), options.quiet)
+    result = train_prior(config, options.vqgan_checkpoint, options.train_video_dir, output,
+                         settings, choose_device(options.device), options.quiet)
     if options.json:
         print(json.dumps({**result, "checkpoint": str(output)}))
     else:

@@ -31,8 +31,8 @@ class IntraConfig:
     size: str | None = option(None, "size of a light I-frame codec that is trained from the start",
                               flag="i_frame_size")
     vqgan_config: str | None = option(
-        None, "VQGAN configuration, JSON or YAML, or a word (llamagen-vq16, ibq, …); not needed where "
-              "one lies beside the weights or they tell it", metavar="C")
+        None, "VQGAN configuration, JSON or YAML, or a word (llamagen-vq16, ibq, …); not needed "
+              "where one lies beside the weights or they tell it", metavar="C")
     vqgan_checkpoint: str | None = option(None, "VQGAN weights, a file or a folder of the hub",
                                           metavar="K")
     weights: Literal["raw", "ema"] | None = option(
@@ -43,8 +43,8 @@ class IntraConfig:
         if self.type == "vqgan" and not self.vqgan_checkpoint:
             names = "--vqgan_checkpoint" if self.vqgan_config else (
                 "--vqgan_config: missing, and --vqgan_checkpoint")
-            raise InputError(f"{names}: missing, needed with --i_frame_type vqgan; give the weights, "
-                             "and their configuration where none lies beside them")
+            raise InputError(f"{names}: missing, needed with --i_frame_type vqgan; give the "
+                             "weights, and their configuration where none lies beside them")
 
 
 def intra_entry(intra: IntraConfig, folder: Path) -> dict[str, Any]:

@@ -64,8 +64,9 @@ def bare_weights(content: dict[Any, Any], where: str, needed: str = "a P-frame c
     wrapped, raw = raw, _unwrapped(raw)
     # Averages are often of the parameters alone: buffers are those of the raw weights.
     names = _average_names(raw, wrapped)
+    known = set().union(*names.values())
     averaged = {key: next((averaged[name] for name in names[key] if name in averaged), value)
-                for key, value in raw.items()} if set(averaged) & set().union(*names.values()) else {}
+                for key, value in raw.items()} if set(averaged) & known else {}
     return _chosen(raw, averaged, choice, where, name=beside or inside,
                    default=(inside_default if inside else lightning or "ema"))
 
@@ -106,9 +107,10 @@ def _follows(key: str, prefix: str) -> bool:
     return key.startswith(prefix) or (prefix == AVERAGE_PREFIXES[0] and f".{prefix}" in key)
 
 
-def _average_names(raw: dict[str, Tensor], wrapped: dict[str, Tensor]) -> dict[str, tuple[str, ...]]:
-    """How the average of each entry may be called. wrapped: the entries with what wrappers and larger
-    models put before their names, in the same order."""
+def _average_names(raw: dict[str, Tensor],
+                   wrapped: dict[str, Tensor]) -> dict[str, tuple[str, ...]]:
+    """How the average of each entry may be called. wrapped: the entries with what wrappers and
+    larger models put before their names, in the same order."""
     originals = (key for key in wrapped if key != "n_averaged")
     # Some averages (LitEma) have names without dots.
     return {key: (key, key.replace(".", ""), original.replace(".", ""))

@@ -1,6 +1,6 @@
 """The entries of a TorchScript file (.jit), read without running or loading the program in it.
 
-    encoder/data.pkl      a pickle of nested objects; an object's attributes are its parts and entries
+    encoder/data.pkl      a pickle of nested objects, whose attributes are their parts and entries
     encoder/data/7        the numbers of storage 7
     encoder/code/…        the program, which is never looked at
 
@@ -87,7 +87,8 @@ class _Unpickler(pickle.Unpickler):
         data = self.archive.read(f"{self.folder}/{key}")
         if len(data) != count * dtype.itemsize:
             raise ReadError(f"storage {key}: found {len(data)} bytes, needed {count} numbers")
-        return torch.frombuffer(bytearray(data), dtype=dtype) if count else torch.empty(0, dtype=dtype)
+        # frombuffer refuses an empty buffer.
+        return torch.frombuffer(bytearray(data), dtype=dtype) if count else torch.empty(0).to(dtype)
 
 
 def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor:

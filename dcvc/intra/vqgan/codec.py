@@ -55,8 +55,8 @@ class VQGANIFrameModel(FrozenCodec):
     stream_id = STREAM_ID
 
     def __init__(self, vq_config_path: str | Path | VQGANConfig | None,
-                 vq_checkpoint_path: str | Path, device: str | torch.device = "cpu", rate_model: RateChoice = "auto",
-                 weights: str | None = None) -> None:
+                 vq_checkpoint_path: str | Path, device: str | torch.device = "cpu",
+                 rate_model: RateChoice = "auto", weights: str | None = None) -> None:
         super().__init__()
         config, file = config_and_file(vq_config_path, vq_checkpoint_path, weights)
         self.model = load_vqgan(config, file)
@@ -158,8 +158,9 @@ class VQGANIFrameModel(FrozenCodec):
     def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
         """x: float RGB `(B, 3, H, W)` in [0, 1] -> reconstruction, bits of the batch, codes.
 
-        There is one likelihood per code; those of a VAR are `(B, n)`, scale by scale. The estimate is
-        that of the codec's rate model, or of the uniform one where that is cheaper, as in `compress`.
+        There is one likelihood per code; those of a VAR are `(B, n)`, scale by scale. The estimate
+        is that of the codec's rate model, or of the uniform one where that is cheaper, as in
+        `compress`.
         """
         check_quality("a VQGAN", self.rates, quality)
         codes = self.codes_of(x)

@@ -33,8 +33,8 @@ def is_vqgan(path: str | Path) -> bool:
 
 def _config_of(path: str | Path, config: str | Path | None,
                rvq_levels: int | None) -> tuple[VQGANConfig, VQGANFile, str | None]:
-    """Config, file, and what neither tells. Without a residual codebook's depth, everything else can
-    still be told; and with the quantizer of taming the codebook of IBQ can still be described."""
+    """Config, file, and what neither tells. Without a residual codebook's depth, everything else
+    can still be told; and with the quantizer of taming IBQ's codebook can still be described."""
     if config is not None or find_source(path).config is not None:
         return *config_and_file(config, path), None
     file = read_vqgan_file(path)

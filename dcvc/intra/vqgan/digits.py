@@ -1,9 +1,9 @@
 """Codes without a table: every channel of the latent is rounded to a few values, its digit.
 
-    variant   values of a channel                       digit                      source
-    LFQ       -1, 1                                     1 where z > 0 (not at 0)   Yu et al., 2024
-    BSQ       -1/sqrt(E), 1/sqrt(E)                     the same                   Zhao et al., 2024
-    FSQ       L evenly spaced ones, 1/floor(L/2) apart  see below                  Mentzer et al., 2024
+    variant   values of a channel                       digit               source
+    LFQ       -1, 1                                     1 where z > 0       Yu et al., 2024
+    BSQ       -1/sqrt(E), 1/sqrt(E)                     the same            Zhao et al., 2024
+    FSQ       L evenly spaced ones, 1/floor(L/2) apart  see below           Mentzer et al., 2024
 
 The code is the number with those digits, the first channel's the lowest. LFQ by example, E = 3:
 

@@ -1,12 +1,13 @@
 """A VQGAN's dimensions: every form of encoder, decoder and quantizer that a known file can have.
 
-    graph      what is built                                                        from
-    taming     block, attention, block in the middle; corner-padded 3x3 convolu-    taming-transformers,
-               tions halve; the nearest value four times and a 3x3 doubles          diffusers, VAR, Cosmos
-    magvit2    as many blocks in the middle as in a level, no biases in them;       Open-MAGVIT2
-               the decoder's levels are normalised by the code's own statistics
-    maskgit    the middle likewise; the mean of 2x2 halves; a block that changes    MaskGIT
-               the width adds a 1x1 of its output instead of its input
+    graph      from                    what is built
+    taming     taming-transformers,    block, attention, block in the middle; corner-padded 3x3
+               diffusers, VAR, Cosmos  convolutions halve; the nearest value four times and a 3x3
+                                       convolution double
+    magvit2    Open-MAGVIT2            as many blocks in the middle as in a level, no biases in
+                                       them; the codes' statistics steer a norm of each level
+    maskgit    MaskGIT                 the middle likewise; the mean of 2x2 halves; a block that
+                                       changes the width adds a 1x1 of its output, not its input
 
 What else differs is a field of VQGANConfig: where attention stands, the decoder's norms, how large
 the convolutions before and after the quantizer are, which range of numbers the pixels have.
@@ -126,8 +127,8 @@ class VQGANConfig:
             raise _wrong("ch_mult", list(self.ch_mult), "numbers of at least 1")
         width = next((width for width in self.widths if width % self.norm_groups), None)
         if width:
-            raise _wrong("ch", self.ch if width == self.ch else f"{self.ch} with a level of {width}",
-                         f"a multiple of {self.norm_groups} (normalisation groups)")
+            found = self.ch if width == self.ch else f"{self.ch} with a level of {width}"
+            raise _wrong("ch", found, f"a multiple of {self.norm_groups} (normalisation groups)")
         if self.in_channels != 3 or self.out_ch != 3:
             raise _wrong("in_channels, out_ch", f"{self.in_channels}, {self.out_ch}",
                          "3: an I-frame codec takes and gives RGB")
@@ -155,14 +156,14 @@ class VQGANConfig:
         if variant == "VAR" and (not self.scales or min(map(min, self.scales)) < 1):
             raise _wrong("v_patch_nums", list(self.scales), "the side of the grid of each scale")
         if not self.quant_kernel and self.embed_dim != self.z_channels:
-            raise _wrong("embed_dim", self.embed_dim, f"z_channels = {self.z_channels}: there is no "
-                         "convolution before the quantizer")
+            raise _wrong("embed_dim", self.embed_dim, f"z_channels = {self.z_channels}: there is "
+                         "no convolution before the quantizer")
         if self.decoder_norm == "spatial":
             if any(width % 32 for width in self.widths):
                 raise _wrong("ch", self.ch, "a multiple of 32 (groups of the decoder's norms)")
             if self.embed_dim != self.z_channels:
-                raise _wrong("vq_embed_dim", self.embed_dim, f"latent_channels = {self.z_channels}: "
-                             "spatial norms take the code map as it is")
+                raise _wrong("vq_embed_dim", self.embed_dim, "latent_channels = "
+                             f"{self.z_channels}: spatial norms take the code map as it is")
 
     def _check_fsq(self) -> None:
         levels = self.fsq_levels

@@ -70,7 +70,7 @@ def _number(values: Values, key: str, where: str, default: Any = None) -> Any:
 
 
 def _widths(widths: Any, key: str, where: str) -> Values:
-    """Channels of each level -> ch and multiples of it; the first convolution has the first width."""
+    """Channels of each level -> ch and multiples of it. The first convolution has the first."""
     if not isinstance(widths, list) or not widths or not all(
             type(width) is int and width > 0 for width in widths):
         raise InputError(f"{where}: {key}: found {widths!r}, needed a list of channels")

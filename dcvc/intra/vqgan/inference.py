@@ -19,8 +19,8 @@ from dcvc.intra.vqgan.layouts import LLAMAGEN as LLAMAGEN_LAYOUT
 from dcvc.intra.vqgan.vqgan_file import VQGANFile
 
 Shapes = dict[str, tuple[int, ...]]
-EITHER = ("its entries are those of VQModel (taming) and of IBQ alike, which choose different codes; "
-          "--vqgan_config vqmodel or --vqgan_config ibq decides, or the config that came with it")
+EITHER = ("its entries are those of VQModel (taming) and of IBQ alike, which choose different "
+          "codes; --vqgan_config vqmodel or --vqgan_config ibq decides, or the config that came with it")
 
 
 def describe_quantizer(shapes: Shapes) -> str | None:
@@ -73,8 +73,8 @@ def _check_decided(variant: str | None, file: VQGANFile, rvq_levels: int | None,
     where = file.where
     if file.layout == DIFFUSERS.name:
         raise InputError(f"{where}: the file does not say which range its pixels have nor how many "
-                         "groups its norms, needed its config.json; give the folder that holds both, "
-                         "or --vqgan_config")
+                         "groups its norms, needed its config.json; give the folder that holds "
+                         "both, or --vqgan_config")
     if variant is None:
         raise InputError(f"{where}: no quantizer among its entries, needed quantize.embedding, "
                          ".embed or .codebooks; of LFQ, BSQ or FSQ give --vqgan_config")

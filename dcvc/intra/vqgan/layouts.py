@@ -1,13 +1,13 @@
 """Layouts: how the entries of other projects are named, and what that alone says of a model.
 
-One description a layout: a sign that no other layout has, patterns that turn its names into those of
-taming-transformers, which are ours, and the fields of a VQGANConfig that always hold for it.
+One description a layout: a sign that no other layout has, patterns that turn its names into those
+of taming-transformers, which are ours, and the fields of a VQGANConfig that always hold for it.
 
     diffusers    decoder.up_blocks.0.resnets.1.conv1.weight    (L = 3 levels, the deepest first)
     ours         decoder.up.2.block.1.conv1.weight
 
-IBQ has no sign: its files have taming's names and shapes, and choose their codes otherwise. So taming's
-layout alone does not say which quantizer a file has; its config must, or the user.
+IBQ has no sign: its files have taming's names and shapes, and choose their codes otherwise. So
+taming's layout alone does not say which quantizer a file has; its config must, or the user.
 """
 
 import re
@@ -30,8 +30,8 @@ DROPPED = re.compile(r"(loss|model_ema|perceptual_loss|discriminator|quantizer|i
 @dataclass(frozen=True)
 class Layout:
     """name: for messages. sign: of its entries. names: (pattern, replacement) in order; {deepest}
-    in a replacement is the last level minus the number that the pattern found. reshape: what is left
-    to do with names and shapes. fixed: fields that every model of the layout has."""
+    in a replacement is the last level minus the number that the pattern found. reshape: what is
+    left to do with names and shapes. fixed: fields that every model of the layout has."""
 
     name: str
     sign: Callable[[State], bool]
@@ -159,14 +159,15 @@ def refuse_other_models(state: State, where: str) -> None:
     """Raises InputError naming what the entries are of, where that is no image VQGAN."""
     first = state.get("encoder.conv_in.weight")
     if first is not None and first.ndim == 5 or any(".down_block." in key for key in state):
-        raise InputError(f"{where}: found a video tokenizer (3-D convolutions), needed one of images")
+        raise InputError(f"{where}: found a video tokenizer (3-D convolutions), needed one of "
+                         "images")
     if not any(key.startswith("decoder.") for key in state):
-        raise InputError(f"{where}: found an encoder and no decoder, needed both; give the original "
-                         "file with both (of Chameleon: vqgan.ckpt with vqgan.yaml; of Cosmos: the "
+        raise InputError(f"{where}: found an encoder and no decoder, needed both; give the "
+                         "original file with both (of Chameleon: vqgan.ckpt with vqgan.yaml; of Cosmos: the "
                          "folder with encoder.jit and decoder.jit)")
     quantized = any(key.startswith(("quantize.", "quantizer.", "inv_quant.")) for key in state)
     conv = state.get("quant_conv.weight")
     if (not quantized and conv is not None and conv.shape[0] == conv.shape[1]
             and conv.shape[0] == 2 * state.get("post_quant_conv.weight", conv).shape[1]):
-        raise InputError(f"{where}: found an AutoencoderKL (continuous latents), needed a model with "
-                         "a quantizer")
+        raise InputError(f"{where}: found an AutoencoderKL (continuous latents), needed a model "
+                         "with a quantizer")

@@ -58,8 +58,8 @@ COMPARED = ("variant", "n_embed", "embed_dim", "levels", "l2_norm", "norm_groups
 
 def read_vqgan_file(path: str | Path, weights: str | None = None,
                     use_ema: bool | None = None) -> VQGANFile:
-    """Read any known container and layout. weights: "raw" or "ema", see `bare_weights`; use_ema: what
-    the owner's tools take where that is None. Raises MissingError, ReadError, InputError."""
+    """Read any known container and layout. weights: "raw" or "ema", see `bare_weights`; use_ema:
+    what the owner's tools take where that is None. Raises MissingError, ReadError, InputError."""
     return _read(find_source(path), str(path), weights, use_ema)
 
 
@@ -122,8 +122,8 @@ def config_and_file(config: str | Path | VQGANConfig | None, path: str | Path,
         return infer_config(file, told=told), file
     # taming's VQModel has no averages, IBQ's files have: taken for one, all codes would be others.
     if config.variant == "VQModel" and config.use_ema is None and file.facts["averaged_codebook"]:
-        raise InputError(f"{path}: found averages (model_ema.*) of its codebook, as IBQ's files have "
-                         f"them; {EITHER}")
+        raise InputError(f"{path}: found averages (model_ema.*) of its codebook, as IBQ's files "
+                         f"have them; {EITHER}")
     return config, file
 
 
@@ -179,7 +179,8 @@ def check_against(config: VQGANConfig, file: VQGANFile) -> None:
     _check_layout(config, file)
     # First: with a wrong quantizer some entry would be named, but not the cause.
     quantizer = describe_quantizer(file.shapes)
-    stated = {"RVQ": "EMAVQ", "IBQ": "VQModel", "VAR": "VQModel"}.get(config.variant, config.variant)
+    same_entries = {"RVQ": "EMAVQ", "IBQ": "VQModel", "VAR": "VQModel"}
+    stated = same_entries.get(config.variant, config.variant)
     if quantizer and quantizer != stated:
         raise InputError(f"{where}: its entries are those of {quantizer}, the config's "
                          f"model_variant is {stated}; set model_args.model_variant to {quantizer}")
@@ -199,11 +200,11 @@ def _check_layout(config: VQGANConfig, file: VQGANFile) -> None:
                              "belongs to it")
     scales, levels = file.facts.get("scales"), file.facts.get("fsq_levels")
     if config.variant == "VAR" and scales not in (None, len(config.scales)):
-        raise InputError(f"{file.where}: made for {scales} scales, the config's v_patch_nums states "
-                         f"{len(config.scales)}; give the {scales} that it was trained with")
+        raise InputError(f"{file.where}: made for {scales} scales, the config's v_patch_nums "
+                         f"states {len(config.scales)}; give the {scales} that it was trained with")
     if config.variant == "FSQ" and levels not in (None, config.fsq_levels):
-        raise InputError(f"{file.where}: quantizer._levels: found {levels}, the config's levels are "
-                         f"{config.fsq_levels}; give the levels it was trained with")
+        raise InputError(f"{file.where}: quantizer._levels: found {levels}, the config's levels "
+                         f"are {config.fsq_levels}; give the levels it was trained with")
 
 
 def load_vqgan(config: VQGANConfig, file: VQGANFile) -> VQGAN:

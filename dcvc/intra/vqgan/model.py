@@ -120,7 +120,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`(B, z_channels, h, w)` -> `(B, 3, f·h, f·w)`. Some graphs look at the codes in each level."""
+    """`(B, z_channels, h, w)` -> `(B, 3, f·h, f·w)`. Some graphs show each level the codes."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()

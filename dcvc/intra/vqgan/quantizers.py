@@ -29,8 +29,8 @@ Residual levels by example, one channel, D = 3, table [-4, -1, 0, 2], v = 5:
 
 Every quantizer has `indices(z)`: `(B, E, h, w)` -> codes, int64 `(B, D, h, w)` in [0, K);
 `lookup(indices, grid)`: the reverse, by table only, so that encoder and decoder see the same latent
-(grid: its h and w, where the codes do not tell); `shape(grid)`: the shape (D, h, w) of its codes; and
-`tables()`: `(D, K, e)`, the rows that a code of each level can stand for, or of codes that have
+(grid: its h and w, where the codes do not tell); `shape(grid)`: the shape (D, h, w) of its codes;
+and `tables()`: `(D, K, e)`, the rows that a code of each level can stand for, or of codes that have
 digits a list with a table `(K_p, e_p)` for each group p of them.
 """
 

@@ -3,7 +3,8 @@
     a folder    run of train-vqgan     vqgan.pt, vqgan.json
                 diffusers              diffusion_pytorch_model.safetensors (or .bin, or sharded),
                                        config.json; inside a pipeline in vqvae/ or movq/
-                others of the hub      model.safetensors or pytorch_model.bin (or sharded), config.json
+                others of the hub      model.safetensors or pytorch_model.bin (or sharded),
+                                       config.json
                 Cosmos                 encoder.jit, decoder.jit
                 anything else          its only file of weights, its only .json or .yaml
     an index    model.safetensors.index.json with {"weight_map": {entry: file}}
@@ -97,8 +98,8 @@ def _in_folder(folder: Path) -> Source | None:
     files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
     if len(files) > 1:
         raise InputError(f"{folder}: found {len(files)} files of weights "
-                         f"({', '.join(file.name for file in files[:4])}), needed one; give the file "
-                         "itself")
+                         f"({', '.join(file.name for file in files[:4])}), needed one; give the "
+                         "file itself")
     return Source((files[0],), config) if files else None
 
 
@@ -164,8 +165,8 @@ def _read_sharded(index: Path) -> dict[str, Tensor]:
         if Path(name).name != name or name in ("", ".", ".."):
             raise InputError(f"{index}: names the file '{name}', needed one in its own folder")
         if not (index.parent / name).is_file():
-            raise MissingError(f"{index.parent / name}: no such file, needed: {index.name} names it "
-                               f"for {len(wanted[name])} entries; fetch all {len(wanted)} shards")
+            raise MissingError(f"{index.parent / name}: no such file, needed: {index.name} names "
+                               f"it for {len(wanted[name])} entries; fetch all {len(wanted)} shards")
     entries: dict[str, Tensor] = {}
     for name, names in wanted.items():
         entries |= _read_shard(index.parent / name, names, index)
@@ -187,5 +188,6 @@ def _read_shard(path: Path, names: list[str], index: Path) -> dict[str, Tensor]:
         found = {name: content[name] for name in names if isinstance(content.get(name), Tensor)}
     missing = next((name for name in names if name not in found), None)
     if missing:
-        raise InputError(f"{path}: {missing}: missing, needed: {index.name} says it is in this file")
+        raise InputError(f"{path}: {missing}: missing, needed: {index.name} says it is in this "
+                         "file")
     return found

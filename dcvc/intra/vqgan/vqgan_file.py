@@ -14,8 +14,8 @@ class VQGANFile:
 
     state: its entries under this kit's names. layout: whose names they had ("taming", "LlamaGen",
     …). content: the whole file, with rate models and configuration where it has them. where: its
-    path. fixed: fields of a config that every model of the layout has; facts: what entries said that
-    are dropped (dcvc.intra.vqgan.layouts).
+    path. fixed: fields of a config that every model of the layout has; facts: what entries said
+    that are dropped (dcvc.intra.vqgan.layouts).
     """
 
     state: dict[str, Tensor]
