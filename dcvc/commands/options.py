@@ -232,9 +232,10 @@ def add_sequences(parser: argparse.ArgumentParser) -> None:
     add_stream_models(parser)
     parser.add_argument("--stills", action="store_true",
                         help="also measure single pictures that lie among videos")
-    parser.add_argument("--preset", help="a test set by the names of its folders: hevc-b … "
-                                         "hevc-e, uvg, mcl-jcv, vimeo90k-test, davis; it sets the "
-                                         "frames and the intra period")
+    parser.add_argument("--preset", help="a test set by its files' names: hevc-b … hevc-e, uvg, "
+                                         "mcl-jcv, ustc-td, bvi: 96 frames, an I-frame every 32 "
+                                         "(hevc-b-ip-1: one I-frame; hevc-b-2021: 100 and 10); "
+                                         "vimeo90k-test, davis")
     parser.add_argument("--max_frames", type=int, help="only the first N frames of each sequence")
     add_intra_period(parser, "the preset's, or 10")
     raw = parser.add_argument_group("what .yuv files do not say themselves")

@@ -22,7 +22,13 @@ from torch import Tensor
 
 from dcvc.config import nearest
 from dcvc.data.presets import PRESETS, Preset
-from dcvc.data.raw_files import RAW_EXTENSION, RawFormat, rate_in_name, raw_format
+from dcvc.data.raw_files import (
+    RAW_EXTENSION,
+    RawFormat,
+    parse_size,
+    rate_in_name,
+    raw_format,
+)
 from dcvc.data.video_list import LIST_EXTENSION, PathLike, as_list, list_videos, read_lines
 from dcvc.errors import InputError, MissingError
 from dcvc.video.coded_video import index_video
@@ -116,8 +122,12 @@ def video_sequence(path: PathLike) -> EvalSequence:
     )
 
 
-def raw_sequence(path: Path, told: RawFormat) -> EvalSequence:
-    """All of a .yuv file, named like it. told: what the user says of it. Raises InputError."""
+def raw_sequence(path: Path, told: RawFormat,
+                 usual_size: tuple[int, int] | None = None) -> EvalSequence:
+    """All of a .yuv file, named like it. told: what the user says of it; usual_size: where neither
+    the user nor the name tells one. Raises InputError."""
+    if told.size is None and usual_size is not None and parse_size(path.stem) is None:
+        told = replace(told, size=usual_size)
     raw = raw_format(path, told)
     by_size = "" if told.matrix else " (by size)"
     return EvalSequence(
@@ -190,7 +200,8 @@ def _sequences_at(root: Path, preset: str | None, raw: RawFormat,
     if files and not stills:
         left_out = [folder for folder in folders if not _is_sequence_beside_videos(folder)]
         folders = [folder for folder in folders if folder not in left_out]
-    sequences = [raw_sequence(path, raw) if path.suffix.lower() == RAW_EXTENSION
+    size = PRESETS[preset].size if preset else None
+    sequences = [raw_sequence(path, raw, size) if path.suffix.lower() == RAW_EXTENSION
                  else video_sequence(path) for path in files]
     sequences += [_complete(picture_sequence(folder, root)) for folder in folders]
     if not sequences:
