@@ -12,9 +12,17 @@ from PIL import Image
 from torch import Tensor
 
 from dcvc.data.eval_sequences import EvalSequence
-from dcvc.evaluation.metrics import RunningMetrics, measure_frame, ms_ssim_scales, psnr_from_mse
+from dcvc.evaluation.metrics import (
+    RunningMetrics,
+    measure_frame,
+    ms_ssim_scales,
+    psnr_from_mse,
+    yuv_psnr,
+)
+from dcvc.evaluation.plane_metrics import Triple, planes_mse, planes_of
 from dcvc.files import replacing
 from dcvc.interfaces import from_levels
+from dcvc.video.frame_stack import Planes
 
 
 def snapshot_frame(frames: int, intra_period: int) -> int:
@@ -79,18 +87,25 @@ class SequenceRecorder:
 
     def add(self, kind: str, bits: float, x: Tensor, x_hat: Tensor,
             terms: dict[str, float] | None = None,
-            measured: dict[str, Any] | None = None) -> dict[str, Any]:
-        """kind "I" or "P"; frames uint8 `(3, H, W)`; terms: estimated bits by name, if known.
-        Returns what was measured; another recorder takes it as `measured` when it shows the same
-        frame."""
+            measured: dict[str, Any] | None = None, *, source: Planes | None = None,
+            decoded: Triple | None = None) -> dict[str, Any]:
+        """kind "I", "P" or "B"; frames uint8 `(3, H, W)`; terms: estimated bits by name, if known.
+        source: the original's own planes where these are judged; decoded: planes that a decoder
+        gave, None: they are made of x_hat. Returns what was measured; another recorder takes it as
+        `measured` when it shows the same frame."""
         if measured is None:
             measured = measure_frame(from_levels(x_hat), from_levels(x), lpips=self.lpips,
                                      with_ms_ssim=self.with_ms_ssim)
+            if source is not None:
+                decoded = decoded or planes_of(x_hat, source.colour)
+                measured["mse_planes"] = planes_mse(decoded, source)
         number = self._means.frames
         self._means.add(measured)
         self.bits += bits
         values = {"type": kind, "bits": bits, "psnr": psnr_from_mse(measured["mse"]),
                   **{name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}}
+        if source is not None:
+            values["psnr_planes"] = yuv_psnr(measured["mse_planes"], peak=1.0)
         for name, value in values.items():
             self._frames.setdefault(name,
                                     []).append(round(value, 6) if isinstance(value, float)

@@ -253,7 +253,7 @@ function drawHistory(row, W, left) {
 
 /* One row for each codec and sequence, the metrics side by side. */
 function deltas() {
-  const short = { psnr: "PSNR", psnr_yuv: "PSNR YUV", ms_ssim: "MS-SSIM" }, metrics = Object.keys(data.bd);
+  const short = { psnr: "PSNR", psnr_yuv: "PSNR YUV", psnr_planes: "PSNR of planes", ms_ssim: "MS-SSIM" }, metrics = Object.keys(data.bd);
   const rows = new Map();
   for (const metric of metrics) for (const r of data.bd[metric]) {
     const key = `${r.codec}|${r.sequence}`;
@@ -348,7 +348,7 @@ function start() {
 function split(point, type) {
   let bits = 0, psnr = 0, pixels = 0, count = 0;
   for (const row of point.sequences) row.type.forEach((t, k) => {
-    if (t !== type) return;
+    if ((t === "I") !== (type === "I")) return;      // B-frames count with the P-frames
     bits += row.frame_bits[k]; psnr += row.frame_psnr[k]; pixels += row.width * row.height; count += 1;
   });
   return count ? { bpp: bits / pixels, psnr: psnr / count } : { bpp: null, psnr: null };

@@ -26,9 +26,11 @@ from dcvc.report.results import check_results, curves, read_results
 
 METRICS = {"psnr": "RGB PSNR (dB), mean of frames",
            "psnr_of_mean_mse": "RGB PSNR (dB), of mean MSE",
-           "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)", "ms_ssim": "MS-SSIM",
+           "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)",
+           "psnr_planes": "PSNR of the source's planes 6:1:1 (dB)",
+           "psnr_y": "PSNR of the source's Y (dB)", "ms_ssim": "MS-SSIM",
            "lpips": "LPIPS (lower is better)"}
-BD_METRICS = ("psnr", "psnr_yuv", "ms_ssim")
+BD_METRICS = ("psnr", "psnr_yuv", "psnr_planes", "ms_ssim")
 PICTURE_BUDGET = 11_000_000     # characters; the page stays below 15 MB with its numbers
 
 
