@@ -225,6 +225,19 @@ def lpips_from(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(options.lpips_weights)
 
 
+def add_published(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--published", nargs="+", default=[], metavar="CSV",
+                        help="points from elsewhere: a row each, with the columns codec, bpp, one or "
+                             "more qualities (psnr, psnr_planes …) and, if you like, setting, source, "
+                             "frames, intra_period and conditions")
+
+
+def published_from(options: argparse.Namespace) -> list[dict]:
+    from dcvc.report.published import read_published
+
+    return [point for path in options.published for point in read_published(path)]
+
+
 def add_sequences(parser: argparse.ArgumentParser) -> None:
     """Which sequences are measured, how many frames of them, and how often an I-frame comes."""
     parser.add_argument("videos", metavar="VIDEOS", nargs="+",

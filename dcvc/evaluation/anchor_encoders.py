@@ -9,7 +9,7 @@ import av
 from dcvc.config import nearest
 from dcvc.entropy.frame_head import HIGHEST_QUALITY
 from dcvc.errors import InputError
-from dcvc.evaluation.anchor_modes import Mode
+from dcvc.evaluation.anchor_modes import MODES, Mode
 
 # What a mode adds to the encoder's parameters, and to the options of FFmpeg around them.
 _X264 = {"zerolatency": "bframes=0", "lowdelay": "bframes=0:ref=4",
@@ -18,8 +18,8 @@ _X265 = {"zerolatency": "bframes=0", "lowdelay": "bframes=0:ref=4",
          "random-access": "bframes=7:b-adapt=2:b-pyramid=1:ref=4:rc-lookahead=40"}
 _SVT = {"zerolatency": "pred-struct=1", "lowdelay": "pred-struct=1:hierarchical-levels=3",
         "random-access": "pred-struct=2"}
-# Frames that libvpx and libaom may look ahead, and whether they may hide a later one.
-_VPX = {"zerolatency": ("0", "0"), "lowdelay": ("25", "0"), "random-access": ("25", "1")}
+# Frames that libaom may look ahead, and whether it may hide a later one.
+_LAG = {"zerolatency": ("0", "0"), "lowdelay": ("25", "0"), "random-access": ("25", "1")}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Anchor:
     """An encoder of FFmpeg's, and decoders that read what it writes, the preferred one first.
 
     presets: the encoder's speeds, the default first. qualities: CRF values that are measured by
-    default; worst: the largest CRF there is.
+    default; worst: the largest CRF there is; modes: those that it has.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Anchor:
     presets: tuple[str, ...]
     qualities: tuple[int, ...]
     worst: int
+    modes: tuple[str, ...] = MODES
 
     def crf(self, quality: float) -> int:
         """The CRF value in the place of a quality 0 (worst) to 63. Raises InputError beyond."""
@@ -61,7 +62,7 @@ class Anchor:
         if self.encoder == "libsvtav1":
             return {"preset": chosen, "crf": crf, "g": str(period),
                     "svtav1-params": f"{_SVT[mode]}:scd=0:keyint={period}:lp=1"}
-        lag, hidden = _VPX[mode]
+        lag, hidden = _LAG[mode]
         return {"deadline": "good", "cpu-used": chosen, "crf": crf, "b": "0", "lag-in-frames": lag,
                 "auto-alt-ref": hidden, "g": str(period), "keyint_min": str(period), "row-mt": "0"}
 
@@ -78,8 +79,9 @@ ANCHORS = {anchor.name: anchor for anchor in (
            presets=("8", "4", "6", "10"), qualities=AV1_CRF, worst=63),
     Anchor(name="aom-av1", encoder="libaom-av1", decoders=AV1_DECODERS, presets=("6", "4", "8"),
            qualities=AV1_CRF, worst=63),
+    # In one pass of constant quality libvpx codes the same bits however far it may look ahead.
     Anchor(name="vp9", encoder="libvpx-vp9", decoders=("vp9",), presets=("4", "1", "8"),
-           qualities=AV1_CRF, worst=63),
+           qualities=AV1_CRF, worst=63, modes=MODES[:1]),
 )}
 
 
@@ -131,8 +133,11 @@ def find_anchor(name: str) -> Anchor:
     return ANCHORS[name]
 
 
-def missing_reason(anchor: Anchor, pixels: str = "yuv420p") -> str | None:
-    """Why this FFmpeg cannot run the anchor on these samples, None if it can."""
+def missing_reason(anchor: Anchor, pixels: str = "yuv420p",
+                   mode: str = "zerolatency") -> str | None:
+    """Why this FFmpeg cannot run the anchor so on these samples, None if it can."""
+    if mode not in anchor.modes:
+        return f"{anchor.encoder} has no mode {mode} in one pass of constant quality"
     if not has_codec(anchor.encoder, "w"):
         return f"this FFmpeg build has no encoder {anchor.encoder}"
     if not any(has_codec(name, "r") for name in anchor.decoders):

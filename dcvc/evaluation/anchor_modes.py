@@ -5,8 +5,8 @@
     lowdelay         each frame refers to earlier ones only, up to 4 of them (x264, x265), and the
                      encoder looks ahead to give more bits to what later frames refer to. What a
                      decoder must do is the same as in zerolatency.
-    random-access    frames refer to later ones too: a pyramid of B-frames, or hidden frames of VP9
-                     and AV1. The strongest, and comparable with codecs that may do the same.
+    random-access    frames refer to later ones too: a pyramid of B-frames, or hidden frames of AV1.
+                     The strongest, and comparable with codecs that may do the same.
 
     lowdelay         I0 <- P1 <- P2 <- P3 <- P4        coded and shown in this order
     random-access    I0 <------- B2 -------> P4        coded 0 4 2 1 3, shown 0 1 2 3 4

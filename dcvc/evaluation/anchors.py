@@ -223,12 +223,15 @@ def compare(sequences: list[EvalSequence], anchors: dict[str, Qualities | None],
                          "--anchor_pixels chooses the deeper one for all")
     results = new_table(command, sequences, folder, intra_period=intra_period, lpips=lpips,
                         anchor_input=_input_in_words(sequences[0], formats[0]))
-    reasons = {name: missing_reason(ANCHORS[name], formats[0]) for name in chosen}
-    results["missing"] = [{"codec": name, "reason": reason}
-                          for name, reason in reasons.items() if reason]
-    settings = [AnchorSetting(ANCHORS[name], quality, intra_period, preset, mode, formats[0])
-                for name, mode in product(chosen, modes) if not reasons[name]
-                for quality in chosen[name]]
+    settings: list[AnchorSetting | ProgramSetting] = []
+    for name, mode in product(chosen, modes):
+        wanted = [AnchorSetting(ANCHORS[name], quality, intra_period, preset, mode, formats[0])
+                  for quality in chosen[name]]
+        reason = missing_reason(ANCHORS[name], formats[0], mode)
+        if reason:
+            results["missing"].append({"codec": wanted[0].codec, "reason": reason})
+        else:
+            settings += wanted
     settings += [ProgramSetting(program, quality, intra_period, formats[0])
                  for program in programs for quality in program.qualities]
     counter = FrameCounter(len(settings) * sum(sequence.frames for sequence in sequences), progress)

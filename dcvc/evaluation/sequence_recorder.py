@@ -60,10 +60,14 @@ def describe_sequence(sequence: EvalSequence, intra_period: int, folder: Path) -
     before it begins; keeps the frame that the report shows."""
     snapshot, digest = snapshot_frame(sequence.frames, intra_period), sequence.new_digest()
     path = folder / f"{safe_name(sequence.name)}_original.png"
-    for number, frame in enumerate(sequence.stream()):
-        digest.update(frame.contiguous().numpy())
+    for number, frame in enumerate(sequence.source_frames()):
+        digest.update(frame.rgb.contiguous().numpy())
+        if frame.planes is not None:
+            # Planes that are judged count too: different ones of 10 bits may look the same in RGB.
+            for plane in (frame.planes.y, frame.planes.u, frame.planes.v):
+                digest.update(plane.contiguous().numpy())
         if number == snapshot:
-            save_picture(path, frame)
+            save_picture(path, frame.rgb)
     return {**sequence.describe(), "digest": digest.hexdigest(),
             "snapshot": {"frame": snapshot, "file": str(path)}}
 

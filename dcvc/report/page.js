@@ -291,7 +291,8 @@ function start() {
   fill($("metric"), Object.entries(data.metrics));
   fill($("curve-sequence"), [["", "mean of all"], ...s.map(q => [q.name, q.name])]);
   for (const id of ["frame-sequence", "time-sequence"]) fill($(id), s.map(q => [q.name, q.name]));
-  fill($("time-point"), data.points.map((p, k) => [k, label(p)]));
+  // Published points have no frames.
+  fill($("time-point"), data.points.map((p, k) => [k, label(p)]).filter(([k]) => data.points[k].sequences.length));
   $("scale-end").textContent = `${data.heat_scale} of 255 levels and more`;
   for (const id of ["metric", "curve-sequence", "rate-axis"]) $(id).addEventListener("change", drawCurves);
   $("frame-sequence").addEventListener("change", chooseFrames);
@@ -322,7 +323,7 @@ function start() {
     { name: "rates", text: "text", get: r => r.rates },
   ];
   const named = [{ name: "codec", text: "text", get: r => r.codec }, { name: "setting", text: "text", get: r => r.setting }];
-  const whole = (rows, key) => rows.every(q => q[key]) ? rows.reduce((sum, q) => sum + q[key], 0) : null;
+  const whole = (rows, key) => rows.length && rows.every(q => q[key]) ? rows.reduce((sum, q) => sum + q[key], 0) : null;
   table($("means"), [...named, ...qualities(r => r.mean), ...speeds], data.points.map(p => ({ ...p,
     frames: whole(p.sequences, "frames"), encode_seconds: whole(p.sequences, "encode_seconds"),
     decode_seconds: whole(p.sequences, "decode_seconds") })));

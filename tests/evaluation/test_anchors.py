@@ -115,7 +115,7 @@ def test_command_writes_results_and_names_what_is_missing(sequences, tmp_path, c
     assert read_results(out) == results                                  # failures overwrite nothing
 
 
-@pytest.mark.parametrize("name", ["x264", "x265", "svt-av1", "vp9"])
+@pytest.mark.parametrize("name", ["x264", "x265", "svt-av1"])
 def test_modes_are_curves_of_their_own_and_their_bits_are_packets(tmp_path, name):
     if missing_reason(ANCHORS[name]):
         pytest.skip(missing_reason(ANCHORS[name]))
@@ -131,7 +131,7 @@ def test_modes_are_curves_of_their_own_and_their_bits_are_packets(tmp_path, name
         assert [t for t, kind in enumerate(row["per_frame"]["type"]) if kind == "I"] == [0, 16]
         assert row["psnr"] > 25
         found[mode] = row["per_frame"]["type"], row["bits"], row["psnr"]
-    assert len({bits for _, bits, _ in found.values()}) > 1
+    assert len({bits for _, bits, _ in found.values()}) == 3
     if name.startswith("x26"):
         assert "B" not in found["lowdelay"][0]
         assert "B" in found["random-access"][0]
@@ -141,7 +141,12 @@ def test_modes_are_curves_of_their_own_and_their_bits_are_packets(tmp_path, name
 def test_deeper_and_finer_samples_keep_more_of_the_picture(sequences, pixels):
     plain, finer = (measure(AnchorSetting(ANCHORS["x265"], 4, 4, pixels=one), sequences[0], None, with_ms_ssim=False)
                     for one in ("yuv420p", pixels))
-    assert finer["psnr"] > plain["psnr"] + (0.05 if "420" in pixels else 0.5)
+    assert finer["psnr"] > plain["psnr"] + (0.02 if "420" in pixels else 0.2)
+
+
+def test_a_mode_that_an_encoder_lacks_is_named(sequences, tmp_path):
+    table = compare(sequences[:1], {"vp9": (40,)}, tmp_path, modes=("random-access",))
+    assert (table["points"], table["missing"][0]["codec"]) == ([], "vp9 random-access")
 
 
 def test_results_of_another_version_are_refused(tmp_path):
