@@ -36,16 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                           "(the encoder's largest CRF) to 63 (CRF 0), as dcvc eval takes them")
     parser.add_argument("--speed", help="the encoder's own preset: medium, veryslow … for x264 and "
                                         "x265, 8 … for svt-av1, 4 … for vp9")
-    parser.add_argument("--anchor_mode", nargs="+", choices=MODES, default=MODES[:1], metavar="MODE",
-                        help=f"{', '.join(MODES)}, a curve each: no look-ahead; look-ahead, 4 "
+    parser.add_argument("--anchor_mode", nargs="+", choices=MODES, default=MODES[:1],
+                        metavar="MODE", help=f"{', '.join(MODES)}, a curve each: no look-ahead; look-ahead, 4 "
                              "references, only to earlier frames; B-frames")
     parser.add_argument("--anchor_pixels", choices=PIXELS,
                         help="what the encoders get (default: yuv420p, or the source's own planes "
                              "with --conditions)")
     parser.add_argument("--anchor_command", nargs=2, action="append", default=[],
                         metavar=("NAME", "COMMAND"),
-                        help="a program of yours, with {input} {bitstream} {output} {quality} and, if "
-                             "you like, {width} {height} {frames} {fps} {intra_period} {depth} "
+                        help="a program of yours, with {input} {bitstream} {output} {quality} "
+                             "and, if you like, {width} {height} {frames} {fps} {intra_period} {depth} "
                              "{chroma}; && between several commands; may be given repeatedly")
     parser.add_argument("--command_qualities", type=int, nargs="+", default=[22, 27, 32, 37],
                         metavar="Q", help="what {quality} stands for, a point each")

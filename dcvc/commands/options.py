@@ -227,9 +227,9 @@ def lpips_from(options: argparse.Namespace) -> tuple[str, ...]:
 
 def add_published(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--published", nargs="+", default=[], metavar="CSV",
-                        help="points from elsewhere: a row each, with the columns codec, bpp, one or "
-                             "more qualities (psnr, psnr_planes …) and, if you like, setting, source, "
-                             "frames, intra_period and conditions")
+                        help="points from elsewhere: a row each, with the columns codec, bpp, one "
+                             "or more qualities (psnr, psnr_planes …) and, if you like, setting, "
+                             "source, frames, intra_period and conditions")
 
 
 def published_from(options: argparse.Namespace) -> list[dict]:
@@ -250,7 +250,8 @@ def add_sequences(parser: argparse.ArgumentParser) -> None:
                                          "(hevc-b-ip-1: one I-frame; hevc-b-2021: 100 and 10); "
                                          "vimeo90k-test, davis")
     parser.add_argument("--max_frames", type=int, help="only the first N frames of each sequence")
-    parser.add_argument("--conditions", help="test conditions in one word: microsoft reads YCbCr 4:2:0 samples as "
+    parser.add_argument("--conditions",
+                        help="test conditions in one word: microsoft reads YCbCr 4:2:0 samples as "
                              "microsoft/DCVC does and judges them on their own planes; 96 frames, "
                              "an I-frame every 32 unless a preset or an option says otherwise")
     add_intra_period(parser, "the preset's, the conditions', or 10")
@@ -287,8 +288,8 @@ def sequences_from(options: argparse.Namespace):
     conditions = CONDITIONS.get(options.conditions)
     told = sorted({"raw_matrix", "raw_full_range"} & options.given)
     if conditions and told:
-        raise InputError(f"--conditions {conditions.name}: found --{told[0]} too, which it decides; "
-                         "leave one of them out")
+        raise InputError(f"--conditions {conditions.name}: found --{told[0]} too, which it "
+                         "decides; leave one of them out")
     sequences = open_sequences(options.videos, options.preset, options.max_frames, raw,
                                options.stills, conditions)
     usual = PRESETS[options.preset] if options.preset else conditions

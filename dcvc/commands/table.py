@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "bd", False, "BD rates of every curve and sequence, not the points themselves")
     parser.add_argument("--metric", default="psnr",
                         help="what BD rates are counted by: psnr, psnr_yuv, psnr_planes, ms_ssim …")
-    parser.add_argument("--anchor", help="the curve that BD rates are counted against (default: the "
-                                         "first anchor)")
+    parser.add_argument("--anchor", help="the curve that BD rates are counted against (default: "
+                                         "the first anchor)")
     add_published(parser)
     parser.add_argument("-o", "--output", help="the table (default: the terminal)")
     add_overwrite(parser)

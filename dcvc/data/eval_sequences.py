@@ -85,8 +85,8 @@ class EvalSequence:
         return (frame.rgb for frame in self.source_frames())
 
     def source_frames(self) -> Iterator[SourceFrame]:
-        """Its frames, one at a time, with their planes where it is judged on them. Raises ReadError,
-        InputError (too few frames, pictures of differing sizes)."""
+        """Its frames, one at a time, with their planes where it is judged on them. Raises
+        ReadError, InputError (too few frames, pictures of differing sizes)."""
         # Counted: a file may have been cut short since it was opened.
         count = 0
         for frame in islice(self._frames(), self.frames):
@@ -229,8 +229,8 @@ def open_sequences(source: PathLike | Sequence[PathLike], preset: str | None = N
     unless given), a folder of these, folders of pictures, or a test set (preset: a key of PRESETS).
 
     stills: also single pictures and videos of one frame that lie among videos; otherwise they are
-    left out, and the first sequence's notes name them. All names differ. conditions: how samples are
-    read, and how many frames where no preset says so.
+    left out, and the first sequence's notes name them. All names differ. conditions: how samples
+    are read, and how many frames where no preset says so.
     Raises MissingError, InputError (nothing found, no size, missing frames), ReadError."""
     check_max_frames(max_frames, "--max_frames")
     if preset is not None and preset not in PRESETS:

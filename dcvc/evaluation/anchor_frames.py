@@ -25,8 +25,8 @@ from dcvc.video.yuv_to_rgb import Colour, to_rgb
 
 
 def pixels_for(sequence: EvalSequence, asked: str | None) -> str:
-    """The pixel format that a coder gets. Raises InputError for one that the sequence has no samples
-    for."""
+    """The pixel format that a coder gets. Raises InputError for one that the sequence has no
+    samples for."""
     if sequence.conditions is None:
         return asked or "yuv420p"
     own, colour = sequence.planar

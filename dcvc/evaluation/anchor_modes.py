@@ -1,7 +1,7 @@
 """How an anchor may code: three modes, and the samples it gets. No torch: --help reads this.
 
-    zerolatency      the encoder may not look ahead: each frame is coded when it comes, as our P-frame
-                     codecs do. Nothing is weaker; only live transmission needs it.
+    zerolatency      the encoder may not look ahead: each frame is coded when it comes, as our
+                     P-frame codecs do. Nothing is weaker; only live transmission needs it.
     lowdelay         each frame refers to earlier ones only, up to 4 of them (x264, x265), and the
                      encoder looks ahead to give more bits to what later frames refer to. What a
                      decoder must do is the same as in zerolatency.
@@ -12,8 +12,8 @@
     random-access    I0 <------- B2 -------> P4        coded 0 4 2 1 3, shown 0 1 2 3 4
                         <- B1 -> <- B3 ->
 
-x264 and x265 have no B-frames that refer to earlier frames only; their lowdelay has P-frames in that
-place. In every mode an I-frame comes every `intra_period` frames, nothing refers across it (closed
+x264 and x265 have no B-frames that refer to earlier frames only; their lowdelay has P-frames in
+that place. In every mode an I-frame comes every `intra_period` frames, nothing refers across it (closed
 GOPs), and one thread codes.
 """
 

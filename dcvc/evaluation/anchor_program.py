@@ -9,9 +9,9 @@ them; no shell runs them. For VTM:
     EncoderApp -c lowdelay.cfg -i {input} -wdt {width} -hgt {height} -fr {fps} -f {frames}
         -q {quality} --IntraPeriod={intra_period} --InputBitDepth={depth} -b {bitstream} -o {output}
 
-With -f {frames} and a quality of 32 on 96 frames the program gets `-f 96 -q 32`. Samples of more than
-8 bits take two bytes, the lower one first. A program tells no bits of single frames: each counts as
-the mean.
+With a quality of 32 on 96 frames the program gets `-f 96 -q 32` here. Samples of more than 8 bits
+take two bytes, the lower one first. A program tells no bits of single frames: each counts as the
+mean.
 """
 
 import os
@@ -51,8 +51,8 @@ class Program:
     seconds: float
 
     def commands(self, values: dict[str, Any]) -> list[list[str]]:
-        """One list of words for each command. Words are split before they are filled, so that a path
-        with a space stays one."""
+        """One list of words for each command. Words are split before they are filled, so that a
+        path with a space stays one."""
         return [[word.format(**values) for word in shlex.split(part)]
                 for part in self.template.split("&&")]
 
@@ -60,7 +60,7 @@ class Program:
         """Raises InputError for a template that cannot run, before anything is coded."""
         where = f"--anchor_command {self.name}"
         try:
-            words = [word for command in self.commands(dict.fromkeys(KNOWN, "1")) for word in command]
+            commands = self.commands(dict.fromkeys(KNOWN, "1"))
         except KeyError as error:
             raise InputError(f"{where}: found {{{error.args[0]}}}, needed one of "
                              f"{', '.join(f'{{{name}}}' for name in KNOWN)}") from None
@@ -68,9 +68,11 @@ class Program:
             raise InputError(f"{where}: cannot be split into words ({error}); write {{{{ and }}}} "
                              "for braces") from None
         missing = [name for name in NEEDED if f"{{{name}}}" not in self.template]
-        if missing or not words:
-            raise InputError(f"{where}: found no {{{missing[0] if missing else NEEDED[0]}}} in the "
-                             "command, needed it; docs/evaluation.md has an example")
+        if missing:
+            raise InputError(f"{where}: found no {{{missing[0]}}} in the command, needed it; "
+                             "docs/evaluation.md has an example")
+        if not all(commands):
+            raise InputError(f"{where}: found an empty command beside &&, needed a program's name")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@
        +--- waits here until its decoded frame comes out and is compared
 
 Encoder and decoder run side by side in memory, so that only the frames within them are held. The
-planes become RGB by the video reader's own conversion (anchor_frames). Bits are 8 x the bytes of the
-packets: what a container adds says something about the container, not about the codec, and at low
-rates it would hide the differences. Parameter sets count where the encoder puts them into its
+planes become RGB by the video reader's own conversion (anchor_frames). Bits are 8 x the bytes of
+the packets: what a container adds says something about the container, not about the codec, and at
+low rates it would hide the differences. Parameter sets count where the encoder puts them into its
 packets. A frame's bits are those of the packets with its presentation number, since encoders may
 hand out packets in another order than frames.
 
@@ -150,8 +150,8 @@ def measure(setting: AnchorSetting | ProgramSetting, sequence: EvalSequence, pic
                            decode_seconds=decoding.seconds, file_bytes=total)
 
 
-def measure_cached(setting: AnchorSetting | ProgramSetting, sequence: EvalSequence, digest: str, picture: Path,
-                   cache: Path | None, lpips: LPIPS | None, frame_done: FrameDone,
+def measure_cached(setting: AnchorSetting | ProgramSetting, sequence: EvalSequence, digest: str,
+                   picture: Path, cache: Path | None, lpips: LPIPS | None, frame_done: FrameDone,
                    with_ms_ssim: bool = True) -> dict[str, Any]:
     """As `measure`; kept under `cache` by the frames' content (digest), settings, FFmpeg's version."""
     if cache is None:

@@ -5,11 +5,12 @@
     source planes -> encoder and decoder of planes ----- planes ----> or with these
 
 The source's side is never converted. RGB becomes planes with the source's matrix, range, depth and
-place of the chroma samples, by the filter that everything here writes 4:2:0 with: 1-2-1 across, mean
-down (rgb_to_yuv). That pass alone costs a codec of RGB something: docs/evaluation.md says how much.
+place of the chroma samples, by the filter that everything here writes 4:2:0 with: 1-2-1 across,
+mean down (rgb_to_yuv). That pass alone costs a codec of RGB something: docs/evaluation.md says how
+much.
 
-MSE is counted in units of the largest sample squared, so that depths compare. A plane of 10 bits that
-is off by 4 everywhere has an MSE of (4/1023)^2 and a PSNR of 48.16 dB; 1 of 8 bits: 48.13 dB.
+MSE is counted in units of the largest sample squared, so that depths compare. A plane of 10 bits
+that is off by 4 everywhere has an MSE of (4/1023)^2 and a PSNR of 48.16 dB; by 1 of 8 bits, 48.13.
 """
 
 import torch

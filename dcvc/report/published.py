@@ -41,8 +41,8 @@ def read_published(path: str | Path) -> list[dict[str, Any]]:
         raise InputError(f"{path}: found a column '{unknown}', needed some of {', '.join(COLUMNS)}")
     qualities = [head for head in heads if head in QUALITIES]
     if not {"codec", "bpp"} <= set(heads) or not qualities:
-        raise InputError(f"{path}: found the columns {', '.join(heads) or 'none'}, needed codec, bpp "
-                         f"and a quality such as {QUALITIES[0]}")
+        raise InputError(f"{path}: found the columns {', '.join(heads) or 'none'}, needed codec, "
+                         f"bpp and a quality such as {QUALITIES[0]}")
     points = [_point(f"{path}, line {rows.line_num}", row, qualities) for row in rows]
     if not points:
         raise InputError(f"{path}: found no rows, needed a point in each")
@@ -51,9 +51,11 @@ def read_published(path: str | Path) -> list[dict[str, Any]]:
 
 def _point(where: str, row: dict[str, str | None], qualities: list[str]) -> dict[str, Any]:
     if None in row or None in row.values():
-        raise InputError(f"{where}: found another number of values than columns; needed one for each")
+        raise InputError(f"{where}: found another number of values than columns; needed "
+                         "one for each")
     values = {name: text.strip() for name, text in row.items()}
-    mean = {name: _number(where, name, values[name]) for name in ("bpp", *qualities) if values[name]}
+    mean = {name: _number(where, name, values[name])
+            for name in ("bpp", *qualities) if values[name]}
     if not values["codec"] or "bpp" not in mean or len(mean) < 2 or mean["bpp"] <= 0:
         raise InputError(f"{where}: found no codec, no bpp above 0 or no quality; needed all three")
     settings = {name: values.get(name) or UNSAID for name in ("source", *CONDITIONS)}

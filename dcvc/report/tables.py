@@ -4,9 +4,9 @@
               codec, setting, sequence, bpp, every quality that was measured, and the conditions
     bd        one row a curve, one column a sequence: % of rate against the anchor
 
-The same table becomes CSV (numbers as they are), LaTeX or Markdown (rounded). LaTeX needs no package:
-`tabular` and `\\hline` only. What is no number, since a curve has too few points or does not overlap
-the anchor's, is a dash there and empty in CSV.
+The same table becomes CSV (numbers as they are), LaTeX or Markdown (rounded). LaTeX needs no
+package: `tabular` and `\\hline` only. What is no number, since a curve has too few points or does
+not overlap the anchor's, is a dash there and empty in CSV.
 """
 
 import csv
@@ -38,8 +38,8 @@ class Table:
 
     def texts(self, missing: str) -> list[list[str]]:
         """Cells as a reader wants them: bpp with four digits, dB and % with two."""
-        return [[self._text(head, cell, missing) for head, cell in zip(self.heads, row, strict=True)]
-                for row in self.rows]
+        return [[self._text(head, cell, missing)
+                 for head, cell in zip(self.heads, row, strict=True)] for row in self.rows]
 
     @staticmethod
     def _text(head: str, cell: Cell, missing: str) -> str:
@@ -48,7 +48,8 @@ class Table:
         return f"{cell:.{DIGITS.get(head, 2)}f}" if isinstance(cell, float) else str(cell)
 
 
-def points_table(tables: Sequence[dict[str, Any]], published: Sequence[dict[str, Any]] = ()) -> Table:
+def points_table(tables: Sequence[dict[str, Any]],
+                 published: Sequence[dict[str, Any]] = ()) -> Table:
     """Every point on every sequence, and its mean. Raises InputError as the page does."""
     joined_sequences(tables)
     points = checked_points([*(point for table in tables for point in table["points"]), *published])
@@ -56,7 +57,8 @@ def points_table(tables: Sequence[dict[str, Any]], published: Sequence[dict[str,
     ours, rows = conditions_of(tables[0]), []
     for point in points:
         told = point["settings"] if point["kind"] == "published" else ours
-        for name, row in [*((row["name"], row) for row in point["sequences"]), (MEAN, point["mean"])]:
+        of_sequences = [(row["name"], row) for row in point["sequences"]]
+        for name, row in [*of_sequences, (MEAN, point["mean"])]:
             rows.append((point["codec"], point["setting"], name, row["bpp"],
                          *(row.get(quality) for quality in qualities), point["rates"],
                          *(told[condition] for condition in ours)))
@@ -75,14 +77,15 @@ def bd_table(tables: Sequence[dict[str, Any]], metric: str, anchor: str | None =
         raise InputError(f"--metric: found {metric!r}, needed one that was measured: "
                          f"{', '.join(measured)}")
     anchor = chosen_anchor(points, anchor)
-    found = {(row["codec"], row["sequence"]): row for row in bd_rows(points, metric, anchor, sequences)}
+    found = {(row["codec"], row["sequence"]): row["bd_rate"]
+             for row in bd_rows(points, metric, anchor, sequences)}
     rows = []
     for codec in dict.fromkeys(point["codec"] for point in points):
         if codec != anchor:
             # A curve that has a number nowhere, for one reason, has one row for all.
-            cells = [found.get((codec, name), {}).get("bd_rate") for name in (*sequences, "mean curve")]
-            rows.append((codec, *cells))
-    text = f"BD rate in % against {anchor} by {METRICS.get(metric, metric)}; less than 0 is fewer bits"
+            rows.append((codec, *(found.get((codec, name)) for name in (*sequences, "mean curve"))))
+    text = (f"BD rate in % against {anchor} by {METRICS.get(metric, metric)}; less than 0 is fewer "
+            "bits")
     return Table(("codec", *sequences, "mean curve"), tuple(rows),
                  f"{text}; {_in_words(conditions_of(tables[0]))}.")
 
@@ -118,7 +121,8 @@ def latex_text(text: str) -> str:
 def as_latex(table: Table) -> str:
     numeric = [all(not isinstance(row[column], str) for row in table.rows)
                for column in range(len(table.heads))]
-    lines = [" & ".join(map(latex_text, line)) + r" \\" for line in (table.heads, *table.texts("--"))]
+    lines = [" & ".join(map(latex_text, line)) + r" \\"
+             for line in (table.heads, *table.texts("--"))]
     return "\n".join((
         r"\begin{table}", r"\centering", f"\\caption{{{latex_text(table.caption)}}}",
         f"\\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numeric)}}}", r"\hline",

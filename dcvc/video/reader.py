@@ -195,7 +195,7 @@ class VideoReader:
         return self.frames()
 
     def frames(self, out: str = "rgb") -> Iterator[Tensor | Planes]:
-        """Every frame in order, holding one: uint8 `(3, H, W)`, or Planes of it (`out` as of `read`).
+        """Every frame in order, holding one: uint8 `(3, H, W)`, or Planes (`out` as of `read`).
         Raises ReadError at the first bad frame."""
         picture = partial(self._picture, out=out)
         if self._coded is not None:  # as below, with a place of its own
