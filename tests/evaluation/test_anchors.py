@@ -131,7 +131,8 @@ def test_modes_are_curves_of_their_own_and_their_bits_are_packets(tmp_path, name
         assert [t for t, kind in enumerate(row["per_frame"]["type"]) if kind == "I"] == [0, 16]
         assert row["psnr"] > 25
         found[mode] = row["per_frame"]["type"], row["bits"], row["psnr"]
-    assert len({bits for _, bits, _ in found.values()}) == 3
+    # SVT-AV1 has one structure for both kinds of low delay.
+    assert len({bits for _, bits, _ in found.values()}) == (3 if name.startswith("x26") else 2)
     if name.startswith("x26"):
         assert "B" not in found["lowdelay"][0]
         assert "B" in found["random-access"][0]
