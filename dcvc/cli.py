@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("eval", "measure trained codecs on whole videos"),
     "compare": ("compare", "measure x264, x265, AV1 and VP9 on the same frames"),
     "report": ("report", "make one HTML page of results files"),
+    "table": ("table", "make a CSV, LaTeX or Markdown table of results files"),
 }
 
 

@@ -94,6 +94,16 @@ def check_limits(config: Any) -> None:
             raise InputError(f"{found}, needed at least {info.least:g}")
 
 
+def check_words(config: Any) -> None:
+    """For __post_init__: raises InputError naming a Literal field with none of its words."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        allowed, value = typing.get_args(hints[field.name]), getattr(config, field.name)
+        if typing.get_origin(hints[field.name]) is Literal and value not in allowed:
+            raise InputError(f"{flag_of(field)}: found {value!r}, needed one of "
+                             f"{', '.join(allowed)}")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A frozen dataclass -> plain JSON values (tuples become lists)."""
 

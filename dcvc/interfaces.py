@@ -200,12 +200,12 @@ class IntraOutput(FrameOutput):
     """FrameOutput that also reads like CompressAI's: `out["x_hat"]`, `out["likelihoods"]["y"]`.
 
     likelihoods: named tensors; -log2 summed over all of them is `total_bits`.
-    indices: codes of a VQGAN, int64 `(B, h, w)`, or `(B, D, h, w)` with D levels; None for other
-    codecs.
+    indices: codes of a VQGAN, int64 `(B, h, w)`, or `(B, D, h, w)` with D levels, or a list of
+    grids where it has several scales; None for other codecs.
     """
 
     likelihoods: dict[str, Tensor] | None = None
-    indices: Tensor | None = None
+    indices: Tensor | list[Tensor] | None = None
 
     def keys(self) -> tuple[str, ...]:
         return tuple(name for name in ("x_hat", "likelihoods", "indices")

@@ -82,7 +82,9 @@ def parse_i_frame(text: str, pretrained: bool) -> list[Intra]:
         if rates and not set(rates) <= set(RATES):
             raise InputError(f"--i_frame: found rate models {third!r}, needed some of "
                              f"{', '.join(RATES)}")
-        return [(IntraConfig(type=kind, vqgan_config=parts[0], vqgan_checkpoint=parts[1]), rates)]
+        # Weights that come with their configuration need no other: vqgan::FOLDER.
+        return [(IntraConfig(type=kind, vqgan_config=parts[0] or None, vqgan_checkpoint=parts[1]),
+                 rates)]
     raise InputError(f"--i_frame: found {text!r}, needed {FORMS}")
 
 

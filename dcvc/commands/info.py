@@ -57,13 +57,19 @@ def run(options: argparse.Namespace) -> int | None:
 def _is_vqgan(path: str) -> bool:
     from dcvc.intra.vqgan.describe import is_vqgan
 
-    return os.path.isfile(path) and is_vqgan(path)
+    try:
+        return is_vqgan(path)
+    except DcvcError:
+        # Of a folder it says nothing: a run may hold files that it does not need.
+        if os.path.isfile(path):
+            raise
+        return False
 
 
 def _vqgan(options: argparse.Namespace) -> int:
     from dcvc.intra.vqgan.describe import describe_vqgan, write_config
 
-    facts = describe_vqgan(options.file, options.rvq_levels)
+    facts = describe_vqgan(options.file, options.rvq_levels, options.vqgan_config)
     codecs = {} if facts["undecided"] else {"I": _vqgan_codec(options.file, facts["config"])}
     parts = _parts(codecs)
     if options.json:
@@ -74,7 +80,7 @@ def _vqgan(options: argparse.Namespace) -> int:
                 print(f"{name:<12}{', '.join(value) if isinstance(value, list) else value}")
         _print_parts(parts)
     if options.write_config:
-        write_config(options.file, options.write_config, options.rvq_levels)
+        write_config(options.file, options.write_config, options.rvq_levels, options.vqgan_config)
     return 0
 
 

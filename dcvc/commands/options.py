@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.commands.arguments import add_options, read_options
-from dcvc.config import flag_of
+from dcvc.config import flag_of, nearest
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.intra.config import IntraConfig
 from dcvc.models.catalog import STREAM_MODELS
@@ -225,6 +225,19 @@ def lpips_from(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(options.lpips_weights)
 
 
+def add_published(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--published", nargs="+", default=[], metavar="CSV",
+                        help="points from elsewhere: a row each, with the columns codec, bpp, one "
+                             "or more qualities (psnr, psnr_planes …) and, if you like, setting, "
+                             "source, frames, intra_period and conditions")
+
+
+def published_from(options: argparse.Namespace) -> list[dict]:
+    from dcvc.report.published import read_published
+
+    return [point for path in options.published for point in read_published(path)]
+
+
 def add_sequences(parser: argparse.ArgumentParser) -> None:
     """Which sequences are measured, how many frames of them, and how often an I-frame comes."""
     parser.add_argument("videos", metavar="VIDEOS", nargs="+",
@@ -232,11 +245,16 @@ def add_sequences(parser: argparse.ArgumentParser) -> None:
     add_stream_models(parser)
     parser.add_argument("--stills", action="store_true",
                         help="also measure single pictures that lie among videos")
-    parser.add_argument("--preset", help="a test set by the names of its folders: hevc-b … "
-                                         "hevc-e, uvg, mcl-jcv, vimeo90k-test, davis; it sets the "
-                                         "frames and the intra period")
+    parser.add_argument("--preset", help="a test set by its files' names: hevc-b … hevc-e, uvg, "
+                                         "mcl-jcv, ustc-td, bvi: 96 frames, an I-frame every 32 "
+                                         "(hevc-b-ip-1: one I-frame; hevc-b-2021: 100 and 10); "
+                                         "vimeo90k-test, davis")
     parser.add_argument("--max_frames", type=int, help="only the first N frames of each sequence")
-    add_intra_period(parser, "the preset's, or 10")
+    parser.add_argument("--conditions",
+                        help="test conditions in one word: microsoft reads YCbCr 4:2:0 samples as "
+                             "microsoft/DCVC does and judges them on their own planes; 96 frames, "
+                             "an I-frame every 32 unless a preset or an option says otherwise")
+    add_intra_period(parser, "the preset's, the conditions', or 10")
     raw = parser.add_argument_group("what .yuv files do not say themselves")
     raw.add_argument("--raw_size", metavar="WIDTHxHEIGHT", help="size of files whose name has none")
     raw.add_argument("--raw_depth", type=int, choices=(8, 9, 10, 12, 14, 16),
@@ -254,6 +272,7 @@ def add_sequences(parser: argparse.ArgumentParser) -> None:
 
 def sequences_from(options: argparse.Namespace):
     """The sequences, and the distance of I-frames in them."""
+    from dcvc.data.conditions import CONDITIONS
     from dcvc.data.eval_sequences import open_sequences
     from dcvc.data.presets import PRESETS
     from dcvc.data.raw_files import RawFormat
@@ -263,9 +282,18 @@ def sequences_from(options: argparse.Namespace):
     raw = RawFormat(size=_size(options.raw_size), depth=options.raw_depth, fps=options.raw_fps,
                     matrix=options.raw_matrix, full_range=options.raw_full_range,
                     layout=options.raw_layout)
+    if options.conditions is not None and options.conditions not in CONDITIONS:
+        raise InputError(f"--conditions: found {options.conditions!r}, needed one of "
+                         f"{', '.join(CONDITIONS)}{nearest(options.conditions, CONDITIONS)}")
+    conditions = CONDITIONS.get(options.conditions)
+    told = sorted({"raw_matrix", "raw_full_range"} & options.given)
+    if conditions and told:
+        raise InputError(f"--conditions {conditions.name}: found --{told[0]} too, which it "
+                         "decides; leave one of them out")
     sequences = open_sequences(options.videos, options.preset, options.max_frames, raw,
-                               options.stills)
-    default = PRESETS[options.preset].intra_period if options.preset else INTRA_PERIOD
+                               options.stills, conditions)
+    usual = PRESETS[options.preset] if options.preset else conditions
+    default = usual.intra_period if usual else INTRA_PERIOD
     frames = max(sequence.frames for sequence in sequences)
     return sequences, intra_period_from(options, frames, default)
 

@@ -123,6 +123,10 @@ def written_stream(path: str) -> Iterator[BinaryIO]:
         raise ReadError("-: cannot be written (Broken pipe): its reader has quit") from None
 
 
+WITH_END_TIME = ("{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, "
+                 "until {eta:%H:%M}, {rate_fmt}]")
+
+
 class FrameProgress:
     """Called with (frames done, of how many, with what): a bar with an end time on stderr, another
     one for what comes after all of them."""
@@ -134,7 +138,9 @@ class FrameProgress:
         from tqdm import tqdm  # late: --help starts without it
 
         if self.bar is None:
-            self.bar = tqdm(total=total, unit="frame", file=sys.stderr)
+            # What an earlier run did is no part of the speed.
+            self.bar = tqdm(total=total, initial=done, unit="frame", file=sys.stderr,
+                            bar_format=WITH_END_TIME)
         self.bar.set_description(what, refresh=False)
         self.bar.update(done - self.bar.n)
         if done >= total:

@@ -1,12 +1,19 @@
 """Re-encode a data set once into short segments that are quick to seek in: then few frames have to
-be decoded for one sample."""
+be decoded for one sample. The same command goes on after a stop, and does again what changed."""
 
 import argparse
+import sys
+from collections import Counter
 
-from dcvc.commands.arguments import add_flag
+from dcvc.commands.arguments import add_flag, add_options, printable, read_options
 from dcvc.commands.options import add_stream_models
-from dcvc.commands.output import check_target, progress_bar, tell_notes
-from dcvc.errors import ReadError
+from dcvc.commands.output import FrameProgress, check_target, tell_notes
+from dcvc.data.prepare_options import PrepareOptions, Shard
+from dcvc.errors import InputError, ReadError
+
+WRITING = ("quality", "crf", "codec", "keep_10bit", "segment", "keyframe", "short_side")
+CHOOSING = ("min_size", "min_seconds", "drop_static", "drop_black", "drop_repeated", "split_cuts",
+            "max_segments")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,19 +21,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a folder of videos, a video file, a .txt list of paths or an index")
     add_stream_models(parser)
     parser.add_argument("out", metavar="OUT",
-                        help="a new folder for the segments and manifest.json")
-    parser.add_argument("--quality", choices=("lossless", "visual"), default="visual",
-                        help="visual: no difference to be seen; lossless: no difference at all")
-    parser.add_argument("--crf", type=int, help="x264's CRF (default: by --quality)")
-    parser.add_argument("--segment", type=int, default=64, help="frames of a segment")
-    parser.add_argument("--keyframe", type=int, default=4, help="a keyframe every N frames")
-    parser.add_argument("--short_side", type=int, help="scale the short side down to N pixels")
-    add_flag(parser, "skip_bad", False, "leave out videos that cannot be opened")
+                        help="a folder for the segments and manifest.json: a new one, or one of "
+                             "this command's, which is continued")
+    add_options(parser.add_argument_group("how segments are written"), PrepareOptions, WRITING)
+    add_options(parser.add_argument_group("which frames are kept"), PrepareOptions, CHOOSING)
+    parser.add_argument("--licences", metavar="FILE",
+                        help="a CSV or TSV table with a column named file; its other columns go "
+                             "into the manifest")
+    parser.add_argument("--processes", type=int, default=1,
+                        help="how many share the work")
+    parser.add_argument("--shard", metavar="I/N",
+                        help="only the I-th of N parts of the videos, for N machines; all may "
+                             "write into one OUT")
+    add_flag(parser, "skip_bad", False, "leave out videos that cannot be read")
     add_flag(parser, "quiet", False, "no progress bar")
 
 
 def run(options: argparse.Namespace) -> None:
-    from dcvc.data.prepare import prepare  # heavy: only when it runs
+    settings = PrepareOptions(**read_options(PrepareOptions, options))
+    shard = Shard.parse(options.shard) if options.shard else None
+    if options.processes < 1:
+        raise InputError(f"--processes: found {options.processes}, needed at least 1")
+    from dcvc.data.licences import read_licences  # heavy: only when it runs
+    from dcvc.data.prepare import prepare
     from dcvc.data.video_table import build_table
     from dcvc.video.source_losses import losses_beside_tags
 
@@ -35,10 +52,35 @@ def run(options: argparse.Namespace) -> None:
     if table.excluded and not options.skip_bad:
         raise ReadError(f"{table.excluded[0][3]}; --skip_bad leaves such videos out")
     for row in table.rows():
-        tell_notes(row.path, losses_beside_tags(row.notes, row.tags))
-    manifest = prepare(
-        table, options.out, quality=options.quality, segment=options.segment,
-        keyframe=options.keyframe, short_side=options.short_side, crf=options.crf,
-        progress=progress_bar(options, "video"))
+        kept = ("10 bits, taken as 8",) if settings.keep_10bit else ()
+        tell_notes(row.path, losses_beside_tags(row.notes, row.tags, kept))
+    licences = {}
+    if options.licences:
+        videos = [row.path for row in table.rows()]
+        licences = read_licences(options.licences, videos)
+        without = [video for video in videos if video not in licences]
+        if without:
+            print(f"note: {options.licences}: has no row for {len(without)} of {len(videos)} "
+                  f"videos, the first: {printable(without[0])}", file=sys.stderr)
+    manifest = prepare(table, options.out, settings, shard=shard, processes=options.processes,
+                       skip_bad=options.skip_bad, licences=licences,
+                       progress=None if options.quiet else FrameProgress())
+    for line in report_lines(manifest):
+        print(printable(line))
     print(f"{len(manifest['segments'])} segments in {options.out}; train with --train_video_dir "
           f"{options.out}")
+
+
+def report_lines(manifest: dict) -> list[str]:
+    """What was left out, and why; the manifest tells which frames."""
+    frames, videos = Counter(), {}
+    for entry in manifest["dropped"]:
+        frames[entry["reason"]] += entry["frames"]
+        videos.setdefault(entry["reason"], set()).add(entry["number"])
+    kept = sum(entry["frames"] for entry in manifest["segments"])
+    lines = [f"left out: {count} frames of {len(videos[reason])} videos, {reason}"
+             for reason, count in frames.most_common()]
+    lines += [f"left out: {reason}" for reason in manifest["excluded"].values()]
+    if lines:
+        lines.append(f"kept: {kept} of {kept + sum(frames.values())} frames")
+    return lines

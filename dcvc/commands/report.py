@@ -5,6 +5,7 @@ import argparse
 import json
 
 from dcvc.commands.arguments import add_flag
+from dcvc.commands.options import add_published, published_from
 from dcvc.commands.output import FIGURE, PAGE, add_overwrite, check_target
 
 
@@ -16,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--anchor", help="the curve that BD rates are counted against (default: "
                                          "the first anchor)")
     parser.add_argument("--title", default="Video codec comparison", help="title of the page")
+    add_published(parser)
     add_overwrite(parser)
     add_flag(parser, "json", False, "print the BD rates as JSON")
 
@@ -26,7 +28,7 @@ def run(options: argparse.Namespace) -> int | None:
     check_target(options, "output", PAGE)
     if options.picture:
         check_target(options, "picture", FIGURE)
-    data = report_data(options.results, options.anchor)
+    data = report_data(options.results, options.anchor, published_from(options))
     written = [write_page(data, options.output, options.title)]
     if options.picture:
         from dcvc.report.figures import draw_rate_distortion

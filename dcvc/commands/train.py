@@ -30,6 +30,8 @@ VALIDATION = ("eval_freq", "eval_max_frames", "eval_max_sequences", "eval_intra_
               "use_scheduler", "scheduler_factor", "scheduler_patience", "scheduler_min_lr")
 DATA = ("use_video_dataset", "train_video_dir", "val_video_dir", "vimeo_dir", "septuplet_list",
         "bvi_aom_dir", "hevc_b_dir", "crop_size", "batch_size", "num_workers")
+# Of the sampling options, those that are flags of their own.
+MIXED = ("small_videos", "short_videos")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +63,7 @@ def _data_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--sampling", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                        help="how GOPs are drawn from videos: crops_per_read=4, on_bad_video=skip, "
                             "stride=2, rescale=[256,512] … (docs/data.md)")
+    add_options(group, SamplingOptions, MIXED)
 
 
 def _stage_arguments(group: argparse._ArgumentGroup) -> None:
@@ -117,7 +120,8 @@ def _train_config(options: argparse.Namespace, preset: dict,
 
 
 def _data_config(options: argparse.Namespace, preset: dict) -> DataConfig:
-    sampling = {**preset.get("sampling", {}), **key_values("--sampling", options.sampling)}
+    flags = {name: getattr(options, name) for name in MIXED if name in options.given}
+    sampling = {**preset.get("sampling", {}), **key_values("--sampling", options.sampling), **flags}
     values = read_options(DataConfig, options, preset)
     values["sampling"] = from_dict(SamplingOptions, sampling, "--sampling")
     return from_dict(DataConfig, values)

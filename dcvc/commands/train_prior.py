@@ -30,20 +30,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from dcvc.intra.vqgan.loading import locate_vqgan  # heavy: only when it runs
+    from dcvc.intra.vqgan.loading import locate_vqgan, read_vqgan_file  # heavy: only when it runs
     from dcvc.training.vqgan.prior_trainer import train_prior
 
-    config, checkpoint = locate_vqgan(options.vqgan_checkpoint, options.vqgan_config)
-    output = Path(options.output) if options.output else checkpoint.with_name(f"{checkpoint.stem}_prior.pt")
+    config, weights = locate_vqgan(options.vqgan_checkpoint, options.vqgan_config)
+    beside = weights.with_name(f"{weights.stem}_prior.pt")
+    output = Path(options.output) if options.output else beside
     check_target(options, "output", path=output)
     settings = PriorTrainingConfig(**read_options(PriorTrainingConfig, options))
-    result = train_prior(config, checkpoint, options.train_video_dir, output, settings,
-                         choose_device(options.device), options.quiet)
+    result = train_prior(config, options.vqgan_checkpoint, options.train_video_dir, output,
+                         settings, choose_device(options.device), options.quiet)
     if options.json:
         print(json.dumps({**result, "checkpoint": str(output)}))
     else:
         print(f"bits per code: uniform {result['uniform']:.3f}, static {result['static']:.3f}, "
               f"learned {result['prior']:.3f} (held out); {result['frames']:.0f} frames")
-        named = f"--vqgan_config {config} " if isinstance(config, Path) else ""
+        needed = config and read_vqgan_file(output).own_config is None
+        named = f"--vqgan_config {config} " if needed else ""
         print(f"{named}--vqgan_checkpoint {output}")
     return 0

@@ -17,7 +17,7 @@ from dcvc.training.vqgan.config import VQGAN_PRESETS, VQGANTrainingConfig
 # What stands on the command line, of the fields of VQGANTrainingConfig.
 NAMES = ("steps", "batch_size", "crop_size", "learning_rate", "perceptual", "perceptual_weight", "mse_weight",
          "ema_decay", "quantize_from", "gan_weight", "gan_start", "num_workers", "save_every", "log_every", "seed",
-         "keep_checkpoints", "max_skips", "max_rollbacks", "rollback_factor")
+         "keep_checkpoints", "max_skips", "max_rollbacks", "rollback_factor", "small_videos")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,12 +3,20 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dcvc.config import check_limits, option
+from dcvc.config import check_limits, check_words, option
 from dcvc.errors import InputError
 
 
+@dataclass(frozen=True, kw_only=True)
+class SmallVideos:
+    """What becomes of videos that are smaller than a sample (fitting_videos.py)."""
+
+    small_videos: Literal["error", "skip", "enlarge"] = option(
+        "error", "videos smaller than crop_size or rescale: an error, left out, or scaled up")
+
+
 @dataclass(frozen=True)
-class SamplingOptions:
+class SamplingOptions(SmallVideos):
     """Options of VideoGOPDataset beyond the community's; video_gops.py explains how they act
     together. All are the same for every frame of a GOP."""
 
@@ -41,14 +49,12 @@ class SamplingOptions:
     on_bad_video: Literal["raise", "skip"] = option("raise")
     # With "skip": a larger share of bad files is an error.
     max_bad_share: float = option(0.1)
+    short_videos: Literal["error", "skip"] = option(
+        "error", "videos with fewer frames than a sample spans: an error, or left out")
 
     def __post_init__(self) -> None:
         check_limits(self)
-        words = {"sampling": ("videos", "frames"), "on_bad_video": ("raise", "skip")}
-        for name, allowed in words.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise InputError(f"{name}: found {value!r}, needed one of {', '.join(allowed)}")
+        check_words(self)
         if self.rescale is not None and not 0 < self.rescale[0] <= self.rescale[1]:
             raise InputError(f"rescale: found {self.rescale}, needed a range (low, high) of pixels")
         if not 0 <= self.jitter < 1 or not 0 <= self.max_bad_share <= 1:

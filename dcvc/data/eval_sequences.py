@@ -17,18 +17,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
 from dcvc.config import nearest
-from dcvc.data.presets import PRESETS, Preset
-from dcvc.data.raw_files import RAW_EXTENSION, RawFormat, rate_in_name, raw_format
+from dcvc.data.conditions import Conditions
+from dcvc.data.presets import PRESETS
+from dcvc.data.raw_files import (
+    RAW_EXTENSION,
+    RawFormat,
+    parse_size,
+    rate_in_name,
+    raw_format,
+)
 from dcvc.data.video_list import LIST_EXTENSION, PathLike, as_list, list_videos, read_lines
 from dcvc.errors import InputError, MissingError
 from dcvc.video.coded_video import index_video
 from dcvc.video.file_index import FileIndex
 from dcvc.video.folders import walk_folders
-from dcvc.video.frame_stack import frame_format
+from dcvc.video.frame_stack import Planes, frame_format, planar_format
 from dcvc.video.images import (
     image_notes,
     image_size,
@@ -37,9 +45,17 @@ from dcvc.video.images import (
     read_image,
 )
 from dcvc.video.reader import VideoReader
+from dcvc.video.yuv_to_rgb import Colour
 
 # Where no name tells the frame rate. Bits per second are off by a factor then, bits per pixel not.
 _RATE_ASSUMED = 25.0
+
+
+class SourceFrame(NamedTuple):
+    """uint8 `(3, H, W)` RGB, and the samples that it was made of where these are judged."""
+
+    rgb: Tensor
+    planes: Planes | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,7 @@ class EvalSequence:
     width, height: in pixels. fps: frames per second. frames: how many `stream` gives. colour: in
     words, how the samples are coded. notes: what is assumed or suspicious. index: a video file's;
     raw: a .yuv file's format, complete. A sequence that has neither is a folder of pictures.
+    conditions: how its samples are read, and that it is judged on its own planes.
     """
 
     name: str
@@ -61,23 +78,65 @@ class EvalSequence:
     notes: tuple[str, ...] = ()
     index: FileIndex | None = field(default=None, repr=False, compare=False)
     raw: RawFormat | None = None
+    conditions: Conditions | None = None
 
     def stream(self) -> Iterator[Tensor]:
-        """Its frames as uint8 `(3, H, W)` RGB, one at a time. Raises ReadError, InputError (too few
-        frames, pictures of differing sizes)."""
-        if self.index is not None:
-            frames = iter(VideoReader(self.path, index=self.index))
-        elif self.raw is not None:
-            frames = self.raw.read(self.path)
-        else:
-            frames = self._pictures()
+        """Its frames as uint8 `(3, H, W)` RGB, one at a time. Raises as `source_frames`."""
+        return (frame.rgb for frame in self.source_frames())
+
+    def source_frames(self) -> Iterator[SourceFrame]:
+        """Its frames, one at a time, with their planes where it is judged on them. Raises
+        ReadError, InputError (too few frames, pictures of differing sizes)."""
         # Counted: a file may have been cut short since it was opened.
         count = 0
-        for frame in islice(frames, self.frames):
+        for frame in islice(self._frames(), self.frames):
             count += 1
-            yield frame
+            if not isinstance(frame, Planes):
+                yield SourceFrame(frame)
+                continue
+            yield SourceFrame(frame.rgb()[0], frame if self.conditions else None)
         if count != self.frames:
             raise InputError(f"{self.path}: ends after {count} frames, needed {self.frames}")
+
+    def _frames(self) -> Iterator[Tensor | Planes]:
+        if self.raw is not None:
+            return self.raw.read(self.path)
+        if self.index is None:
+            return self._pictures()
+        if self.conditions is None:
+            return iter(VideoReader(self.path, index=self.index))
+        reader = VideoReader(self.path, index=self.index, matrix=self.conditions.matrix,
+                             full_range=self.conditions.full_range)
+        return reader.frames("yuv")
+
+    @property
+    def planar(self) -> tuple[str, Colour] | None:
+        """The planar pixel format of its samples, and their colour; None for pictures."""
+        if self.raw is not None:
+            return planar_format(self.raw.layout, self.raw.matrix, self.raw.full_range)
+        if self.index is None:
+            return None
+        told = self.conditions
+        return frame_format(self.index, *((told.matrix, told.full_range) if told else ()))
+
+    def under(self, conditions: Conditions) -> "EvalSequence":
+        """The same sequence, read and judged by these. Raises InputError for what is no 4:2:0."""
+        raw = self.raw and replace(self.raw, matrix=conditions.matrix,
+                                   full_range=conditions.full_range)
+        words = (f"{conditions.matrix}, {_range(conditions.full_range)} range as --conditions "
+                 f"{conditions.name} has it, ")
+        changed = replace(self, conditions=conditions, raw=raw,
+                          colour=words + self.colour.split(", ")[-1])
+        needed = f"needed YCbCr 4:2:0 samples for --conditions {conditions.name}"
+        if changed.planar is None or changed.planar[1].matrix == "rgb":
+            raise InputError(f"{self.path}: found RGB pictures, {needed}")
+        pixels, colour = changed.planar
+        if colour.monochrome or colour.subsampling != (1, 1):
+            raise InputError(f"{self.path}: found {pixels}, {needed}")
+        if self.index is not None and any(self.index.orientation):
+            raise InputError(f"{self.path}: found a video that is shown turned, needed one that is "
+                             f"shown as it is coded for --conditions {conditions.name}")
+        return changed
 
     def _pictures(self) -> Iterator[Tensor]:
         for path in list_images(self.path):
@@ -116,8 +175,12 @@ def video_sequence(path: PathLike) -> EvalSequence:
     )
 
 
-def raw_sequence(path: Path, told: RawFormat) -> EvalSequence:
-    """All of a .yuv file, named like it. told: what the user says of it. Raises InputError."""
+def raw_sequence(path: Path, told: RawFormat,
+                 usual_size: tuple[int, int] | None = None) -> EvalSequence:
+    """All of a .yuv file, named like it. told: what the user says of it; usual_size: where neither
+    the user nor the name tells one. Raises InputError."""
+    if told.size is None and usual_size is not None and parse_size(path.stem) is None:
+        told = replace(told, size=usual_size)
     raw = raw_format(path, told)
     by_size = "" if told.matrix else " (by size)"
     return EvalSequence(
@@ -159,13 +222,15 @@ def _rate_notes(fps: float | None) -> tuple[str, ...]:
 
 def open_sequences(source: PathLike | Sequence[PathLike], preset: str | None = None,
                    max_frames: int | None = None, raw: RawFormat | None = None,
-                   stills: bool = False) -> list[EvalSequence]:
+                   stills: bool = False,
+                   conditions: Conditions | None = None) -> list[EvalSequence]:
     """Everything to evaluate at `source` (one or several): a video, a text file of paths, a raw .yuv
     file (limited range; size, rate, layout and depth from its name or `raw`, matrix by its height
     unless given), a folder of these, folders of pictures, or a test set (preset: a key of PRESETS).
 
     stills: also single pictures and videos of one frame that lie among videos; otherwise they are
-    left out, and the first sequence's notes name them. All names differ.
+    left out, and the first sequence's notes name them. All names differ. conditions: how samples
+    are read, and how many frames where no preset says so.
     Raises MissingError, InputError (nothing found, no size, missing frames), ReadError."""
     check_max_frames(max_frames, "--max_frames")
     if preset is not None and preset not in PRESETS:
@@ -173,7 +238,11 @@ def open_sequences(source: PathLike | Sequence[PathLike], preset: str | None = N
                          f"{nearest(preset, PRESETS)}")
     found = [sequence for one in as_list(source, "VIDEOS")
              for sequence in _sequences_at(Path(one), preset, raw or RawFormat(), stills)]
-    return [_limited(sequence, PRESETS.get(preset), max_frames)
+    if conditions is not None:
+        found = [sequence.under(conditions) for sequence in found]
+    chosen = PRESETS.get(preset)
+    usual = (chosen or conditions).frames if chosen or conditions else None
+    return [_limited(sequence, usual, max_frames, whole=chosen is not None and chosen.whole)
             for sequence in with_distinct_names(found)]
 
 
@@ -190,7 +259,8 @@ def _sequences_at(root: Path, preset: str | None, raw: RawFormat,
     if files and not stills:
         left_out = [folder for folder in folders if not _is_sequence_beside_videos(folder)]
         folders = [folder for folder in folders if folder not in left_out]
-    sequences = [raw_sequence(path, raw) if path.suffix.lower() == RAW_EXTENSION
+    size = PRESETS[preset].size if preset else None
+    sequences = [raw_sequence(path, raw, size) if path.suffix.lower() == RAW_EXTENSION
                  else video_sequence(path) for path in files]
     sequences += [_complete(picture_sequence(folder, root)) for folder in folders]
     if not sequences:
@@ -246,13 +316,14 @@ def check_max_frames(max_frames: int | None, flag: str) -> None:
         raise InputError(f"{flag}: found {max_frames}, needed at least 1")
 
 
-def _limited(sequence: EvalSequence, preset: Preset | None, max_frames: int | None) -> EvalSequence:
-    """The first frames, as asked or as the test set has it. A sequence too short gets a note."""
-    usual = preset.frames if preset else None
+def _limited(sequence: EvalSequence, usual: int | None, max_frames: int | None,
+             whole: bool) -> EvalSequence:
+    """The first frames, as asked or as the test set has it (usual). A sequence too short gets a
+    note, or is refused (whole)."""
     # Whoever asks for 10 frames need not know that the set has 96 of its 100.
     short = usual is not None and sequence.frames < usual
     if short and not (max_frames and max_frames <= sequence.frames):
-        if preset.whole:
+        if whole:
             raise InputError(f"{sequence.path}: found {sequence.frames} frames, needed {usual}")
         note = f"{sequence.frames} frames, the test set's usual number is {usual}"
         sequence = replace(sequence, notes=(*sequence.notes, note))

@@ -28,7 +28,7 @@ def training_set(data: DataConfig, gop_size: int, seed: int,
     # Image sequences know none of these options: left unheard they would seem to work.
     if data.sampling != SamplingOptions():
         raise InputError("--sampling: found with image sequences, needed --use_video_dataset; "
-                         "leave it out")
+                         "leave it out, and --small_videos and --short_videos as well")
     if long_sequences and data.bvi_aom_dir:
         return BVI_AOM_Dataset(data.bvi_aom_dir, **options)
     if long_sequences:

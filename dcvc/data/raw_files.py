@@ -20,14 +20,13 @@ from pathlib import Path
 
 import av
 import numpy as np
-from torch import Tensor
 
 from dcvc.config import nearest
 from dcvc.data.raw_names import RawName, parse_raw_name
 from dcvc.errors import InputError
 from dcvc.video.file_index import DECODED_DEPTHS, sample_depth
-from dcvc.video.frame_stack import planar_format
-from dcvc.video.sample_planes import planes_to_rgb, split_planes
+from dcvc.video.frame_stack import Planes, planar_format
+from dcvc.video.sample_planes import split_planes, stacked_planes
 from dcvc.video.yuv_to_rgb import default_matrix
 
 RAW_EXTENSION = ".yuv"
@@ -70,15 +69,15 @@ class RawFormat:
                              "--raw_depth or --raw_layout")
         return frames
 
-    def read(self, path: str) -> Iterator[Tensor]:
-        """Every frame as uint8 `(3, H, W)` RGB, one at a time."""
+    def read(self, path: str) -> Iterator[Planes]:
+        """Every frame by itself; its `.rgb()[0]` is uint8 `(3, H, W)`."""
         planar, colour = planar_format(self.layout, self.matrix, self.full_range)
         one, shapes = self.frame_bytes(), _plane_shapes(planar, self.size)
         with open(path, "rb") as file:
             while len(data := file.read(one)) == one:
                 planes = (split_planes(data, shapes, colour.depth) if planar == self.layout else
                           _split_by_ffmpeg(data, self.layout, planar, self.size, colour.depth))
-                yield planes_to_rgb(planes, colour)
+                yield stacked_planes(planes, colour)
 
 
 def _plane_shapes(pix_fmt: str, size: tuple[int, int]) -> list[tuple[int, int]]:

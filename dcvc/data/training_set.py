@@ -88,19 +88,22 @@ class TrainingSet(Dataset):
     def rng(self, epoch: int, index: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, int(epoch), int(index)))
 
-    def choose_crop(self, size: tuple[int, int], rng: np.random.Generator) -> Crop:
-        """A crop within (height, width): anywhere if random_shuffle, else the centre."""
+    def choose_crop(self, size: tuple[int, int], rng: np.random.Generator,
+                    side: int | None = None) -> Crop:
+        """A crop within (height, width): anywhere if random_shuffle, else the centre. side: its
+        height and width, where it is not to have crop_size."""
         # Whole frames join to batches only where all videos have the same size.
         height, width = size
         if self.crop_size is None:
             return 0, 0, height, width
-        spare = height - self.crop_size, width - self.crop_size
+        side = self.crop_size if side is None else side
+        spare = height - side, width - side
         # The order of draws, here top before left, is part of every sample: see video_gops.py.
         if self.random_shuffle:
             top, left = (int(rng.integers(pixels + 1)) for pixels in spare)
         else:
             top, left = spare[0] // 2, spare[1] // 2
-        return top, left, self.crop_size, self.crop_size
+        return top, left, side, side
 
 
 def check_index(noun: str, index: int, size: int) -> int:
@@ -111,17 +114,25 @@ def check_index(noun: str, index: int, size: int) -> int:
     return index % size
 
 
-def check_size(name: str, size: tuple[int, int], crop_size: int | None, way_out: str = "") -> None:
-    """Raises InputError if (height, width) is smaller than the crop. way_out: what the user can do."""
+def size_problem(name: str, size: tuple[int, int], side: int, by: str) -> str:
+    """What to say of (height, width) below `side` pixels, which the option `by` asks for."""
+    return f"{name}: found frames of {size[1]}x{size[0]}, needed at least {side}x{side} ({by})"
+
+
+def length_problem(name: str, frames: int, needed: int, by: str) -> str:
+    return f"{name}: found {frames} frames, needed at least {needed} ({by})"
+
+
+def check_size(name: str, size: tuple[int, int], crop_size: int | None) -> None:
+    """Raises InputError if (height, width) is smaller than the crop."""
     if crop_size is not None and min(size) < crop_size:
-        raise InputError(f"{name}: found frames of {size[1]}x{size[0]}, needed at least "
-                         f"{crop_size}x{crop_size} (crop_size){way_out}")
+        raise InputError(size_problem(name, size, crop_size, "crop_size"))
 
 
-def check_length(name: str, frames: int, needed: int, way_out: str = "") -> None:
-    """Raises InputError if there are too few frames. way_out: what the user can do."""
-    if frames < needed:
-        raise InputError(f"{name}: found {frames} frames, needed at least {needed}{way_out}")
+def check_length(name: str, frames: int, gop_size: int) -> None:
+    """Raises InputError if there are too few frames."""
+    if frames < gop_size:
+        raise InputError(length_problem(name, frames, gop_size, "gop_size"))
 
 
 def apply_transform(frame: Tensor, transform: Callable | None) -> Tensor:

@@ -12,7 +12,8 @@ All draws use random numbers seeded with (seed, epoch, index). Their order is pa
 in another order, the same seed would give other samples.
 
 Which video. Files too short for the span or too small for the crop are known from the data set's
-index, without opening them, and never drawn. Say A has 48 frames, B has 15, and the span is 9:
+index, without opening them: fitting_videos.py tells what becomes of them. Say A has 48 frames, B has
+15, and the span is 9:
 * sampling="videos": each in turn, `samples_per_video` times. With 2, samples 0 1 2 3 are of A A B
   B. (So it always is without random_shuffle, for then nothing is drawn.)
 * sampling="frames": drawn so that every possible GOP is equally likely. A has 40 first frames and B
@@ -23,7 +24,9 @@ index, without opening them, and never drawn. Say A has 48 frames, B has 15, and
 First frame: any that leaves room for the span, all equally likely.
 
 Crop: anywhere in the picture, at full size. rescale=(low, high): a larger square, which `augment`
-scales down to `crop_size`, as if the video's short side had from `low` to `high` pixels.
+scales down to `crop_size`, as if the video's short side had from `low` to `high` pixels. Of a small
+video (small_videos="enlarge") a smaller square, which is scaled up: of 320x180 pixels and a crop of
+192 all 180 rows, as if the short side had 192; with rescale as if it had `low`, and never more.
 
 Scene change within the GOP (avoid_cuts): drawn again, 8 times at most; then it is taken as it is.
 
@@ -34,7 +37,7 @@ group's first number seeds the draws of video, first frame and direction, so tha
 these; each draws its own crop and augmentation. step_sampler.py spreads them over the steps.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,12 +48,13 @@ from dcvc.config import from_dict
 from dcvc.data.augment import augment, forth_and_back, has_cut
 from dcvc.data.bad_videos import BadVideos
 from dcvc.data.config import SamplingOptions
+from dcvc.data.fitting_videos import Need, fitting_videos, parts
 from dcvc.data.gop_cache import GOPCache
 from dcvc.data.reader_cache import ReaderCache
-from dcvc.data.training_set import TrainingSet, check_index, check_length, check_size
+from dcvc.data.training_set import TrainingSet, check_index
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, as_list
 from dcvc.data.video_table import build_table
-from dcvc.errors import DcvcError, InputError, ReadError
+from dcvc.errors import InputError, ReadError
 from dcvc.interfaces import Crop
 from dcvc.video.file_index import sample_depth
 from dcvc.video.yuv_to_rgb import compile_loops
@@ -62,13 +66,6 @@ MOST_CUTS = 8
 # With crops_per_read, unless cache_mb says otherwise. For scale: 12 batches of 16 GOPs of 7 frames
 # of 256x256 take 264 MB for each crop that waits, shared out over the workers.
 CACHE_MB = 512
-_ROWS_AT_A_TIME = 65_536
-# Ways out, for the messages about files that cannot serve.
-TOO_SHORT = ("; --sampling ping_pong=true plays it forth and back, a smaller --gop_size or stride takes it, "
-             "on_bad_video=skip leaves it out")
-TOO_SMALL = "; a smaller --crop_size takes it, --sampling on_bad_video=skip leaves it out"
-# One frame is no video, however often it is shown.
-SHORTEST = 2
 
 
 @dataclass(frozen=True)
@@ -111,38 +108,27 @@ class VideoGOPDataset(TrainingSet):
         self.crops_per_read = self.options.crops_per_read
         megabytes = self.options.cache_mb or (CACHE_MB if self.crops_per_read > 1 else 0)
         self._cache = GOPCache(megabytes << 20) if megabytes else None
-        self._span = (gop_size - 1) * self.options.stride + 1
-        usable, errors = self._usable_rows()
-        # From here on, numbers of videos count the usable ones only; `_rows` leads back to the
-        # table.
-        self._bad = BadVideos(errors, len(self.table) + len(self.table.excluded), self.options)
-        self._rows = np.concatenate([np.flatnonzero(usable[part]).astype(np.int32) + part.start
-                                     for part in _parts(len(usable))])
+        self._need = Need(gop_size, crop_size, self.options)
+        self._span = self._need.span
+        self._rows = self._usable_rows()
         self._cumulated = self._cumulated_weights(len(sources))
         self._readers = ReaderCache(skip_unreferenced=self.options.skip_unreferenced)
 
-    def _usable_rows(self) -> tuple[np.ndarray, list[DcvcError]]:
-        """Which rows are long and large enough, bool `(rows,)`; an error for each of the others,
-        and for each file that could not be indexed."""
-        # With rescale a video must not be enlarged: its short side has to reach the lower end.
-        table, needed = self.table, max(self.crop_size or 1, *(self.options.rescale or (1,))[:1])
-        errors: list[DcvcError] = [ReadError(entry[3]) for entry in table.excluded]
-        usable = np.empty(len(table), bool)
-        for part in _parts(len(usable)):
-            enough = (table.height[part] >= needed) & (table.width[part] >= needed)
-            usable[part] = (table.frames[part] >= self._span) & enough
-            if self.options.ping_pong:
-                usable[part] |= enough & (table.frames[part] >= SHORTEST)
-        # The comparisons are made once more, one by one, for messages that name file and size.
-        for row in np.flatnonzero(~usable):
-            try:
-                least = min(SHORTEST, self._span) if self.options.ping_pong else self._span
-                check_length(table.path(row), int(table.frames[row]), least, TOO_SHORT)
-                check_size(table.path(row), self._size(row), needed, TOO_SMALL)
-            except InputError as error:
-                errors.append(error)
-        table.release()
-        return usable, errors
+    def _usable_rows(self) -> np.ndarray:
+        """The rows that samples are drawn from, and the count of bad videos."""
+        table = self.table
+        errors = [ReadError(entry[3]) for entry in table.excluded]
+        if errors and self.options.on_bad_video == "raise":
+            raise errors[0]
+        fitting = fitting_videos(table, self._need)
+        self._bad = BadVideos(errors + fitting.errors, len(table) + len(table.excluded),
+                              self.options)
+        if fitting.left_out and not fitting.usable.any():
+            raise InputError(f"{fitting.left_out[0]}; found no other videos")
+        # From here on, numbers of videos count the usable ones only; `_rows` leads back to the
+        # table.
+        return np.concatenate([np.flatnonzero(fitting.usable[part]).astype(np.int32) + part.start
+                               for part in parts(len(fitting.usable))])
 
     def _cumulated_weights(self, sources: int) -> np.ndarray | None:
         """The usable rows' weights summed up to each, to draw by; None: each video in turn."""
@@ -154,7 +140,7 @@ class VideoGOPDataset(TrainingSet):
             return None
         # As many as a video has possible GOPs, or one.
         weights = np.ones(len(self._rows))
-        for part in _parts(len(weights)) if options.sampling == "frames" else ():
+        for part in parts(len(weights)) if options.sampling == "frames" else ():
             weights[part] = np.maximum(self.table.frames[self._rows[part]] - self._span + 1, 1)
         if options.weights is not None:
             # Within each entry the weights are made to come to 1 before the entry's own one counts.
@@ -204,14 +190,16 @@ class VideoGOPDataset(TrainingSet):
 
     def _choose_crop(self, row: int, rng: np.random.Generator) -> Crop:
         size, wanted = self._size(row), self.crop_size
-        if wanted is None or self.options.rescale is None:
+        if wanted is None:
             return self.choose_crop(size, rng)
-        low, high = self.options.rescale
         short_side = min(size)
+        if self.options.rescale is None:
+            return self.choose_crop(size, rng, min(wanted, short_side))
         # Scaling a picture and cropping it is the same as cropping a larger square and scaling
-        # that.
-        target = min(int(rng.integers(low, high + 1)), short_side)
-        side = max(wanted, min(short_side, round(wanted * short_side / max(target, wanted))))
+        # that. The draw decides, between what the video has and what a sample needs.
+        low, high = self.options.rescale
+        target = max(min(int(rng.integers(low, high + 1)), short_side), self._need.side)
+        side = max(1, round(wanted * short_side / target))
         top, left = (int(rng.integers(length - side + 1)) for length in size)
         return top, left, side, side
 
@@ -289,9 +277,3 @@ class VideoGOPDataset(TrainingSet):
             place = self.choose_gop(index, self.rng(self.epoch, index))
         last = place.start + self._length(place.row) - 1
         return f"{self.table.path(place.row)} frames {place.start}-{last}"
-
-
-def _parts(rows: int) -> Iterator[slice]:
-    """A column of many rows piece by piece: of large intermediate arrays, Python's allocator would
-    keep the memory for good, in each of the worker processes."""
-    return (slice(first, first + _ROWS_AT_A_TIME) for first in range(0, rows, _ROWS_AT_A_TIME))

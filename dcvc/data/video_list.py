@@ -44,11 +44,11 @@ def read_lines(list_file: PathLike) -> list[str]:
     except OSError as error:
         raise ReadError(f"{os.fspath(list_file)}: cannot read this list ({error.strerror})") from None
     # Not splitlines: it also cuts at characters that names may hold.
-    lines = re.split(r"\r?\n|\r", _decoded(data, os.fspath(list_file)))
+    lines = re.split(r"\r?\n|\r", decode_text(data, os.fspath(list_file)))
     return [line for line in lines if line.strip()]
 
 
-def _decoded(data: bytes, name: str) -> str:
+def decode_text(data: bytes, name: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

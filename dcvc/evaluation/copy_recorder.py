@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from dcvc.evaluation.sequence_recorder import SequenceRecorder
+from dcvc.video.frame_stack import Planes
 
 COPY = "copy"
 
@@ -23,18 +24,18 @@ class CopyRecorder:
         self.own, self.copy = own, copy
         self._last_i_frame: Tensor | None = None
 
-    def add(self, kind: str, bits: float, x: Tensor, x_hat: Tensor,
-            terms: dict[str, float]) -> None:
+    def add(self, kind: str, bits: float, x: Tensor, x_hat: Tensor, terms: dict[str, float],
+            source: Planes | None = None) -> None:
         """As SequenceRecorder.add."""
-        measured = self.own.add(kind, bits, x, x_hat, terms)
+        measured = self.own.add(kind, bits, x, x_hat, terms, source=source)
         if self.copy is None:
             return
         if kind == "I":
             self._last_i_frame = x_hat
             # Copying shows the same picture here: it is not measured twice.
-            self.copy.add(kind, bits, x, x_hat, measured=measured)
+            self.copy.add(kind, bits, x, x_hat, measured=measured, source=source)
         else:
-            self.copy.add(kind, 0, x, self._last_i_frame)
+            self.copy.add(kind, 0, x, self._last_i_frame, source=source)
 
     def results(self, bits: float | None = None, **more: Any) -> dict[str, dict[str, Any]]:
         """{"": entry of the codec[, "copy": entry of copying]}; see SequenceRecorder.result."""

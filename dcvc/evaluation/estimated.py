@@ -22,6 +22,7 @@ from dcvc.evaluation.measured_codec import MeasuredCodec
 from dcvc.evaluation.metrics import frame_mse, psnr_from_mse
 from dcvc.evaluation.stopwatch import Stopwatch
 from dcvc.interfaces import FrameCodec, FrameOutput, PFrameCodec, Until, bind, from_levels, to_levels
+from dcvc.video.frame_stack import Planes
 
 TABLE = (("PSNR I", 9), ("PSNR P", 9), ("previous", 10), ("bpp I", 9), ("bpp P", 9))
 
@@ -197,12 +198,20 @@ def measure_estimate(codec: VideoCodec, sequence: EvalSequence, measured: Measur
     """As written.measure_stream without writing: the bits are the models' estimates."""
     recorder, watch = measured.recorder_with_copy(sequence), Stopwatch()
     quality = stepped_quality(codec.p_frame, measured.quality, measured.steps)
-    coded = code_sequence(codec.intra, codec.p_frame, map(from_levels, sequence.stream()),
+    # A frame is taken when the one before it is done, so that one original waits at a time.
+    planes: list[Planes | None] = []
+
+    def frames() -> Iterator[Tensor]:
+        for frame in sequence.source_frames():
+            planes.append(frame.planes)
+            yield from_levels(frame.rgb)
+
+    coded = code_sequence(codec.intra, codec.p_frame, frames(),
                           intra_period=measured.intra_period, device=codec.device,
                           quality=quality, refresh=measured.refresh)
     for kind, x, _, output in watch.through(coded):
         terms = {term: float(value) for term, value in output.bits.items()}
         x, x_hat = to_levels(x[0]).cpu(), to_levels(output.x_hat[0]).cpu()
-        recorder.add(kind, sum(terms.values()), x, x_hat, terms)
+        recorder.add(kind, sum(terms.values()), x, x_hat, terms, planes.pop())
         frame_done()
     return recorder.results(encode_seconds=watch.seconds, decode_seconds=None)

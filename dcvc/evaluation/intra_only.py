@@ -131,8 +131,8 @@ def measure_intra(codec: FrameCodec, sequence: EvalSequence, measured: MeasuredC
     recorders = {name: measured.recorder(sequence, name) for name in coder.variants}
     decodes = measured.decode and not measured.estimate
     device = next(codec.parameters()).device
-    for number, frame in enumerate(sequence.stream()):
-        x = from_levels(frame[None].to(device))
+    for number, frame in enumerate(sequence.source_frames()):
+        x = from_levels(frame.rgb[None].to(device))
         if measured.estimate:
             bits, x_hat = coder.estimate(x)
         else:
@@ -144,7 +144,8 @@ def measure_intra(codec: FrameCodec, sequence: EvalSequence, measured: MeasuredC
         picture, quality = to_levels(x_hat[0]).cpu(), None
         for name, recorder in recorders.items():
             # The variants show the same picture: it is measured once.
-            quality = recorder.add("I", bits[name], frame, picture, {"i": bits[name]}, quality)
+            quality = recorder.add("I", bits[name], frame.rgb, picture, {"i": bits[name]}, quality,
+                                   source=frame.planes)
         frame_done()
     entries = {}
     for name, recorder in recorders.items():

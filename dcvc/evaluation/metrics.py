@@ -26,6 +26,7 @@ from dcvc.video.rgb_to_yuv import rgb_to_yuv420
 
 PSNR_OF_EQUAL_FRAMES = 100.0  # dB, in place of infinity, so that a mean stays a number
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)   # from the finest scale to the coarsest
+PLANES_PSNR = ("psnr_planes", "psnr_y", "psnr_u", "psnr_v")
 MS_SSIM_WINDOW = 11           # side of the Gaussian window, pixels
 
 
@@ -58,9 +59,10 @@ def yuv_mse(x_hat: Tensor, x: Tensor, matrix: str = "bt709") -> tuple[float, flo
     return tuple(frame_mse(a, b) for a, b in pairs)
 
 
-def yuv_psnr(mse: tuple[float, float, float]) -> float:
-    """(6 PSNR_Y + PSNR_U + PSNR_V) / 8 in dB of three mean squared errors on the 8-bit scale."""
-    y, u, v = (psnr_from_mse(value, 255.0) for value in mse)
+def yuv_psnr(mse: tuple[float, float, float], peak: float = 255.0) -> float:
+    """(6 PSNR_Y + PSNR_U + PSNR_V) / 8 in dB of three mean squared errors, by default on the 8-bit
+    scale."""
+    y, u, v = (psnr_from_mse(value, peak) for value in mse)
     return (6 * y + u + v) / 8
 
 
@@ -137,16 +139,25 @@ class RunningMetrics(FrameSums):
     """
 
     def add(self, measured: dict[str, float | list[float]]) -> None:
-        """`measured`: the dictionary of `measure_frame`."""
+        """`measured`: the dictionary of `measure_frame`, and "mse_planes" (three, of plane_metrics)
+        where the source's own planes are judged."""
         mse_yuv = tuple(measured["mse_yuv"])
         planes = dict(zip(("mse_y", "mse_u", "mse_v"), mse_yuv, strict=True))
         optional = {name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}
+        own = tuple(measured.get("mse_planes", ()))
+        if own:
+            optional |= {f"own_mse_{name}": mse for name, mse in zip("yuv", own, strict=True)}
+            optional |= {f"psnr_{name}": psnr_from_mse(mse)
+                         for name, mse in zip("yuv", own, strict=True)}
+            optional["psnr_planes"] = yuv_psnr(own, peak=1.0)
         super().add({"psnr": psnr_from_mse(measured["mse"]), "mse": measured["mse"],
                      "psnr_yuv": yuv_psnr(mse_yuv), **planes, **optional})
 
     def means(self) -> dict[str, float]:
         """psnr, psnr_yuv, ms_ssim and lpips where measured: means of the frames; psnr_of_mean_mse
-        and psnr_yuv_of_mean_mse. dB, but for ms_ssim (0 to 1) and lpips (0 and more)."""
+        and psnr_yuv_of_mean_mse; of the source's own planes psnr_planes (6:1:1), psnr_y, psnr_u,
+        psnr_v, and psnr_planes_of_weighted_mse: that of (6 MSE_Y + MSE_U + MSE_V) / 8 over all
+        frames. dB, but for ms_ssim (0 to 1) and lpips (0 and more)."""
         if not self.frames:
             raise InputError("metrics: found no frames, needed at least one")
         mean = super().means()
@@ -155,5 +166,8 @@ class RunningMetrics(FrameSums):
             "psnr_of_mean_mse": psnr_from_mse(mean["mse"]),
             "psnr_yuv": mean["psnr_yuv"],
             "psnr_yuv_of_mean_mse": yuv_psnr((mean["mse_y"], mean["mse_u"], mean["mse_v"])),
-            **{name: mean[name] for name in ("ms_ssim", "lpips") if name in mean},
+            **{name: mean[name] for name in ("ms_ssim", "lpips", *PLANES_PSNR) if name in mean},
+            **({"psnr_planes_of_weighted_mse": psnr_from_mse(
+                (6 * mean["own_mse_y"] + mean["own_mse_u"] + mean["own_mse_v"]) / 8)}
+               if "psnr_planes" in mean else {}),
         }

@@ -12,10 +12,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import active_children, get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
@@ -24,6 +22,7 @@ from dcvc.checkpoint import load_codec
 from dcvc.codec.frame_plan import FramePlan
 from dcvc.codec.quality_steps import steps_text
 from dcvc.data.eval_sequences import EvalSequence
+from dcvc.device.processes import end_with_parent
 from dcvc.errors import InputError
 from dcvc.evaluation.copy_recorder import COPY
 from dcvc.evaluation.estimated import measure_estimate
@@ -59,15 +58,6 @@ def _measure(measured: MeasuredCodec, sequence: EvalSequence, frame_done: FrameD
     else:
         measure = measure_estimate if measured.estimate else measure_stream
     return weights, measure(codec, sequence, measured, frame_done)
-
-
-def end_with_parent() -> None:
-    """Let this process end at once when its parent does, however the parent ends: of a kill nobody
-    tells a process that is in the middle of a task."""
-    parent = parent_process()
-    if parent is not None:
-        # Until the parent's handle is ready nothing happens here.
-        Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 def _measure_apart(measured: MeasuredCodec, sequence: EvalSequence, threads: int) -> Outcome:

@@ -12,9 +12,17 @@ from PIL import Image
 from torch import Tensor
 
 from dcvc.data.eval_sequences import EvalSequence
-from dcvc.evaluation.metrics import RunningMetrics, measure_frame, ms_ssim_scales, psnr_from_mse
+from dcvc.evaluation.metrics import (
+    RunningMetrics,
+    measure_frame,
+    ms_ssim_scales,
+    psnr_from_mse,
+    yuv_psnr,
+)
+from dcvc.evaluation.plane_metrics import Triple, planes_mse, planes_of
 from dcvc.files import replacing
 from dcvc.interfaces import from_levels
+from dcvc.video.frame_stack import Planes
 
 
 def snapshot_frame(frames: int, intra_period: int) -> int:
@@ -52,10 +60,14 @@ def describe_sequence(sequence: EvalSequence, intra_period: int, folder: Path) -
     before it begins; keeps the frame that the report shows."""
     snapshot, digest = snapshot_frame(sequence.frames, intra_period), sequence.new_digest()
     path = folder / f"{safe_name(sequence.name)}_original.png"
-    for number, frame in enumerate(sequence.stream()):
-        digest.update(frame.contiguous().numpy())
+    for number, frame in enumerate(sequence.source_frames()):
+        digest.update(frame.rgb.contiguous().numpy())
+        if frame.planes is not None:
+            # Planes that are judged count too: different ones of 10 bits may look the same in RGB.
+            for plane in (frame.planes.y, frame.planes.u, frame.planes.v):
+                digest.update(plane.contiguous().numpy())
         if number == snapshot:
-            save_picture(path, frame)
+            save_picture(path, frame.rgb)
     return {**sequence.describe(), "digest": digest.hexdigest(),
             "snapshot": {"frame": snapshot, "file": str(path)}}
 
@@ -79,18 +91,25 @@ class SequenceRecorder:
 
     def add(self, kind: str, bits: float, x: Tensor, x_hat: Tensor,
             terms: dict[str, float] | None = None,
-            measured: dict[str, Any] | None = None) -> dict[str, Any]:
-        """kind "I" or "P"; frames uint8 `(3, H, W)`; terms: estimated bits by name, if known.
-        Returns what was measured; another recorder takes it as `measured` when it shows the same
-        frame."""
+            measured: dict[str, Any] | None = None, *, source: Planes | None = None,
+            decoded: Triple | None = None) -> dict[str, Any]:
+        """kind "I", "P" or "B"; frames uint8 `(3, H, W)`; terms: estimated bits by name, if known.
+        source: the original's own planes where these are judged; decoded: planes that a decoder
+        gave, None: they are made of x_hat. Returns what was measured; another recorder takes it as
+        `measured` when it shows the same frame."""
         if measured is None:
             measured = measure_frame(from_levels(x_hat), from_levels(x), lpips=self.lpips,
                                      with_ms_ssim=self.with_ms_ssim)
+            if source is not None:
+                decoded = decoded or planes_of(x_hat, source.colour)
+                measured["mse_planes"] = planes_mse(decoded, source)
         number = self._means.frames
         self._means.add(measured)
         self.bits += bits
         values = {"type": kind, "bits": bits, "psnr": psnr_from_mse(measured["mse"]),
                   **{name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}}
+        if source is not None:
+            values["psnr_planes"] = yuv_psnr(measured["mse_planes"], peak=1.0)
         for name, value in values.items():
             self._frames.setdefault(name,
                                     []).append(round(value, 6) if isinstance(value, float)

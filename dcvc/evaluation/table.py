@@ -15,6 +15,8 @@ def new_table(command: str, sequences: list[EvalSequence], folder: Path, *, intr
     entries of "settings". Reads every frame once: raises InputError and ReadError for sequences
     that cannot be measured."""
     settings = {"gop_size": intra_period, **settings}
+    if sequences[0].conditions is not None:
+        settings["conditions"] = sequences[0].conditions.name
     metric = shared_lpips(lpips)
     if metric:
         for sequence in sequences:

@@ -10,7 +10,7 @@ from dcvc.codec.encoder import Encoder
 from dcvc.codec.frame_plan import stepped_quality
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import CodedFrame, VideoCodec
-from dcvc.data.eval_sequences import EvalSequence
+from dcvc.data.eval_sequences import EvalSequence, SourceFrame
 from dcvc.errors import BitstreamError
 from dcvc.evaluation.frame_counter import FrameDone
 from dcvc.evaluation.measured_codec import MeasuredCodec
@@ -31,20 +31,20 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
                       intra_period=measured.intra_period, quality=quality,
                       refresh=measured.refresh, frames=sequence.frames)
     # The encoder takes a frame when it is ready for it; the original waits here until it is coded.
-    originals: list[Tensor] = []
+    originals: list[SourceFrame] = []
 
     def frames() -> Iterator[Tensor]:
-        for frame in sequence.stream():
+        for frame in sequence.source_frames():
             originals.append(frame)
-            yield frame
+            yield frame.rgb
 
     with temporary_folder() as folder:
         path = folder / "stream.dcvc"
         with open(path, "wb") as file:
             for frame in watch.through(_coded(encoder, frames(), file)):
-                x_hat, record = frame.x_hat.cpu(), frame.record
-                recorder.add(record.name, 8 * len(record.payload), originals.pop(), x_hat,
-                             frame.bits)
+                x_hat, record, source = frame.x_hat.cpu(), frame.record, originals.pop()
+                recorder.add(record.name, 8 * len(record.payload), source.rgb, x_hat, frame.bits,
+                             source.planes)
                 hashes.append(_hash(x_hat))
                 frame_done()
         size = path.stat().st_size

@@ -16,7 +16,7 @@ FILES = ("vqgan_config", "vqgan_checkpoint", "checkpoint")
 class IntraConfig:
     """Which I-frame codec, and its weights. type: a name of dcvc.intra.registry.
 
-    Raises InputError where a VQGAN's files are not given. That is checked here and not by the
+    Raises InputError where a VQGAN's weights are not given. That is checked here and not by the
     registry, so that a command fails before it loads networks and data.
     """
 
@@ -30,17 +30,21 @@ class IntraConfig:
                                     flag="i_frame_checkpoint")
     size: str | None = option(None, "size of a light I-frame codec that is trained from the start",
                               flag="i_frame_size")
-    vqgan_config: str | None = option(None, "VQGAN configuration, JSON or YAML", metavar="C")
-    vqgan_checkpoint: str | None = option(None, "VQGAN weights", metavar="K")
+    vqgan_config: str | None = option(
+        None, "VQGAN configuration, JSON or YAML, or a word (llamagen-vq16, ibq, …); not needed "
+              "where one lies beside the weights or they tell it", metavar="C")
+    vqgan_checkpoint: str | None = option(None, "VQGAN weights, a file or a folder of the hub",
+                                          metavar="K")
     weights: Literal["raw", "ema"] | None = option(
         None, "which weights of a file that holds them as trained and averaged, of --model and of "
               "the I-frame codec (default: those that the tools of the file's owner take)")
 
     def __post_init__(self) -> None:
-        for name in ("vqgan_config", "vqgan_checkpoint"):
-            if self.type == "vqgan" and not getattr(self, name):
-                raise InputError(f"--{name}: missing, needed with --i_frame_type vqgan; "
-                                 "give the path of the file")
+        if self.type == "vqgan" and not self.vqgan_checkpoint:
+            names = "--vqgan_checkpoint" if self.vqgan_config else (
+                "--vqgan_config: missing, and --vqgan_checkpoint")
+            raise InputError(f"{names}: missing, needed with --i_frame_type vqgan; give the "
+                             "weights, and their configuration where none lies beside them")
 
 
 def intra_entry(intra: IntraConfig, folder: Path) -> dict[str, Any]:

@@ -253,7 +253,7 @@ function drawHistory(row, W, left) {
 
 /* One row for each codec and sequence, the metrics side by side. */
 function deltas() {
-  const short = { psnr: "PSNR", psnr_yuv: "PSNR YUV", ms_ssim: "MS-SSIM" }, metrics = Object.keys(data.bd);
+  const short = { psnr: "PSNR", psnr_yuv: "PSNR YUV", psnr_planes: "PSNR of planes", ms_ssim: "MS-SSIM" }, metrics = Object.keys(data.bd);
   const rows = new Map();
   for (const metric of metrics) for (const r of data.bd[metric]) {
     const key = `${r.codec}|${r.sequence}`;
@@ -291,7 +291,8 @@ function start() {
   fill($("metric"), Object.entries(data.metrics));
   fill($("curve-sequence"), [["", "mean of all"], ...s.map(q => [q.name, q.name])]);
   for (const id of ["frame-sequence", "time-sequence"]) fill($(id), s.map(q => [q.name, q.name]));
-  fill($("time-point"), data.points.map((p, k) => [k, label(p)]));
+  // Published points have no frames.
+  fill($("time-point"), data.points.map((p, k) => [k, label(p)]).filter(([k]) => data.points[k].sequences.length));
   $("scale-end").textContent = `${data.heat_scale} of 255 levels and more`;
   for (const id of ["metric", "curve-sequence", "rate-axis"]) $(id).addEventListener("change", drawCurves);
   $("frame-sequence").addEventListener("change", chooseFrames);
@@ -322,7 +323,7 @@ function start() {
     { name: "rates", text: "text", get: r => r.rates },
   ];
   const named = [{ name: "codec", text: "text", get: r => r.codec }, { name: "setting", text: "text", get: r => r.setting }];
-  const whole = (rows, key) => rows.every(q => q[key]) ? rows.reduce((sum, q) => sum + q[key], 0) : null;
+  const whole = (rows, key) => rows.length && rows.every(q => q[key]) ? rows.reduce((sum, q) => sum + q[key], 0) : null;
   table($("means"), [...named, ...qualities(r => r.mean), ...speeds], data.points.map(p => ({ ...p,
     frames: whole(p.sequences, "frames"), encode_seconds: whole(p.sequences, "encode_seconds"),
     decode_seconds: whole(p.sequences, "decode_seconds") })));
@@ -348,7 +349,7 @@ function start() {
 function split(point, type) {
   let bits = 0, psnr = 0, pixels = 0, count = 0;
   for (const row of point.sequences) row.type.forEach((t, k) => {
-    if (t !== type) return;
+    if ((t === "I") !== (type === "I")) return;      // B-frames count with the P-frames
     bits += row.frame_bits[k]; psnr += row.frame_psnr[k]; pixels += row.width * row.height; count += 1;
   });
   return count ? { bpp: bits / pixels, psnr: psnr / count } : { bpp: null, psnr: null };

@@ -21,14 +21,17 @@ from dcvc.errors import InputError
 from dcvc.files import write_text
 from dcvc.report.bd import bd, quality_for_bd
 from dcvc.report.pictures import HEAT_FULL_SCALE, embed
+from dcvc.report.published import differences
 from dcvc.report.rate_history import mean_rate, rates_over_time, waiting_bits, window_frames
 from dcvc.report.results import check_results, curves, read_results
 
 METRICS = {"psnr": "RGB PSNR (dB), mean of frames",
            "psnr_of_mean_mse": "RGB PSNR (dB), of mean MSE",
-           "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)", "ms_ssim": "MS-SSIM",
+           "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)",
+           "psnr_planes": "PSNR of the source's planes 6:1:1 (dB)",
+           "psnr_y": "PSNR of the source's Y (dB)", "ms_ssim": "MS-SSIM",
            "lpips": "LPIPS (lower is better)"}
-BD_METRICS = ("psnr", "psnr_yuv", "ms_ssim")
+BD_METRICS = ("psnr", "psnr_yuv", "psnr_planes", "ms_ssim")
 PICTURE_BUDGET = 11_000_000     # characters; the page stays below 15 MB with its numbers
 
 
@@ -42,9 +45,10 @@ def write_report(results: Sequence[dict | str | os.PathLike], out: str | os.Path
     return write_page(report_data(results, anchor), out, title)
 
 
-def report_data(results: Sequence[dict | str | os.PathLike],
-                anchor: str | None = None) -> dict[str, Any]:
-    """What the page shows, as JSON values; see `write_report`. "bd": {metric: rows}."""
+def report_data(results: Sequence[dict | str | os.PathLike], anchor: str | None = None,
+                published: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """What the page shows, as JSON values; see `write_report`. "bd": {metric: rows}. published:
+    points from elsewhere (dcvc.report.published)."""
     tables, folders = [], []
     for item in results:
         if isinstance(item, dict):
@@ -54,7 +58,7 @@ def report_data(results: Sequence[dict | str | os.PathLike],
         else:
             tables.append(read_results(item))
             folders.append(Path(item).parent)
-    return page_data(tables, folders, anchor)
+    return page_data(tables, folders, anchor, published)
 
 
 def write_page(data: dict[str, Any], out: str | os.PathLike, title: str) -> Path:
@@ -72,13 +76,8 @@ def write_page(data: dict[str, Any], out: str | os.PathLike, title: str) -> Path
     return Path(out)
 
 
-def page_data(tables: list[dict[str, Any]], folders: list[Path],
-              anchor: str | None) -> dict[str, Any]:
-    """Everything the page shows, as JSON values."""
-    if not tables:
-        raise InputError("report: found no results, needed at least one results file")
-    sequences = _joined_sequences(tables)
-    points = [point for table in tables for point in table["points"]]
+def checked_points(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same points. Raises InputError where there are none, or two of one name."""
     if not points:
         raise InputError("report: found no measured point in the results, needed at least one")
     names = [f"{point['codec']} {point['setting']}" for point in points]
@@ -86,23 +85,40 @@ def page_data(tables: list[dict[str, Any]], folders: list[Path],
     if double:
         raise InputError(f"report: found '{double}' twice in the results, needed every point "
                          "once; give another --name to dcvc eval")
+    return points
+
+
+def chosen_anchor(points: list[dict[str, Any]], anchor: str | None) -> str:
+    """The curve that BD rates are counted against. Raises InputError for one that is not there."""
     kinds = {point["codec"]: point["kind"] for point in points}
     if anchor is not None and anchor not in kinds:
         raise InputError(f"--anchor: found {anchor!r}, needed one of {', '.join(kinds)}")
     # The curve with most points serves where nothing is called an anchor.
     longest = max(kinds, key=lambda codec: sum(point["codec"] == codec for point in points))
-    anchor = anchor or next((codec for codec, kind in kinds.items() if kind == "anchor"), longest)
+    return anchor or next((codec for codec, kind in kinds.items() if kind == "anchor"), longest)
+
+
+def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | None,
+              published: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Everything the page shows, as JSON values."""
+    if not tables:
+        raise InputError("report: found no results, needed at least one results file")
+    sequences = joined_sequences(tables)
+    points = checked_points([*(point for table in tables for point in table["points"]), *published])
+    kinds = {point["codec"]: point["kind"] for point in points}
+    anchor = chosen_anchor(points, anchor)
     pictures, lost = _pictures(tables, folders)
     return {
         "metrics": {key: text for key, text in METRICS.items()
                     if any(key in p["mean"] for p in points)},
         "codecs": kinds, "anchor": anchor, "sequences": sequences,
         "points": [_slim(point, {s["name"]: s["fps"] for s in sequences}) for point in points],
-        "bd": {m: _deltas(points, m, anchor, [s["name"] for s in sequences]) for m in BD_METRICS
+        "bd": {m: bd_rows(points, m, anchor, [s["name"] for s in sequences]) for m in BD_METRICS
                if any(m in point["mean"] for point in points)},
         "pictures": pictures, "lost_pictures": lost,
         "missing": [gone for table in tables for gone in table.get("missing", [])],
-        "notes": list(dict.fromkeys(note for table in tables for note in table.get("notes", []))),
+        "notes": list(dict.fromkeys([note for table in tables for note in table.get("notes", [])]
+                                    + differences(list(published), tables[0]))),
         "heat_scale": HEAT_FULL_SCALE,
         "made": [{"command": t["command"], "settings": t.get("settings", {}),
                   "made_by": t.get("made_by", {})}
@@ -110,7 +126,7 @@ def page_data(tables: list[dict[str, Any]], folders: list[Path],
     }
 
 
-def _joined_sequences(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def joined_sequences(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sequences of all tables. Raises InputError where tables are about different frames."""
     first = {s["name"]: s for s in tables[0]["sequences"]}
     for table in tables[1:]:
@@ -154,7 +170,7 @@ def _over_time(bits: list[float], fps: float) -> dict[str, Any]:
                         for waiting in waiting_bits(bits, mean, fps)]}
 
 
-def _deltas(points: list[dict], metric: str, anchor: str,
+def bd_rows(points: list[dict], metric: str, anchor: str,
             sequences: list[str]) -> list[dict[str, Any]]:
     """BD of every codec but the anchor, over the mean curve and per sequence; a codec that has no
     number anywhere for the same reason gets one row."""

@@ -14,7 +14,8 @@ from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.files import write_text
 
 SCHEMA, VERSION = "dcvc-results", 1
-QUALITIES = ("psnr", "psnr_of_mean_mse", "psnr_yuv", "psnr_yuv_of_mean_mse", "ms_ssim", "lpips")
+QUALITIES = ("psnr", "psnr_of_mean_mse", "psnr_yuv", "psnr_yuv_of_mean_mse", "psnr_planes",
+             "psnr_y", "psnr_u", "psnr_v", "psnr_planes_of_weighted_mse", "ms_ssim", "lpips")
 AVERAGED = ("bpp", "bpp_estimate", *QUALITIES)
 
 
@@ -98,7 +99,8 @@ def curves(points: Iterable[dict[str, Any]], metric: str,
 
 
 COLUMNS = {"bpp": ("bpp", ".4f"), "bpp_estimate": ("estimate", ".4f"), "psnr": ("PSNR", ".2f"),
-           "psnr_yuv": ("PSNR YUV", ".2f"), "ms_ssim": ("MS-SSIM", ".4f"), "lpips": ("LPIPS", ".4f")}
+           "psnr_yuv": ("PSNR YUV", ".2f"), "psnr_planes": ("planes", ".2f"),
+           "ms_ssim": ("MS-SSIM", ".4f"), "lpips": ("LPIPS", ".4f")}
 
 
 def results_rows(results: dict[str, Any]) -> str:

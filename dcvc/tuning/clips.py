@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcvc.data.prepare import quick_options
+from dcvc.data.segment_encoders import quick_options
 from dcvc.data.video_list import list_videos
 from dcvc.errors import InputError
 from dcvc.video.frame_rate import exact_rate

@@ -192,10 +192,14 @@ class VideoReader:
         return [stack.result(self.index.orientation) for stack in request.stacks]
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Every frame in order, uint8 `(3, H, W)`, holding one at a time. Raises ReadError at the
-        first bad frame."""
+        return self.frames()
+
+    def frames(self, out: str = "rgb") -> Iterator[Tensor | Planes]:
+        """Every frame in order, holding one: uint8 `(3, H, W)`, or Planes (`out` as of `read`).
+        Raises ReadError at the first bad frame."""
+        picture = partial(self._picture, out=out)
         if self._coded is not None:  # as below, with a place of its own
-            yield from map(self._picture, self._open_coded().frames(0, len(self)))
+            yield from map(picture, self._open_coded().frames(0, len(self)))
             return
         counted, pts = self.index.counted, self.index.pts
         # A file and marks of its own: `read` may be called between two frames.
@@ -206,8 +210,7 @@ class VideoReader:
             for frame in frames_in_order((container, stream), self.index, self._damaged):
                 if marks is not None:
                     marks.mark_later(frame)
-                # Frames that are not in the index (of an edit list, before the first keyframe) are
-                # passed over.
+                # Frames outside the index (edit lists, before the first keyframe) are passed over.
                 if counted or (number < len(self) and frame.pts == pts[number]):
                     try:
                         if marks is not None:
@@ -215,7 +218,7 @@ class VideoReader:
                     except SuspectFrame:
                         # Raises unless the frame is as it should be.
                         self.read(number, 1)
-                    yield self._picture(frame, number)
+                    yield picture(frame, number)
                     number += 1
                 elif number < len(self) and frame.pts is not None and frame.pts > pts[number]:
                     break
@@ -228,10 +231,11 @@ class VideoReader:
     def _open_coded(self) -> CodedVideo:
         return open_coded(self.path, self.index, self._options["model"])
 
-    def _picture(self, frame: av.VideoFrame, number: int = 0) -> Tensor:
-        request = _Request(number, 1, [self._new_stack(1, None, "rgb")])
+    def _picture(self, frame: av.VideoFrame, number: int = 0, out: str = "rgb") -> Tensor | Planes:
+        request = _Request(number, 1, [self._new_stack(1, None, out)])
         self._put(request, 0, frame)
-        return request.stacks[0].result(self.index.orientation)[0]
+        result = request.stacks[0].result(self.index.orientation)
+        return result[0] if out == "rgb" else result
 
     def _new_stack(self, count: int, crop: Crop | None, out: str) -> FrameStack:
         height, width = self.size
@@ -241,12 +245,10 @@ class VideoReader:
             raise InputError(f"{self.path}: crop (top, left, height, width) {crop} does not fit "
                              f"into {height}x{width}")
         return FrameStack(
-            count=count,
-            crop=coded_crop(crop, self.index),
+            count=count, crop=coded_crop(crop, self.index),
             coded_size=(width, height) if self.index.orientation[0] else (height, width),
             reformat=self._format if self._format != self.index.pix_fmt else None,
-            colour=self.colour,
-            out=out,
+            colour=self.colour, out=out,
         )
 
     def _open_file(self) -> OpenStream:
@@ -324,10 +326,8 @@ class VideoReader:
         """A run from where the file stands."""
         container, stream = self._kept_file()
         return DecoderRun(
-            stream.codec_context,
-            container.demux(stream),
-            verified=self._verified,
-            marks=self._marks,
+            stream.codec_context, container.demux(stream),
+            verified=self._verified, marks=self._marks,
             damaged=lambda time, why: self._damaged(int(self.index.pts.searchsorted(time)), why),
             key_time=key_time,
             frame_times=self._frame_times,

@@ -82,21 +82,25 @@ def subsample_chroma(chroma: Tensor, siting: Siting = "center") -> Tensor:
 
 
 def rgb_to_yuv420(rgb: Tensor, matrix: str = "bt709", full_range: bool = False,
-                  siting: Siting = "left") -> tuple[Tensor, Tensor, Tensor]:
-    """`(..., 3, H, W)` in [0, 1] -> uint8 Y `(..., H, W)`; U, V `(..., ceil(H/2), ceil(W/2))`."""
+                  siting: Siting = "left", depth: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+    """`(..., 3, H, W)` in [0, 1] -> Y `(..., H, W)`; U, V `(..., ceil(H/2), ceil(W/2))`, uint8, or
+    int32 above 8 bits."""
     y, u, v = rgb_to_ycbcr(rgb, matrix).unbind(-3)
-    return _to_samples((y, subsample_chroma(u, siting), subsample_chroma(v, siting)), full_range)
+    planes = (y, subsample_chroma(u, siting), subsample_chroma(v, siting))
+    return _to_samples(planes, full_range, depth)
 
 
-def rgb_to_yuv444(rgb: Tensor, matrix: str = "bt709",
-                  full_range: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """`(..., 3, H, W)` in [0, 1] -> 8-bit planes Y, U and V `(..., H, W)`, uint8."""
-    return _to_samples(rgb_to_ycbcr(rgb, matrix).unbind(-3), full_range)
+def rgb_to_yuv444(rgb: Tensor, matrix: str = "bt709", full_range: bool = False,
+                  depth: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+    """`(..., 3, H, W)` in [0, 1] -> Y, U and V `(..., H, W)`, uint8, or int32 above 8 bits."""
+    return _to_samples(rgb_to_ycbcr(rgb, matrix).unbind(-3), full_range, depth)
 
 
-def _to_samples(planes: tuple[Tensor, ...], full_range: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Y in [0, 1], Cb and Cr in [-0.5, 0.5] -> the nearest samples of 8 bits."""
-    white, black, chroma, neutral = sample_range(full_range)
+def _to_samples(planes: tuple[Tensor, ...], full_range: bool,
+                depth: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+    """Y in [0, 1], Cb and Cr in [-0.5, 0.5] -> the nearest samples of `depth` bits."""
+    white, black, chroma, neutral = sample_range(full_range, depth)
+    kind, largest = (torch.uint8 if depth == 8 else torch.int32), (1 << depth) - 1
     y, u, v = planes
     scaled = y * white + black, u * chroma + neutral, v * chroma + neutral
-    return tuple(plane.round().clamp(0, 255).to(torch.uint8) for plane in scaled)
+    return tuple(plane.round().clamp(0, largest).to(kind) for plane in scaled)

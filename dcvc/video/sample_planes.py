@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcvc.video.yuv_to_rgb import Colour, to_rgb
+from dcvc.video.frame_stack import Planes
+from dcvc.video.yuv_to_rgb import Colour
 
 
 def split_planes(data: bytes, shapes: Sequence[tuple[int, int]], depth: int) -> list[np.ndarray]:
@@ -20,9 +21,14 @@ def split_planes(data: bytes, shapes: Sequence[tuple[int, int]], depth: int) -> 
 
 def planes_to_rgb(planes: Sequence[np.ndarray], colour: Colour) -> Tensor:
     """One plane or three -> uint8 (3, H, W)."""
+    return stacked_planes(planes, colour).rgb()[0]
+
+
+def stacked_planes(planes: Sequence[np.ndarray], colour: Colour) -> Planes:
+    """One plane or three, as a stack of one frame."""
     # torch calculates with no unsigned 16-bit numbers: deeper samples become int32.
     kind = np.uint8 if colour.depth == 8 else np.int32
     tensors = [torch.from_numpy(np.array(plane, kind))[None] for plane in planes]
     # Without chroma there are no further planes, and none is looked at.
     y, u, v = tensors if len(tensors) == 3 else (tensors[0], *[tensors[0][:, :0, :0]] * 2)
-    return to_rgb(y, u, v, colour)[0]
+    return Planes(y, u, v, colour)

@@ -4,7 +4,7 @@ Frames are RGB of 8 bits, with the source's matrix and range undone, in square p
 primaries are not converted: the samples of an HDR video are measured and coded as they are.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 import av
@@ -39,15 +39,19 @@ def losses(frame: av.VideoFrame, aspect: Fraction | None, extradata: bytes | Non
     return [LOST + ", ".join(lost)] if lost else []
 
 
-def losses_beside_tags(notes: Iterable[str], tags: tuple[int, int, int, int]) -> list[str]:
-    """The notes of a source, for an output that carries its tags: what those tell is kept there."""
-    told, remaining = ", ".join(_told_by(tags)), []
+def losses_beside_tags(notes: Iterable[str], tags: tuple[int, int, int, int],
+                       kept: Sequence[str] = ()) -> list[str]:
+    """The notes of a source, for an output that carries its tags: what those tell is kept there, and
+    so is what `kept` names, in the words of the notes."""
+    remaining = []
     for note in notes:
         if note.startswith(LOST):
-            # What tags tell stands first.
-            note = LOST + note.removeprefix(LOST).removeprefix(told).removeprefix(", ")
-        if note != LOST:
-            remaining.append(note)
+            words = note.removeprefix(LOST)
+            for known in (*_told_by(tags), *kept):
+                words = words.replace(known, "")
+            words = ", ".join(part for part in words.split(", ") if part)
+            note = LOST + words if words else ""
+        remaining += [note] if note else []
     return remaining
 
 

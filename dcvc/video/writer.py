@@ -2,18 +2,19 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from torch import Tensor
 
 from dcvc.errors import InputError
 from dcvc.files import replaced
 from dcvc.video.container import file_url
-from dcvc.video.encoder_tags import bt709_frame, tag_as_source, tag_bt709
+from dcvc.video.encoder_tags import bt709_frame, deep_frame, tag_as_source, tag_bt709, tag_own
 from dcvc.video.source_losses import SQUARE_UNTAGGED
 
 
@@ -23,7 +24,8 @@ class VideoWriter:
     The file appears under its name only when everything was written; after an exception nothing is
     left behind. tags: how the source's frames are shown (FileIndex.tags). One encoder thread, so that
     the bytes do not depend on the machine's cores; by default without x264's shortcuts that differ
-    between processors and, with AVX-512, between runs.
+    between processors and, with AVX-512, between runs. deep: (matrix, full range) of frames of 10
+    bits in their own colours, for `write_deep`; without, frames are RGB, for `write`.
     Raises InputError for odd sides, ReadError where the file cannot be written.
     """
 
@@ -32,22 +34,28 @@ class VideoWriter:
 
     def __init__(self, path: str | os.PathLike, size: tuple[int, int], fps: int | Fraction = 25,
                  codec: str = "libx264", options: Mapping[str, str] | None = None,
-                 tags: tuple[int, int, int, int] = SQUARE_UNTAGGED) -> None:
+                 tags: tuple[int, int, int, int] = SQUARE_UNTAGGED,
+                 deep: tuple[str, bool] | None = None) -> None:
         self.path = Path(path)
         self.size = width, height = size
+        self._deep = deep
         if width % 2 or height % 2:
             raise InputError(
                 f"{self.path}: size {width}×{height}, needed even sides for 4:2:0 video")
         # Opened here, so that `write` always has an encoder; closed by __exit__.
         with ExitStack() as stack:
             partial = stack.enter_context(replaced(self.path))
-            self._container = stack.enter_context(av.open(file_url(partial), "w"))
+            self._container = stack.enter_context(av.open(
+                file_url(partial), "w", options=_container_options(self.path)))
             self._stream = self._container.add_stream(codec, rate=Fraction(fps))
             self._stream.width, self._stream.height = size
-            self._stream.pix_fmt = "yuv420p"
+            self._stream.pix_fmt = "yuv420p10le" if deep else "yuv420p"
             self._stream.thread_count = 1
             self._stream.options = dict(options if options is not None else self.OPTIONS)
-            tag_bt709(self._stream.codec_context)
+            if deep:
+                tag_own(self._stream.codec_context, *deep)
+            else:
+                tag_bt709(self._stream.codec_context)
             tag_as_source(self._stream.codec_context, tags)
             # Until here, a failure closes and removes what was opened; from here on __exit__ does.
             self._opened = stack.pop_all()
@@ -59,6 +67,14 @@ class VideoWriter:
             raise InputError(f"{self.path}: found a frame {rgb.dtype} {rgb.shape}, "
                              f"needed uint8 ({height}, {width}, 3)")
         self._container.mux(self._stream.encode(bt709_frame(rgb)))
+
+    def write_tensor(self, rgb: Tensor) -> None:
+        """rgb: uint8 `(3, H, W)` of the video's size, as readers give it."""
+        self._container.mux(self._stream.encode(bt709_frame(rgb.permute(1, 2, 0).numpy())))
+
+    def write_deep(self, planes: Sequence[np.ndarray]) -> None:
+        """Y, U and V of 4:2:0, uint16 samples of 10 bits."""
+        self._container.mux(self._stream.encode(deep_frame(planes, *self._deep)))
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -74,3 +90,8 @@ class VideoWriter:
             raise
         finally:
             self._opened.__exit__(kind, value, trace)
+
+
+def _container_options(path: Path) -> dict[str, str]:
+    # Matroska files have a random number each, unless they are to be the same in every run.
+    return {"fflags": "+bitexact"} if path.suffix.lower() == ".mkv" else {}

@@ -33,11 +33,12 @@ LIGHTNING_RAW = "current_model_state"
 
 
 def bare_weights(content: dict[Any, Any], where: str, needed: str = "a P-frame codec",
-                 choice: str | None = None) -> dict[str, Tensor]:
+                 choice: str | None = None, inside_default: str = "raw") -> dict[str, Tensor]:
     """A file's tensors, out of their container and without the prefixes of wrappers.
 
     where: the file; needed: what its weights should be of. choice: "raw" or "ema" where it holds
-    both; None: those that its owner's tools take. Raises InputError for no tensors, and for a choice
+    both; None: those that its owner's tools take; inside_default says which those are where
+    "model_ema." entries stand among the others. Raises InputError for no tensors, and for a choice
     that the file does not hold.
     """
     tables = [content.get(name) for name in CONTAINERS] + [content]
@@ -56,16 +57,18 @@ def bare_weights(content: dict[Any, Any], where: str, needed: str = "a P-frame c
         raise InputError(f"{where}: found no tensors (its keys: {keys}), "
                          f"needed the weights of {needed}")
     inside = not averaged and next(
-        (prefix for prefix in AVERAGE_PREFIXES if any(key.startswith(prefix) for key in raw)
-         and not all(key.startswith(prefix) for key in raw)), None)
+        (prefix for prefix in AVERAGE_PREFIXES if any(_follows(key, prefix) for key in raw)
+         and not all(_follows(key, prefix) for key in raw)), None)
     if inside:
         raw, averaged = _split_averages(raw, inside)
-    raw = _unwrapped(raw)
+    wrapped, raw = raw, _unwrapped(raw)
     # Averages are often of the parameters alone: buffers are those of the raw weights.
-    averaged = {key: averaged.get(key, averaged.get(key.replace(".", ""), value))
-                for key, value in raw.items()} if set(averaged) & _known(raw) else {}
+    names = _average_names(raw, wrapped)
+    known = set().union(*names.values())
+    averaged = {key: next((averaged[name] for name in names[key] if name in averaged), value)
+                for key, value in raw.items()} if set(averaged) & known else {}
     return _chosen(raw, averaged, choice, where, name=beside or inside,
-                   default=lightning or ("raw" if inside else "ema"))
+                   default=(inside_default if inside else lightning or "ema"))
 
 
 def _tensors(table: Any) -> dict[str, Tensor]:
@@ -90,14 +93,28 @@ def _unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _split_averages(weights: dict[str, Tensor],
                     prefix: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    averaged = {key.removeprefix(prefix): value for key, value in weights.items()
-                if key.startswith(prefix)}
-    return {key: value for key, value in weights.items() if not key.startswith(prefix)}, averaged
+    # Inside a larger model its part's name stands first: "first_stage_model.model_ema.convweight".
+    averaged = {}
+    for key, value in weights.items():
+        if _follows(key, prefix):
+            outer, _, name = f".{key}".partition(f".{prefix}")
+            averaged[(outer + name).replace(".", "") if outer else name] = value
+    return {key: value for key, value in weights.items() if not _follows(key, prefix)}, averaged
 
 
-def _known(weights: dict[str, Tensor]) -> set[str]:
+def _follows(key: str, prefix: str) -> bool:
+    # Two of the three prefixes are too common to be looked for anywhere but in front.
+    return key.startswith(prefix) or (prefix == AVERAGE_PREFIXES[0] and f".{prefix}" in key)
+
+
+def _average_names(raw: dict[str, Tensor],
+                   wrapped: dict[str, Tensor]) -> dict[str, tuple[str, ...]]:
+    """How the average of each entry may be called. wrapped: the entries with what wrappers and
+    larger models put before their names, in the same order."""
+    originals = (key for key in wrapped if key != "n_averaged")
     # Some averages (LitEma) have names without dots.
-    return {name for key in weights for name in (key, key.replace(".", ""))}
+    return {key: (key, key.replace(".", ""), original.replace(".", ""))
+            for key, original in zip(raw, originals, strict=True)}
 
 
 def _chosen(raw: dict[str, Tensor], averaged: dict[str, Tensor], choice: str | None, where: str, *,

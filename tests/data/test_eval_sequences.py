@@ -136,13 +136,15 @@ def empty_raw(path, width, height, frames, bytes_per_sample=1):
 
 
 @pytest.mark.parametrize(("preset", "file", "size", "had", "frames", "fps", "period"), [
-    ("hevc-b", "BasketballDrive_1920x1080_50.yuv", (1920, 1080), 501, 100, 50, 10),
-    ("hevc-b", "Kimono1_1920x1080_24.yuv", (1920, 1080), 240, 100, 24, 10),
-    ("hevc-c", "RaceHorses_832x480_30.yuv", (832, 480), 300, 100, 30, 10),
-    ("hevc-d", "BQSquare_416x240_60.yuv", (416, 240), 601, 100, 60, 10),
-    ("hevc-e", "FourPeople_1280x720_60.yuv", (1280, 720), 600, 100, 60, 10),
-    ("uvg", "Beauty_1920x1080_120fps_420_8bit_YUV.yuv", (1920, 1080), 600, 120, 120, 12),
-    ("mcl-jcv", "videoSRC01_1920x1080_30.yuv", (1920, 1080), 150, 120, 30, 12),
+    ("hevc-b", "BasketballDrive_1920x1080_50.yuv", (1920, 1080), 501, 96, 50, 32),
+    ("hevc-b-2021", "Kimono1_1920x1080_24.yuv", (1920, 1080), 240, 100, 24, 10),
+    ("hevc-c-ip-1", "RaceHorses_832x480_30.yuv", (832, 480), 300, 96, 30, -1),
+    ("hevc-d-2021", "BQSquare_416x240_60.yuv", (416, 240), 601, 100, 60, 10),
+    ("hevc-e", "FourPeople_1280x720_60.yuv", (1280, 720), 600, 96, 60, 32),
+    ("uvg", "Beauty_1920x1080_120fps_420_8bit_YUV.yuv", (1920, 1080), 600, 96, 120, 32),
+    ("uvg-2021", "Beauty_1920x1080_120fps_420_8bit_YUV.yuv", (1920, 1080), 600, 120, 120, 12),
+    ("mcl-jcv-2021", "videoSRC01_1920x1080_30.yuv", (1920, 1080), 150, 120, 30, 12),
+    ("ustc-td", "USTC_Snooker_30fps.yuv", (1920, 1080), 97, 96, 30, 32),     # no size in the name
 ])
 def test_presets_of_raw_files(tmp_path, preset, file, size, had, frames, fps, period):
     empty_raw(tmp_path / file, *size, had)
@@ -156,6 +158,10 @@ def test_presets_of_raw_files(tmp_path, preset, file, size, had, frames, fps, pe
 
 
 def test_a_ten_bit_test_set_is_known_by_its_name(tmp_path):
+    empty_raw(tmp_path / "bvi" / "AMarket_96x64_25fps_10bit_420.yuv", 96, 64, 70, 2)
+    sequence, = open_sequences(tmp_path / "bvi", "bvi")
+    assert (sequence.frames, sequence.raw.depth, sequence.fps, sequence.notes) == (64, 10, 25, ())
+    os.remove(sequence.path)
     empty_raw(tmp_path / "Lips_1920x1080_120fps_420_10bit_YUV.yuv", 1920, 1080, 4, 2)
     sequence, = open_sequences(tmp_path)
     assert (sequence.frames, sequence.raw.depth, sequence.fps) == (4, 10, 120)
@@ -179,7 +185,7 @@ def test_presets_of_pictures(tmp_path):
     pictures(tmp_path / "hevc" / "Cactus_1920x1080_50", 2, first=1)
     sequence, = open_sequences(tmp_path / "hevc", "hevc-b")
     assert (sequence.fps, sequence.frames) == (50, 2)
-    assert "usual number is 100" in sequence.notes[0]
+    assert "usual number is 96" in sequence.notes[0]
     with pytest.raises(InputError, match="did you mean 'hevc-b'"):
         open_sequences(tmp_path, "hevcb")
 

@@ -20,7 +20,7 @@ from dcvc.data import VideoReader
 from dcvc.demo.synthetic import write_synthetic_clips
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "docs/tuning.md", "docs/recipes.md", "docs/scaling.md", "docs/evaluation.md"]
+PAGES = ["README.md", "docs/tuning.md", "docs/recipes.md", "docs/scaling.md", "docs/evaluation.md", "docs/data.md"]
 ELSEWHERE = ("python3 bootstrap.py", ".venv/bin/dcvc demo", "pip ", "torchrun --nnodes")
 SHORT = "--model_size tiny --crop_size 64 --batch_size 2 --num_workers 0 --device cpu --quiet --eval_max_frames 2"
 ZOO = "--i_frame_model_name bmshj2018-factorized --i_frame_quality 1 --no-i_frame_pretrained"
@@ -47,7 +47,8 @@ ADDED = {
     "dcvc eval": "--max_frames 2 --device cpu --quiet",
     "dcvc compare": "--max_frames 2 --quiet",
     "dcvc encode": "--device cpu --quiet", "dcvc decode": "--device cpu --quiet",
-    "dcvc mux": "", "dcvc info": "", "dcvc report": "",
+    "dcvc mux": "", "dcvc info": "", "dcvc report": "", "dcvc table": "",
+    "dcvc index": "--quiet", "dcvc prepare": "--quiet",
 }
 NAMES = {"VIDEOS": "videos/val", "RUN": "runs/first", "RUN2": "runs/second", "LIGHT": "light/light_run.pt",
          "vqgan:CONFIG:WEIGHTS": "vqgan:runs/vqgan/vqgan.json:runs/vqgan/vqgan.pt",
@@ -73,6 +74,8 @@ def desk(tmp_path_factory) -> Path:
     write_synthetic_clips(desk / "videos" / "val", count=2, frames=3, size=(96, 64), seed=4)
     clips = sorted((desk / "videos" / "train").glob("*.mp4"))
     (desk / "in.mp4").write_bytes(clips[0].read_bytes())
+    named = [f"{clip.name},CC0" for clip in sorted((desk / "videos" / "val").glob("*.mp4"))]
+    (desk / "licences.csv").write_text("\n".join(("file,licence", *named)))
     (desk / "light").mkdir()
     make_runs(desk / "light", SMALL_LIGHT)
     for number, clip in enumerate(clips[:2], 1):

@@ -31,7 +31,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     shutil.copy(config, "CONFIG")
     shutil.copy(weights, "WEIGHTS")
     commands = re.search(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M)[1].splitlines()
-    assert len(commands) == 5
+    assert len(commands) == 9
     for command in commands:
         words = shlex.split(command, comments=True)
         assert words[0] == "dcvc"
@@ -41,6 +41,10 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     assert [p["setting"] for p in read_results("light.json")["points"]] == ["q0", "q16", "q32", "q48", "q63"]
     assert len(read_results("anchors.json")["points"]) == 9
     assert len(read_results("intra.json")["points"]) == 5
+    assert {p["codec"] for p in read_results("strong.json")["points"]} == {"x265 lowdelay", "x265 random-access"}
+    assert "x265 lowdelay" in Path("points.csv").read_text()
+    assert "x265 random-access" in Path("bd.tex").read_text()
+    assert "psnr_planes" in read_results("planes.json")["points"][0]["mean"]
     assert (tmp_path / "report.html").stat().st_size > 50_000
     assert (tmp_path / "intra.png").is_file()
     assert json.loads(Path("ours.json").read_text())["command"]

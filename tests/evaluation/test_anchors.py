@@ -13,6 +13,7 @@ from dcvc.data.eval_sequences import open_sequences
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError
 from dcvc.evaluation import anchors as module
+from dcvc.evaluation.anchor_modes import MODES
 from dcvc.evaluation.anchors import ANCHORS, AnchorSetting, compare, encode, measure, missing_reason
 from dcvc.evaluation.stopwatch import Stopwatch
 from dcvc.report.results import read_results
@@ -112,6 +113,41 @@ def test_command_writes_results_and_names_what_is_missing(sequences, tmp_path, c
         assert main(["compare", folder, "--anchors", *anchors, "-o", str(out), "--quiet"]) == 1
         assert words in capsys.readouterr().err
     assert read_results(out) == results                                  # failures overwrite nothing
+
+
+@pytest.mark.parametrize("name", ["x264", "x265", "svt-av1"])
+def test_modes_are_curves_of_their_own_and_their_bits_are_packets(tmp_path, name):
+    if missing_reason(ANCHORS[name]):
+        pytest.skip(missing_reason(ANCHORS[name]))
+    write_synthetic_clips(tmp_path / "clip", 1, 20, SIZE, seed=5)
+    crf, found = ANCHORS[name].qualities[1], {}
+    table = compare(open_sequences(tmp_path / "clip"), {name: (crf,)}, tmp_path, intra_period=16, with_ms_ssim=False,
+                    modes=MODES)
+    for mode, point in zip(MODES, table["points"], strict=True):
+        row = point["sequences"][0]
+        assert point["codec"] == (name if mode == "zerolatency" else f"{name} {mode}")
+        assert point["settings"]["mode"] == mode
+        assert row["bits"] == 8 * row["file_bytes"] == sum(row["per_frame"]["bits"])
+        assert [t for t, kind in enumerate(row["per_frame"]["type"]) if kind == "I"] == [0, 16]
+        assert row["psnr"] > 25
+        found[mode] = row["per_frame"]["type"], row["bits"], row["psnr"]
+    # SVT-AV1 has one structure for both kinds of low delay.
+    assert len({bits for _, bits, _ in found.values()}) == (3 if name.startswith("x26") else 2)
+    if name.startswith("x26"):
+        assert "B" not in found["lowdelay"][0]
+        assert "B" in found["random-access"][0]
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p10le", "yuv444p", "yuv444p10le"])
+def test_deeper_and_finer_samples_keep_more_of_the_picture(sequences, pixels):
+    plain, finer = (measure(AnchorSetting(ANCHORS["x265"], 4, 4, pixels=one), sequences[0], None, with_ms_ssim=False)
+                    for one in ("yuv420p", pixels))
+    assert finer["psnr"] > plain["psnr"] + (0.02 if "420" in pixels else 0.2)
+
+
+def test_a_mode_that_an_encoder_lacks_is_named(sequences, tmp_path):
+    table = compare(sequences[:1], {"vp9": (40,)}, tmp_path, modes=("random-access",))
+    assert (table["points"], table["missing"][0]["codec"]) == ([], "vp9 random-access")
 
 
 def test_results_of_another_version_are_refused(tmp_path):

@@ -32,7 +32,8 @@ FLAGS = """--use_video_dataset --no-use_video_dataset --train_video_dir --val_vi
 --eval_max_sequences --eval_intra_period --skip_eval --no-skip_eval --recipe --set --lambdas --dry_run --no-dry_run
 --accept_changes --no-accept_changes --keep_checkpoints --max_skips --max_rollbacks --rollback_factor --log_every
 --wandb --no-wandb --activation_checkpointing --no-activation_checkpointing --use_scheduler --no-use_scheduler
---scheduler_factor --scheduler_patience --scheduler_min_lr --stream_model""".split()
+--scheduler_factor --scheduler_patience --scheduler_min_lr --stream_model
+--small_videos --short_videos""".split()
 
 
 def parser() -> ArgumentParser:
@@ -193,6 +194,13 @@ def test_sampling_options_reach_the_data_set_and_are_checked(videos, tmp_path):
         train_stage(job(videos, tmp_path / "run", "--stage", "1", "--resume", "--skip_eval"))
     with pytest.raises(InputError, match=r"--sampling: unknown key 'strides'.*did you mean 'stride'"):
         job(videos, tmp_path / "other", "--sampling", "strides=2")
+    # Flags of their own, and the same options by their keys.
+    for words in (("--small_videos", "skip", "--short_videos", "skip"),
+                  ("--sampling", "small_videos=skip", "short_videos=skip")):
+        sampling = job(videos, tmp_path / "other", *words).data.sampling
+        assert (sampling.small_videos, sampling.short_videos) == ("skip", "skip")
+    with pytest.raises(InputError, match="--small_videos skip leaves them out"):
+        prepare_stage(job(videos, tmp_path / "other", "--stage", "1", "--crop_size", "128"))
     with pytest.raises(InputError, match="--sampling: found with image sequences"):
         train_stage(job(videos, tmp_path / "other", "--no-use_video_dataset", "--vimeo_dir", "x", "--septuplet_list",
                         "y", "--sampling", "stride=2"))

@@ -1,9 +1,11 @@
-"""A VQGAN's dimensions and every way a file states them. Four layouts are read:
+"""Every way a file states a VQGAN's dimensions. Read here are
 
     community JSON    {"model_type": "TamingVQGAN", "model_args": {ARGUMENTS}}
     taming YAML       model: {target: taming.models.vqgan.VQModel, params: {ARGUMENTS}}
+    Lightning YAML    model: {class_path: src.IBQ.models.ibqgan.IBQ, init_args: {ARGUMENTS}}
     diffusion YAML    model: {params: {first_stage_config: {target: …, params: {ARGUMENTS}}}}
     LlamaGen JSON     {"codebook_size": 16384, "codebook_embed_dim": 8, "ch": 128, …}
+    and the JSON of diffusers, open-muse, Cosmos and VAR, see dcvc.intra.vqgan.foreign_configs
 
     ARGUMENTS                        what it means                             field
     model_variant                    which quantizer; VQModel where absent     variant
@@ -12,6 +14,9 @@
     rvq_levels (or num_quantizers)   D, above 1: the quantizer is residual     levels, variant RVQ
     pq_num_subspaces                 D, slices of a PQEMAVQ                    levels
     codebook_l2_norm                 latent and codes have length 1            l2_norm
+    use_ema                          codes are those of averaged weights       use_ema
+    fsq_levels, scales, …            of FSQ and VAR, and further forms: a name of this kit is that
+                                     of the field
     ddconfig                         {ch, ch_mult, …}: the networks            of the same names
 
 The word after `target` names a class of another project: looked up in a table, never imported.
@@ -19,125 +24,75 @@ The word after `target` names a class of another project: looked up in a table, 
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from dcvc.config import from_dict, nearest
 from dcvc.errors import InputError, MissingError
+from dcvc.intra.vqgan import foreign_configs as foreign
+from dcvc.intra.vqgan.dimensions import VQGANConfig
 
 NAME, STREAM_ID = "vqgan", 2
-Variant = Literal["VQModel", "EMAVQ", "RVQ", "PQEMAVQ", "GumbelVQ"]
-
-
-@dataclass(frozen=True)
-class VQGANConfig:
-    """Encoder, decoder and codebook. Raises InputError for values that make no model.
-
-    A frame is made smaller by f = 2^(len(ch_mult) - 1) each way: with the default f = 16, a frame
-    of 1920x1088 has 120x68 positions of D codes.
-    """
-
-    # The quantizer: dcvc.intra.vqgan.quantizers says what each does. "RVQ" is this kit's word for
-    # an EMAVQ of several levels.
-    variant: Variant = "VQModel"
-    n_embed: int = 1024
-    embed_dim: int = 256
-    levels: int = 1
-    l2_norm: bool = False
-    # Encoder and decoder: channels at full size, times these at each halving; blocks of each level;
-    # channels of the latent, twice as many out of the encoder with double_z.
-    ch: int = 128
-    ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4)
-    num_res_blocks: int = 2
-    z_channels: int = 256
-    double_z: bool = False
-    # Attention stands at the levels where a frame of `resolution` pixels a side would have one of
-    # these sides. It is nominal: frames of any size are coded.
-    attn_resolutions: tuple[int, ...] = (16,)
-    resolution: int = 256
-    in_channels: int = 3
-    out_ch: int = 3
-    dropout: float = 0.0
-    # 32 in every published model. With as few channels each would be normalised by itself, and the
-    # mean brightness of a frame could not come out of the decoder: small models take fewer.
-    norm_groups: int = 32
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and value < 1:
-                raise _wrong(field.name, value, "at least 1")
-        if not self.ch_mult or min(self.ch_mult) < 1:
-            raise _wrong("ch_mult", list(self.ch_mult), "numbers of at least 1")
-        if self.ch % self.norm_groups:
-            raise _wrong("ch", self.ch, f"a multiple of {self.norm_groups} (normalisation groups)")
-        if self.in_channels != 3 or self.out_ch != 3:
-            raise _wrong("in_channels, out_ch", f"{self.in_channels}, {self.out_ch}",
-                         "3: an I-frame codec takes and gives RGB")
-        if self.variant == "RVQ" and self.levels < 2:
-            raise _wrong("rvq_levels", self.levels, "at least 2 (residual)")
-        if self.variant == "PQEMAVQ" and self.embed_dim % self.levels:
-            raise _wrong("pq_num_subspaces", self.levels,
-                         f"a divisor of embed_dim {self.embed_dim}")
-        if self.variant in ("VQModel", "EMAVQ", "GumbelVQ") and self.levels != 1:
-            raise _wrong("levels", f"{self.levels} with {self.variant}", "1")
-
-    @property
-    def factor(self) -> int:
-        """f: how many pixels a position of the latent stands for, in each direction."""
-        return 2 ** (len(self.ch_mult) - 1)
-
-    def attention_at(self, level: int) -> bool:
-        return self.resolution // 2**level in self.attn_resolutions
-
-
-def _wrong(name: str, found: Any, needed: str) -> InputError:
-    return InputError(f"VQGAN config: {name}: found {found}, needed {needed}")
-
 
 # Keys of ddconfig, in the order in which `config_to_values` writes them.
 DD_KEYS = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resolution", "z_channels",
-           "double_z", "in_channels", "out_ch", "dropout", "norm_groups")
+           "double_z", "in_channels", "out_ch", "dropout")
 NEEDED = {"model_args": ("n_embed", "embed_dim", "ddconfig"),
           "ddconfig": ("ch", "ch_mult", "num_res_blocks", "z_channels")}
 ALIASES = {"vocab_size": "n_embed", "n_init": "embed_dim"}
-VARIANTS = ("VQModel", "EMAVQ", "PQEMAVQ", "GumbelVQ")
-TARGETS = {
-    "taming.models.vqgan.VQModel": "VQModel", "taming.models.vqgan.GumbelVQ": "GumbelVQ",
-    "taming.models.vqgan.EMAVQ": "EMAVQ", "ldm.models.autoencoder.VQModel": "VQModel",
-    "ldm.models.autoencoder.VQModelInterface": "VQModel",
-}
-# The two published models of LlamaGen, which come without a file of their dimensions.
+VARIANTS = ("VQModel", "EMAVQ", "PQEMAVQ", "GumbelVQ", "IBQ", "LFQ", "BSQ", "FSQ", "VAR")
+# Keys of this kit alone, in ddconfig and beside it: written only where a model differs from
+# taming's, which other programs could not use anyway.
+OWN_DD_KEYS = ("norm_groups", "graph", "first_mult", "decoder_attn_resolutions", "mid_attention",
+               "decoder_norm", "quant_kernel", "unit_range", "patch", "patch_method", "resampled")
+OWN_KEYS = ("fsq_levels", "scales", "smoothings", "smoothing")
+# Published models that come without a file of their dimensions.
 LLAMAGEN = {
     "llamagen-vq16": VQGANConfig(n_embed=16384, embed_dim=8, l2_norm=True,
                                  ch_mult=(1, 1, 2, 2, 4)),
     "llamagen-vq8": VQGANConfig(n_embed=16384, embed_dim=8, l2_norm=True,
                                 ch_mult=(1, 2, 2, 4), attn_resolutions=(32,)),
 }
+COSMOS = {
+    f"cosmos-di{f}x{f}": VQGANConfig(
+        variant="FSQ", n_embed=64000, embed_dim=6, fsq_levels=(8, 8, 8, 5, 5, 5), patch=4,
+        resampled=f.bit_length() - 3, ch_mult=(2, 4, 4), attn_resolutions=())
+    for f in (8, 16)
+}
+PUBLISHED = LLAMAGEN | COSMOS
+# Words for files that say everything but this: which quantizer, or which scales.
+TOLD = {
+    "vqmodel": {"variant": "VQModel", "use_ema": False},
+    "ibq": {"variant": "IBQ", "use_ema": True},
+    "var-256": {"scales": tuple((side, side) for side in foreign.VAR_SCALES)},
+}
 
 
 def read_config(path: str | Path) -> VQGANConfig:
-    """Read `--vqgan_config`: a JSON or YAML file, or a name of LLAMAGEN.
+    """Read `--vqgan_config`: a JSON or YAML file, or a name of PUBLISHED.
 
     Raises InputError, MissingError naming the file.
     """
     # Before files: these names need none.
-    if str(path).lower() in LLAMAGEN:
-        return LLAMAGEN[str(path).lower()]
+    if str(path).lower() in PUBLISHED:
+        return PUBLISHED[str(path).lower()]
+    return config_from_values(read_values(path), str(path))
+
+
+def read_values(path: str | Path) -> Any:
+    """The content of a JSON or YAML file. Raises InputError, MissingError naming it."""
     path = Path(path)
     if not path.is_file():
         raise MissingError(f"--vqgan_config {path}: no such file; give a JSON or YAML file or one "
-                           f"of {', '.join(LLAMAGEN)}")
+                           f"of {', '.join((*PUBLISHED, *TOLD))}")
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
         line = " ".join(str(error).split())
         raise InputError(f"--vqgan_config {path}: not readable as JSON or YAML ({line})") from None
-    return config_from_values(values, str(path))
 
 
 def config_from_values(values: Any, where: str) -> VQGANConfig:
@@ -149,19 +104,52 @@ def config_from_values(values: Any, where: str) -> VQGANConfig:
         return _from_community(values["model_args"], where)
     if "codebook_size" in values:
         return _from_llamagen(values, where)
+    reader = _foreign_reader(values, where)
+    if reader:
+        try:
+            fields = reader(values, where)
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise InputError(f"{where}: holds a value of a wrong kind ({error})") from None
+        # Said once where encoder and decoder agree: equal models have equal configs.
+        if fields.get("decoder_attn_resolutions") == fields["attn_resolutions"]:
+            del fields["decoder_attn_resolutions"]
+        return from_dict(VQGANConfig, fields, where)
+    return _from_model(values, where)
+
+
+def _foreign_reader(values: dict[str, Any], where: str) -> Any:
+    """The function of `foreign` that reads these values, None for none."""
+    name = values.get("_class_name")
+    if name is not None:
+        foreign.refuse_class(str(name), where)
+        if name not in ("VQModel", "MaskGitVQGAN", "VQGANModel"):
+            raise InputError(f"{where}: _class_name: found {name!r}, needed VQModel, MaskGitVQGAN "
+                             "or VQGANModel")
+        return foreign.diffusers if name == "VQModel" else foreign.muse
+    if "patch_size" in values and ("quantizer" in values or "levels" in values
+                                   or values.get("name") in foreign.COSMOS_REFUSED):
+        return foreign.cosmos
+    return foreign.var if "v_patch_nums" in values else None
+
+
+def _from_model(values: dict[str, Any], where: str) -> VQGANConfig:
+    """YAML of taming, latent diffusion and Lightning."""
     model = values.get("model", values)
     # A diffusion model's config holds the VQGAN's inside, sometimes one level deeper.
     for _ in range(3):
         parameters = model.get("params") if isinstance(model, dict) else None
         if isinstance(parameters, dict) and "first_stage_config" in parameters:
             model = parameters["first_stage_config"]
-    if isinstance(model, dict) and "target" in model:
-        return _from_target(model, where)
-    if isinstance(model, dict) and "ddconfig" in model:
-        return _from_community(model, where)
+    if isinstance(model, dict):
+        for name, inside in (("target", "params"), ("class_path", "init_args")):
+            if name in model:
+                return _from_class(str(model[name]), model.get(inside), f"{where}: model.{name}")
+        if "ddconfig" in model:
+            return _from_community(model, where)
     raise InputError(f"{where}: no VQGAN in it; found keys {', '.join(map(str, values)) or 'none'}"
-                     ", needed model_args (JSON), model.target and model.params (taming) or "
-                     "codebook_size (LlamaGen)")
+                     ", needed model_args (JSON), model.target and model.params (taming), "
+                     "model.class_path (Lightning), codebook_size (LlamaGen) or _class_name "
+                     "(diffusers)")
 
 
 def config_to_values(config: VQGANConfig) -> dict[str, Any]:
@@ -175,10 +163,13 @@ def config_to_values(config: VQGANConfig) -> dict[str, Any]:
         arguments["pq_num_subspaces"] = config.levels
     if config.l2_norm:
         arguments["codebook_l2_norm"] = True
-    values = {key: getattr(config, key) for key in DD_KEYS}
-    # A key of this kit alone: written only where other programs could not use the model anyway.
-    if config.norm_groups == VQGANConfig.norm_groups:
-        del values["norm_groups"]
+    plain = {field.name: field.default for field in dataclasses.fields(VQGANConfig)}
+
+    def own(keys: tuple[str, ...]) -> dict[str, Any]:
+        return {key: value for key in keys if (value := getattr(config, key)) != plain[key]}
+
+    arguments |= own(OWN_KEYS)
+    values = {key: getattr(config, key) for key in DD_KEYS} | own(OWN_DD_KEYS)
     arguments["ddconfig"] = {key: list(value) if isinstance(value, tuple) else value
                              for key, value in values.items()}
     return {"model_type": "TamingVQGAN", "model_args": arguments}
@@ -202,7 +193,8 @@ def _from_community(arguments: Any, where: str) -> VQGANConfig:
     arguments = _table(arguments, where, "model_args")
     dd = _table(arguments["ddconfig"], where, "ddconfig")
     variant, levels = _variant_and_levels(arguments, where)
-    values = {key: dd[key] for key in DD_KEYS if key in dd}
+    values = {key: dd[key] for key in (*DD_KEYS, *OWN_DD_KEYS) if key in dd}
+    values |= {key: arguments[key] for key in (*OWN_KEYS, "use_ema") if key in arguments}
     if "input_channels" in arguments:
         values.setdefault("in_channels", arguments["input_channels"])
     # lossconfig, ckpt_path, learning rates and more are left out: they serve training.
@@ -224,23 +216,26 @@ def _variant_and_levels(arguments: dict[str, Any], where: str) -> tuple[str, Any
         return variant, arguments["pq_num_subspaces"]
     levels = arguments.get("rvq_levels") or arguments.get("num_quantizers") or 1
     if isinstance(levels, int) and levels > 1:
-        if variant == "GumbelVQ":
-            raise InputError(f"{where}: model_args.rvq_levels: found {levels} with GumbelVQ, "
+        if variant not in ("VQModel", "EMAVQ"):
+            raise InputError(f"{where}: model_args.rvq_levels: found {levels} with {variant}, "
                              "needed EMAVQ")
         return "RVQ", levels
     return variant, levels
 
 
-def _from_target(model: dict[str, Any], where: str) -> VQGANConfig:
-    target = str(model["target"])
-    # Forks move the classes to other modules; the last part of the name still tells.
-    last = target.rsplit(".", 1)[-1]
-    variant = TARGETS.get(target, "VQModel" if last == "VQModelInterface" else last)
-    if variant not in VARIANTS:
-        raise InputError(f"{where}: model.target: found '{target}', needed a VQGAN: "
-                         f"{', '.join(TARGETS)}")
-    parameters = model.get("params")
-    parameters = parameters if isinstance(parameters, dict) else {}
+def _from_class(name: str, parameters: Any, where: str) -> VQGANConfig:
+    fields = foreign.of_class(name, where)
+    parameters = dict(parameters) if isinstance(parameters, dict) else {}
+    variant, dd = fields.pop("variant"), parameters.get("ddconfig")
+    # Latent diffusion writes averages beside the weights and does not code by them.
+    if name.startswith("ldm."):
+        parameters["use_ema"] = False
+    if isinstance(dd, dict):
+        parameters["ddconfig"] = {**dd, **fields}
+        # Of some graphs the class says where attention stands: nowhere.
+        if "graph" in fields:
+            parameters["ddconfig"] |= {"attn_resolutions": [], "double_z": False}
+            parameters["ddconfig"].pop("resolution", None)
     return _from_community({**parameters, "model_variant": variant}, where)
 
 

@@ -1,18 +1,19 @@
-"""Files of VQGANs -> models: the names of other projects, what a file tells, strict loading.
+"""Files of VQGANs -> models: what a file tells, which config it needs, strict loading.
 
-Published files differ in three ways, taken off one after the other:
+Published files differ in four ways, taken off one after the other:
 
+    files                    folders, shards, TorchScript               dcvc.intra.vqgan.sources
     container and wrappers   {"state_dict": {"module.…": W}}            dcvc.weights.bare_weights
     prefix                   first_stage_model.encoder.conv_in.weight   what stands before ANCHOR
-    names of modules         encoder.conv_blocks.0.res.1.conv1.weight   LlamaGen's -> taming's
+    names of modules         encoder.conv_blocks.0.res.1.conv1.weight   dcvc.intra.vqgan.layouts
 
 What is left has the names of taming-transformers, which are those of dcvc.intra.vqgan.model. Many
-files come without a configuration: the shapes of their entries tell all of it but three things
-(residual levels, the size that attention was meant for, and how many groups a norm has).
+files come without a configuration: the shapes of their entries tell all of it but residual levels,
+the size that attention was meant for, how many groups a norm has, and whether codes are chosen by
+distance (VQModel) or by product (IBQ). What a file does not tell is asked for and never guessed.
 """
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,26 @@ import torch
 from torch import Tensor
 
 from dcvc.errors import InputError
-from dcvc.intra.vqgan.config import LLAMAGEN, VQGANConfig, config_from_values
+from dcvc.intra.vqgan.config import (
+    TOLD,
+    VQGANConfig,
+    read_config,
+    read_values,
+)
+from dcvc.intra.vqgan.inference import EITHER, describe_quantizer, infer_config
+from dcvc.intra.vqgan.layouts import (
+    MAGVIT2,
+    TAMING,
+    facts_of,
+    layout_of,
+    refuse_other_models,
+    to_ours,
+)
 from dcvc.intra.vqgan.model import VQGAN
-from dcvc.weights import Misfit, bare_weights, check_entries, read_checkpoint
+from dcvc.intra.vqgan.sources import Source, find_source, prefix_of, read_source
+from dcvc.intra.vqgan.vqgan_file import VQGANFile
+from dcvc.weights import Misfit, bare_weights, check_entries
 
-# Stands in every layout; what is before it is a prefix.
-ANCHOR = "encoder.conv_in.weight"
-# What only training needs, and running averages of the weights beside the weights.
-DROPPED = ("loss.", "colorize", "model_ema.", "quantize.codebook_used", "perceptual_loss.",
-           "discriminator.")
 # Which key of a config explains an entry that does not fit: the first pattern that matches.
 EXPLANATIONS = (
     (r"quantize\.(embedding|embed|proj|codebooks).*", "n_embed, embed_dim or pq_num_subspaces"),
@@ -44,72 +56,95 @@ EXPLANATIONS = (
 COMPARED = ("variant", "n_embed", "embed_dim", "levels", "l2_norm", "norm_groups")
 
 
-@dataclass(frozen=True)
-class VQGANFile:
-    """The content of a VQGAN's file.
-
-    state: its entries under this kit's names. layout: whose names they had, "taming" or "LlamaGen".
-    content: the whole file, with rate models and configuration where it has them. where: its path.
-    """
-
-    state: dict[str, Tensor]
-    layout: str
-    content: dict[Any, Any]
-    where: str
-
-    @property
-    def own_config(self) -> VQGANConfig | None:
-        """The config stored in the file itself, where there is one."""
-        values = self.content.get("config")
-        if isinstance(values, dict) and "model_args" in values:
-            return config_from_values(values, f"{self.where}: config")
-        return None
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {key: tuple(value.shape) for key, value in self.state.items()}
+def read_vqgan_file(path: str | Path, weights: str | None = None,
+                    use_ema: bool | None = None) -> VQGANFile:
+    """Read any known container and layout. weights: "raw" or "ema", see `bare_weights`; use_ema:
+    what the owner's tools take where that is None. Raises MissingError, ReadError, InputError."""
+    return _read(find_source(path), str(path), weights, use_ema)
 
 
-def read_vqgan_file(path: str | Path, weights: str | None = None) -> VQGANFile:
-    """Read any known container and layout. weights: "raw" or "ema", see `bare_weights`. Raises
-    MissingError, ReadError, InputError."""
-    content = read_checkpoint(path)
-    state, layout = find_state(content, str(path), weights), "taming"
-    # Nobody else calls the levels so.
-    if any(".conv_blocks." in key for key in state):
-        layout, state = "LlamaGen", _from_llamagen(state)
-    return VQGANFile(state, layout, content, str(path))
+def _read(source: Source, where: str, weights: str | None, use_ema: bool | None) -> VQGANFile:
+    content = read_source(source)
+    # A file with a config of ours has our names, whatever graph it is of.
+    own = isinstance(content.get("config"), dict) and "model_args" in content["config"]
+    # The tools of Open-MAGVIT2 code by the averages, which its entries tell without a config.
+    if use_ema is None and not own:
+        use_ema = layout_of(find_state(content, where, "raw"), where) is MAGVIT2
+    state = find_state(content, where, weights, use_ema)
+    layout = TAMING if own else layout_of(state, where)
+    facts = {**facts_of(state), "averaged_codebook": _has_averaged_codebook(content)}
+    return VQGANFile(to_ours(state, layout), layout.name, content, where, fixed=layout.fixed,
+                     facts=facts)
 
 
-def find_state(content: dict[Any, Any], where: str,
-               weights: str | None = None) -> dict[str, Tensor]:
-    """The VQGAN's entries in a file's content. Raises InputError where there are none."""
-    state = bare_weights(content, where, "a VQGAN", weights)
-    prefixes = {key[:-len(ANCHOR)] for key in state if key == ANCHOR or key.endswith("." + ANCHOR)}
-    if not prefixes:
-        raise InputError(f"{where}: no entry ends in {ANCHOR} among {len(state)} tensors (first: "
-                         f"{next(iter(state))}); this is no VQGAN of a known layout")
-    # A whole diffusion model has networks of the same names beside its first stage, the VQGAN.
-    prefix = min(prefixes, key=lambda one: (not one.endswith("first_stage_model."), len(one), one))
+def _has_averaged_codebook(content: dict[Any, Any]) -> bool:
+    tables = [content, *(value for value in content.values() if isinstance(value, dict))]
+    return any(str(key).endswith("model_ema.quantizeembeddingweight")
+               for table in tables for key in table)
+
+
+def find_state(content: dict[Any, Any], where: str, weights: str | None = None,
+               use_ema: bool | None = None) -> dict[str, Tensor]:
+    """The VQGAN's entries in a file's content, without their prefix and under their own names.
+
+    Raises InputError where there are none."""
+    state = bare_weights(content, where, "a VQGAN", weights,
+                         inside_default="ema" if use_ema else "raw")
+    prefix = prefix_of(state, where)
     state = {key.removeprefix(prefix): value for key, value in state.items()
              if key.startswith(prefix)}
-    return {key: value for key, value in state.items() if not key.startswith(DROPPED)}
+    refuse_other_models(state, where)
+    return state
 
 
-def _from_llamagen(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """LlamaGen counts the decoder's levels from the coarsest, numbers the blocks in the middle."""
-    levels = [int(match[1]) for key in state
-              if (match := re.match(r"encoder\.conv_blocks\.(\d+)\.", key))]
-    deepest, middle = max(levels, default=0), {"0": "block_1", "1": "attn_1", "2": "block_2"}
+# ---- which config
 
-    def rename(key: str) -> str:
-        key = re.sub(r"^encoder\.conv_blocks\.", "encoder.down.", key)
-        key = re.sub(r"^decoder\.conv_blocks\.(\d+)\.",
-                     lambda match: f"decoder.up.{deepest - int(match[1])}.", key)
-        key = re.sub(r"\.mid\.([012])\.", lambda match: f".mid.{middle[match[1]]}.", key)
-        return re.sub(r"^((?:encoder\.down|decoder\.up)\.\d+)\.res\.", r"\1.block.", key)
 
-    return {rename(key): value for key, value in state.items()}
+def config_and_file(config: str | Path | VQGANConfig | None, path: str | Path,
+                    weights: str | None = None) -> tuple[VQGANConfig, VQGANFile]:
+    """What `--vqgan_config` and `--vqgan_checkpoint` mean together.
+
+    config: a file, a word of PUBLISHED or TOLD, or None: what lies beside the weights, else what
+    they tell. Raises MissingError, ReadError, InputError.
+    """
+    source, told = find_source(path), {}
+    if config is None and source.config is not None:
+        config = source.config
+    if isinstance(config, str) and config.lower() in TOLD:
+        told, config = TOLD[config.lower()], None
+    elif isinstance(config, (str, Path)):
+        told, config = _of_larger_model(config)
+        config = None if told else config
+    if isinstance(config, (str, Path)):
+        config = read_config(config)
+    file = _read(source, str(path), weights, told.get("use_ema", config and _averaged(config)))
+    if config is None:
+        return infer_config(file, told=told), file
+    # taming's VQModel has no averages, IBQ's files have: taken for one, all codes would be others.
+    if config.variant == "VQModel" and config.use_ema is None and file.facts["averaged_codebook"]:
+        raise InputError(f"{path}: found averages (model_ema.*) of its codebook, as IBQ's files "
+                         f"have them; {EITHER}")
+    return config, file
+
+
+def _averaged(config: VQGANConfig) -> bool | None:
+    """Whether the owner's tools code by averaged weights."""
+    if config.use_ema is None and (config.variant == "IBQ" or config.graph == "magvit2"):
+        return True
+    return config.use_ema
+
+
+def _of_larger_model(path: str | Path) -> tuple[dict[str, Any], str | Path]:
+    """What Janus's config.json states of its LlamaGen: K and E. The entries tell all else."""
+    if Path(path).suffix != ".json" or not Path(path).is_file():
+        return {}, path
+    values = read_values(path)
+    inner = values.get("gen_vision_config") if isinstance(values, dict) else None
+    parameters = inner.get("params") if isinstance(inner, dict) else None
+    if not isinstance(parameters, dict):
+        return {}, path
+    return {"n_embed": parameters.get("image_token_size", 16384),
+            "embed_dim": parameters.get("n_embed", 8)}, path
 
 
 # ---- a file against a config
@@ -141,9 +176,11 @@ def check_against(config: VQGANConfig, file: VQGANFile) -> None:
             if found != stated:
                 raise InputError(f"{where}: made with {field} {found}, the config says {stated}; "
                                  "give the config it was made with")
+    _check_layout(config, file)
     # First: with a wrong quantizer some entry would be named, but not the cause.
     quantizer = describe_quantizer(file.shapes)
-    stated = "EMAVQ" if config.variant == "RVQ" else config.variant
+    same_entries = {"RVQ": "EMAVQ", "IBQ": "VQModel", "VAR": "VQModel"}
+    stated = same_entries.get(config.variant, config.variant)
     if quantizer and quantizer != stated:
         raise InputError(f"{where}: its entries are those of {quantizer}, the config's "
                          f"model_variant is {stated}; set model_args.model_variant to {quantizer}")
@@ -151,6 +188,23 @@ def check_against(config: VQGANConfig, file: VQGANFile) -> None:
     with torch.device("meta"):
         needed = VQGAN(config).state_dict()
     check_entries(file.state, needed, where, _describe)
+
+
+def _check_layout(config: VQGANConfig, file: VQGANFile) -> None:
+    """Refuse a config that contradicts what a layout, or a constant in its file, says."""
+    for field, value in file.fixed.items():
+        stated = getattr(config, field)
+        if stated != value:
+            raise InputError(f"{file.where}: its entries are those of {file.layout}, which has "
+                             f"{field} {value}, the config says {stated}; give the config that "
+                             "belongs to it")
+    scales, levels = file.facts.get("scales"), file.facts.get("fsq_levels")
+    if config.variant == "VAR" and scales not in (None, len(config.scales)):
+        raise InputError(f"{file.where}: made for {scales} scales, the config's v_patch_nums "
+                         f"states {len(config.scales)}; give the {scales} that it was trained with")
+    if config.variant == "FSQ" and levels not in (None, config.fsq_levels):
+        raise InputError(f"{file.where}: quantizer._levels: found {levels}, the config's levels "
+                         f"are {config.fsq_levels}; give the levels it was trained with")
 
 
 def load_vqgan(config: VQGANConfig, file: VQGANFile) -> VQGAN:
@@ -177,95 +231,13 @@ def load_vqgan(config: VQGANConfig, file: VQGANFile) -> VQGAN:
     return model.eval()
 
 
-# ---- what a file tells without a config
-
-
-def describe_quantizer(shapes: dict[str, tuple[int, ...]]) -> str | None:
-    """The variant that the entries' names tell, None when they tell none.
-
-    "EMAVQ" may also be residual: both have the same entries.
-    """
-    if any(key.startswith("quantize.codebooks.") for key in shapes):
-        return "PQEMAVQ"
-    if "quantize.proj.weight" in shapes:
-        return "GumbelVQ"
-    if "quantize.embedding.cluster_size" in shapes:
-        return "EMAVQ"
-    return "VQModel" if "quantize.embedding.weight" in shapes else None
-
-
-def infer_config(file: VQGANFile, rvq_levels: int | None = None) -> VQGANConfig:
-    """The config that the file's entries tell.
-
-    rvq_levels: the depth of a residual quantizer, 1 for one that is not residual. Raises InputError
-    where the entries do not say enough, and for an EMAVQ whose depth is not given.
-    """
-    if file.own_config is not None:
-        return file.own_config
-    shapes, where = file.shapes, file.where
-    variant = describe_quantizer(shapes)
-    if variant is None:
-        raise InputError(f"{where}: no quantizer among its entries, needed quantize.embedding, "
-                         ".embed or .codebooks")
-    # Asked and not guessed: both guesses would load, and one of them decodes noise.
-    if variant == "EMAVQ" and rvq_levels is None:
-        raise InputError(f"{where}: the file does not say whether its codebook is residual (EMAVQ "
-                         "and residual levels have the same entries); give --rvq_levels, 1 if it "
-                         "is not")
-    try:
-        values = _architecture(shapes)
-        table = {"PQEMAVQ": "codebooks.0", "GumbelVQ": "embed"}.get(variant, "embedding")
-        values["n_embed"] = shapes[f"quantize.{table}.weight"][0]
-    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise InputError(f"{where}: the file does not tell its architecture (an entry is missing "
-                         f"or has an odd shape: {error})") from None
-    if variant == "PQEMAVQ":
-        values["levels"] = sum(bool(re.fullmatch(r"quantize\.codebooks\.\d+\.weight", key))
-                               for key in shapes)
-    if variant == "EMAVQ" and rvq_levels > 1:
-        variant, values["levels"] = "RVQ", rvq_levels
-    return VQGANConfig(variant=variant, l2_norm=file.layout == "LlamaGen", **values)
-
-
-def _architecture(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The fields of a VQGANConfig that say how encoder and decoder are built."""
-    # Entries are numbered from 0: the highest number tells how many there are.
-    def count(pattern: str) -> int:
-        return 1 + max(int(match[1]) for key in shapes if (match := re.match(pattern, key)))
-
-    levels = count(r"encoder\.down\.(\d+)\.")
-    ch = shapes["encoder.conv_in.weight"][0]
-    # Nominal: only its ratio to attn_resolutions counts.
-    resolution = LLAMAGEN["llamagen-vq16"].resolution
-    z_channels = shapes["decoder.conv_in.weight"][1]
-    return {
-        "ch": ch,
-        "ch_mult": tuple(shapes[f"encoder.down.{level}.block.0.conv1.weight"][0] // ch
-                         for level in range(levels)),
-        "num_res_blocks": count(r"encoder\.down\.0\.block\.(\d+)\."),
-        "attn_resolutions": tuple(resolution // 2**level for level in range(levels)
-                                  if f"encoder.down.{level}.attn.0.q.weight" in shapes),
-        "resolution": resolution,
-        "z_channels": z_channels,
-        "double_z": shapes["encoder.conv_out.weight"][0] == 2 * z_channels,
-        "embed_dim": shapes["quant_conv.weight"][0],
-        "in_channels": shapes["encoder.conv_in.weight"][1],
-        "out_ch": shapes["decoder.conv_out.weight"][0],
-    }
-
-
 def locate_vqgan(path: str | Path,
-                 config: str | Path | None = None) -> tuple[Path | VQGANConfig, Path]:
-    """What `--vqgan` means -> config, weights. path: a file or the folder of a train-vqgan run.
+                 config: str | Path | None = None) -> tuple[str | Path | None, Path]:
+    """What `--vqgan` means -> config, and the file of weights. path: a file or a folder.
 
-    config: overrules; else vqgan.json of the folder, else what the file tells. Raises what
-    `read_config`, `read_vqgan_file` and `infer_config` raise.
-    """
-    path = Path(path)
-    weights = path / "vqgan.pt" if path.is_dir() else path
-    if config is not None:
-        return Path(config), weights
-    beside = path / "vqgan.json"
-    if beside.is_file():
-        return beside, weights
-    return infer_config(read_vqgan_file(weights)), weights
+    config: overrules; else the one beside the weights, None where they tell it. Raises what
+    `config_and_file` raises, before anything else is read."""
+    source = find_source(path)
+    if config is None:
+        config_and_file(None, path)
+    return config or source.config, source.weights[0]

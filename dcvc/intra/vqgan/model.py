@@ -27,15 +27,20 @@ Without gradients, activations are overwritten where possible: at full size ever
 
 from itertools import pairwise
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.intra.vqgan.config import VQGANConfig
+from dcvc.intra.vqgan.blocks import (
+    AdaptiveNorm,
+    AttnBlock,
+    ResnetBlock,
+    downsample,
+    norm,
+    norm_swish,
+    upsample,
+)
+from dcvc.intra.vqgan.dimensions import VQGANConfig
+from dcvc.intra.vqgan.patches import from_patches, to_patches
 from dcvc.intra.vqgan.quantizers import QUANTIZERS
-
-# Without gradients, so many output pixels of the convolution after an upsampling are made at once.
-STRIP_PIXELS = 1 << 19
 
 
 def _encoded_channels(config: VQGANConfig) -> int:
@@ -43,129 +48,46 @@ def _encoded_channels(config: VQGANConfig) -> int:
     return config.z_channels * (2 if config.double_z else 1)
 
 
-def _norm(channels: int, config: VQGANConfig) -> nn.GroupNorm:
-    return nn.GroupNorm(config.norm_groups, channels, eps=1e-6)
-
-
-def _norm_swish(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    # The norm's output is nobody else's: it may be overwritten, unless gradients need it later.
-    return F.silu(norm(x), inplace=not torch.is_grad_enabled())
-
-
-class ResnetBlock(nn.Module):
-    """x + conv2(swish(norm2(conv1(swish(norm1(x)))))); x through a 1x1 where the width changes."""
-
-    def __init__(self, in_channels: int, out_channels: int, config: VQGANConfig) -> None:
-        super().__init__()
-        self.norm1 = _norm(in_channels, config)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = _norm(out_channels, config)
-        self.dropout = nn.Dropout(config.dropout)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        # The name in published files: "network in network", an old word for 1x1 convolutions.
-        if in_channels != out_channels:
-            self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(_norm_swish(self.norm1, x))
-        h = self.conv2(self.dropout(_norm_swish(self.norm2, h)))
-        if hasattr(self, "nin_shortcut"):
-            x = self.nin_shortcut(x)
-        # Into h and not into x, which the caller may still hold.
-        return h + x if torch.is_grad_enabled() else h.add_(x)
-
-
-class AttnBlock(nn.Module):
-    """x + self-attention over all positions, one head.
-
-    torch's scaled-dot-product attention never holds the map of (h·w)^2 numbers, which a frame of
-    1920x1088 would fill with 32640^2 at f = 8.
-    """
-
-    def __init__(self, channels: int, config: VQGANConfig) -> None:
-        super().__init__()
-        self.norm = _norm(channels, config)
-        self.q = nn.Conv2d(channels, channels, 1)
-        self.k = nn.Conv2d(channels, channels, 1)
-        self.v = nn.Conv2d(channels, channels, 1)
-        self.proj_out = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(x)
-        # (B, C, h, w) -> (B, 1, h·w, C): positions as a sequence, one head.
-        q, k, v = (conv(h).flatten(2).transpose(1, 2)[:, None]
-                   for conv in (self.q, self.k, self.v))
-        h = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2).reshape(x.shape)
-        return x + self.proj_out(h)
-
-
-class Downsample(nn.Module):
-    """Half the size. The published models pad right and bottom alone."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Twice the size: each value four times, then a 3x3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        if torch.is_grad_enabled() or 4 * height * width <= STRIP_PIXELS:
-            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        # Row strips with one row of context each: the enlarged input never stands as a whole.
-        channels_last = x.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        shape = (batch, channels, 2 * height, 2 * width)
-        out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
-        # The 3x3 convolution looks one enlarged row beyond the strip. One row of x gives two of
-        # those, so what is made of the rows of context is cut off again.
-        rows = max(1, STRIP_PIXELS // (4 * width))
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            above, below = min(1, top), min(1, height - bottom)
-            strip = x[:, :, top - above:bottom + below]
-            made = self.conv(F.interpolate(strip, scale_factor=2.0, mode="nearest"))
-            out[:, :, 2 * top:2 * bottom] = made[:, :, 2 * above:2 * (above + bottom - top)]
-        return out
-
-
 class _Level(nn.Module):
     """The blocks of one resolution; its attention follows each block."""
 
-    def __init__(self, in_channels: int, channels: int, blocks: int, attention: bool,
-                 config: VQGANConfig) -> None:
+    def __init__(self, in_channels: int, channels: int, number: int, config: VQGANConfig,
+                 decoder: bool = False) -> None:
         super().__init__()
+        blocks = config.num_res_blocks + (config.forms.more_blocks if decoder else 0)
+        attention = config.attention_at(number, decoder)
         inputs = [in_channels] + [channels] * (blocks - 1)
-        self.block = nn.ModuleList(ResnetBlock(width, channels, config) for width in inputs)
-        self.attn = nn.ModuleList(AttnBlock(channels, config)
+        self.block = nn.ModuleList(ResnetBlock(width, channels, config, decoder)
+                                   for width in inputs)
+        self.attn = nn.ModuleList(AttnBlock(channels, config, decoder)
                                   for _ in range(blocks if attention else 0))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
         for number, block in enumerate(self.block):
-            x = block(x)
+            x = block(x, codes)
             if self.attn:
-                x = self.attn[number](x)
+                x = self.attn[number](x, codes)
         return x
 
 
-class _Middle(nn.Module):
-    def __init__(self, channels: int, config: VQGANConfig) -> None:
-        super().__init__()
-        self.block_1 = ResnetBlock(channels, channels, config)
-        self.attn_1 = AttnBlock(channels, config)
-        self.block_2 = ResnetBlock(channels, channels, config)
+class _Middle(nn.ModuleDict):
+    """Block, attention, block; or blocks alone, numbered."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block_2(self.attn_1(self.block_1(x)))
+    def __init__(self, channels: int, config: VQGANConfig, decoder: bool = False) -> None:
+        super().__init__()
+        if config.forms.plain_middle:
+            for number in range(config.num_res_blocks):
+                self[str(number)] = ResnetBlock(channels, channels, config, decoder)
+            return
+        self["block_1"] = ResnetBlock(channels, channels, config, decoder)
+        if config.mid_attention:
+            self["attn_1"] = AttnBlock(channels, config, decoder)
+        self["block_2"] = ResnetBlock(channels, channels, config, decoder)
+
+    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        for part in self.values():
+            x = part(x, codes)
+        return x
 
 
 class Encoder(nn.Module):
@@ -173,19 +95,20 @@ class Encoder(nn.Module):
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(config.in_channels, config.ch, 3, padding=1)
-        widths = [config.ch * mult for mult in (1, *config.ch_mult)]
+        forms, widths = config.forms, config.widths
+        self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, widths[0], 3, padding=1,
+                                 bias=forms.biases)
         self.down = nn.ModuleList()
         for number, (before, after) in enumerate(pairwise(widths)):
-            level = _Level(before, after, config.num_res_blocks, config.attention_at(number),
-                           config)
+            level = _Level(before, after, number, config)
             # The coarsest level is not halved again: L levels make f = 2^(L - 1).
-            if number < len(config.ch_mult) - 1:
-                level.downsample = Downsample(after)
+            if number < config.halvings:
+                level.downsample = downsample(after, config)
             self.down.append(level)
         self.mid = _Middle(widths[-1], config)
-        self.norm_out = _norm(widths[-1], config)
-        self.conv_out = nn.Conv2d(widths[-1], _encoded_channels(config), 3, padding=1)
+        self.norm_out = norm(widths[-1], config, decoder=False)
+        self.conv_out = nn.Conv2d(widths[-1], _encoded_channels(config), forms.last_kernel,
+                                  padding=forms.last_kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
@@ -193,38 +116,51 @@ class Encoder(nn.Module):
             x = level(x)
             if hasattr(level, "downsample"):
                 x = level.downsample(x)
-        return self.conv_out(_norm_swish(self.norm_out, self.mid(x)))
+        return self.conv_out(norm_swish(self.norm_out, self.mid(x), None))
 
 
 class Decoder(nn.Module):
-    """`(B, z_channels, h, w)` -> `(B, 3, f·h, f·w)`."""
+    """`(B, z_channels, h, w)` -> `(B, 3, f·h, f·w)`. Some graphs show each level the codes."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
-        widths = [config.ch * mult for mult in config.ch_mult]
+        widths = config.widths[1:]
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
-        self.mid = _Middle(widths[-1], config)
+        self.mid = _Middle(widths[-1], config, decoder=True)
         # Built as they are run, from coarse to fine. Their numbers in files count from fine to
         # coarse, as the encoder's do: level n of both has the same size.
-        levels, before = [], widths[-1]
+        levels, norms, before = [], [], widths[-1]
         for number in reversed(range(len(widths))):
-            level = _Level(before, widths[number], config.num_res_blocks + 1,
-                           config.attention_at(number), config)
-            if number:
-                level.upsample = Upsample(widths[number])
+            if config.forms.adaptive:
+                norms.insert(0, AdaptiveNorm(before, config.embed_dim, config.norm_groups))
+            level = _Level(before, widths[number], number, config, decoder=True)
+            # Where few levels resample, they are the coarsest here and the finest in the encoder.
+            if number >= len(widths) - config.halvings:
+                level.upsample = upsample(widths[number], config)
             levels.insert(0, level)
             before = widths[number]
         self.up = nn.ModuleList(levels)
-        self.norm_out = _norm(before, config)
-        self.conv_out = nn.Conv2d(before, config.out_ch, 3, padding=1)
+        self.adaptive = nn.ModuleList(norms)
+        self.norm_out = norm(before, config, decoder=True)
+        self.conv_out = nn.Conv2d(before, config.out_ch * config.patch**2, 3, padding=1)
 
-    def forward(self, z: Tensor) -> Tensor:
-        x = self.mid(self.conv_in(z))
-        for level in reversed(self.up):
-            x = level(x)
+    def forward(self, z: Tensor, codes: Tensor) -> Tensor:
+        """z: of post_quant_conv. codes: what went into it, `(B, E, h, w)`."""
+        x = self.mid(self.conv_in(z), codes)
+        for number in reversed(range(len(self.up))):
+            level = self.up[number]
+            if self.adaptive:
+                x = self.adaptive[number](x, codes)
+            x = level(x, codes)
             if hasattr(level, "upsample"):
                 x = level.upsample(x)
-        return self.conv_out(_norm_swish(self.norm_out, x))
+        return self.conv_out(norm_swish(self.norm_out, x, codes))
+
+
+def _quant_conv(in_channels: int, out_channels: int, kernel: int) -> nn.Module:
+    if not kernel:
+        return nn.Identity()
+    return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
 
 
 class VQGAN(nn.Module):
@@ -237,23 +173,32 @@ class VQGAN(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.quantize = QUANTIZERS[config.variant](config)
-        self.quant_conv = nn.Conv2d(_encoded_channels(config), config.embed_dim, 1)
-        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+        self.quant_conv = _quant_conv(_encoded_channels(config), config.embed_dim,
+                                      config.quant_kernel)
+        self.post_quant_conv = _quant_conv(config.embed_dim, config.z_channels,
+                                           config.quant_kernel)
 
     def prequant(self, x: Tensor) -> Tensor:
         """x `(B, 3, H, W)` in [-1, 1] -> latent before quantization `(B, E, h, w)`."""
-        return self.quant_conv(self.encoder(x))
+        if self.config.unit_range:
+            x = (x + 1) / 2
+        return self.quant_conv(self.encoder(to_patches(x, self.config)))
 
     def encode(self, x: Tensor) -> Tensor:
-        """x `(B, 3, H, W)` in [-1, 1] -> codes, int64 `(B, D, h, w)`."""
+        """x `(B, 3, H, W)` in [-1, 1] -> codes, int64 `(B, D, h, w)`; of a VAR `(B, 1, 1, n)`, the
+        grids of its scales one after the other."""
         return self.quantize.indices(self.prequant(x))
 
     def decode_latent(self, quantized: Tensor) -> Tensor:
         """Entries of the table `(B, E, h, w)` -> frames as `decode` gives them."""
-        return self.decoder(self.post_quant_conv(quantized))
+        x = from_patches(self.decoder(self.post_quant_conv(quantized), quantized), self.config)
+        return x * 2 - 1 if self.config.unit_range else x
 
-    def decode(self, indices: Tensor) -> Tensor:
-        """Codes `(B, D, h, w)` -> frames `(B, 3, H, W)`, nominally in [-1, 1], not clamped."""
+    def decode(self, indices: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """Codes as `encode` gives them -> frames `(B, 3, H, W)`, nominally in [-1, 1], not clamped.
+
+        grid: (h, w) of the latent, which the codes of a VAR do not tell.
+        """
         # From the table on both sides. The encoder's own latent, moved to the nearest row by
         # z + (row - z), differs from the row by 1e-7, and by 1e-5 in the picture.
-        return self.decode_latent(self.quantize.lookup(indices))
+        return self.decode_latent(self.quantize.lookup(indices, grid))

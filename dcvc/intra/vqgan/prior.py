@@ -33,7 +33,7 @@ weights 1048576, 524288 and 1024.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -192,25 +192,34 @@ class CodePrior(nn.Module):
             for kind, size in sizes.items()})
 
     @torch.no_grad()
-    def set_codebooks(self, tables: Tensor) -> None:
+    def set_codebooks(self, tables: Sequence[Tensor]) -> None:
         """Make the groups, and start the embeddings on a random projection of the codebooks.
 
-        tables: `(D, K, e)`, as a quantizer's `tables()` gives them.
+        tables: `(K, e)` for each level, as a quantizer's `tables()` gives them; where they have
+        different sizes, K is at most UNSPLIT.
         """
-        for level, table in enumerate(tables.cpu().double().numpy()):
+        for level, table in enumerate(tables):
+            table = table.cpu().double().numpy()
             places = split_codes(table)
-            self.code_at[level, :, :places.shape[1]] = torch.from_numpy(places)
+            # Levels may have fewer codes than others: what is left is no code.
+            self.code_at[level] = -1
+            self.code_at[level, :len(places), :places.shape[1]] = torch.from_numpy(places)
             group, place = np.nonzero(places >= 0)
             self.group_of[level, places[group, place]] = torch.from_numpy(group)
             self.place_of[level, places[group, place]] = torch.from_numpy(place)
             generator = torch.Generator().manual_seed(level)
             projection = torch.randn(table.shape[1], self.config.channels, generator=generator)
             scaled = table / max(table.std(), 1e-9) / table.shape[1] ** 0.5
-            self.embed[level] = 0.3 * (torch.from_numpy(scaled).float() @ projection)
+            self.embed[level, :len(table)] = 0.3 * (torch.from_numpy(scaled).float() @ projection)
 
     @property
     def split(self) -> bool:
         return self.code_at.shape[2] > 1
+
+    def valid_groups(self, level: int) -> Tensor | None:
+        """bool `(G,)`: which groups hold a code at this level; None where all do."""
+        valid = self.code_at[level, :, 0] >= 0
+        return None if bool(valid.all()) else valid
 
     def states(self, number: int, context: Tensor, at: tuple[Tensor, ...]) -> Tensor:
         """The states `(n, hidden)` of n positions of a pass.
@@ -249,6 +258,8 @@ class CodePrior(nn.Module):
                 chosen = codes[:, level][at]
                 group = self.group_of[level][chosen]
                 scores = self.logits("group", level, state)
+                if (valid := self.valid_groups(level)) is not None:
+                    scores = scores.masked_fill(~valid, -1e4)
                 total = total + F.cross_entropy(scores, group, reduction="sum")
                 if self.split:
                     place = self.place_of[level][chosen]
@@ -263,7 +274,7 @@ class CodePrior(nn.Module):
 def integer_weights(logits: Tensor, valid: Tensor | None = None) -> np.ndarray:
     """Natural-log scores `(n, k)`, float64 -> whole numbers as float32 `(n, k)` for the coder.
 
-    valid: bool `(n, k)`, False for symbols that do not occur; they get the weight 0.
+    valid: bool `(n, k)` or `(k,)`, False for symbols that do not occur; they get the weight 0.
     """
     steps = torch.round(logits * (GRID / np.log(2)))
     if valid is not None:
@@ -319,7 +330,8 @@ class PriorRate:
             state = network.states(number, context, (torch.zeros_like(ys), ys, xs))
             known = torch.zeros(len(ys), channels, dtype=torch.float64)
             for level in range(levels):
-                weights = integer_weights(network.logits("group", level, state))
+                weights = integer_weights(network.logits("group", level, state),
+                                          network.valid_groups(level))
                 group = exchange(weights, level, "group", at)
                 place = np.zeros(len(ys), dtype=np.int64)
                 if network.split:

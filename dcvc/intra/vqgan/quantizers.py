@@ -13,6 +13,12 @@ Learning", 2017, eq. 1):
     RVQ        D: each level codes what the levels before left over    Lee et al., CVPR 2022
     PQEMAVQ    D: slice s of the channels has its own table s          Jegou et al., TPAMI 2011
     GumbelVQ   1: a 1x1 convolution scores all rows, the best is it    Jang et al., ICLR 2017
+    IBQ        1: the row with the largest product z·row, of whatever  Shi et al., 2024
+               length: with z = [2, 1] and the rows [2, 1], [9, 0] it
+               is 18 against 5, and the second is taken
+    LFQ BSQ    1, without a table: see dcvc.intra.vqgan.digits
+    FSQ
+    VAR        1 at each position of each scale: dcvc.intra.vqgan.multiscale
 
 Residual levels by example, one channel, D = 3, table [-4, -1, 0, 2], v = 5:
 
@@ -22,66 +28,31 @@ Residual levels by example, one channel, D = 3, table [-4, -1, 0, 2], v = 5:
     looked up  2 + 2 + 0 = 4
 
 Every quantizer has `indices(z)`: `(B, E, h, w)` -> codes, int64 `(B, D, h, w)` in [0, K);
-`lookup(indices)`: the reverse, by table only, so that encoder and decoder see the same latent; and
-`tables()`: `(D, K, e)`, the rows that a code of each level can stand for.
+`lookup(indices, grid)`: the reverse, by table only, so that encoder and decoder see the same latent
+(grid: its h and w, where the codes do not tell); `shape(grid)`: the shape (D, h, w) of its codes;
+and `tables()`: `(D, K, e)`, the rows that a code of each level can stand for, or of codes that have
+digits a list with a table `(K_p, e_p)` for each group p of them.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcvc.intra.vqgan.config import VQGANConfig
-
-# Elements of a matrix of distances that are held in memory at a time: 64 MiB of floats.
-DISTANCES_AT_ONCE = 1 << 24
-
-
-def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """The nearest row of codebook `(K, e)` for each of vectors `(n, e)`, int64 `(n,)`."""
-    # |v - c|^2 = |v|^2 - 2 v·c + |c|^2; |v|^2 is the same for all rows: |c|^2 / 2 - v·c decides.
-    half_norms = codebook.square().sum(1) / 2
-    rows = max(1, DISTANCES_AT_ONCE // len(codebook))
-    nearest = [torch.addmm(half_norms, part, codebook.T, alpha=-1).argmin(1)
-               for part in vectors.split(rows)]
-    # Equal rows stand for the first of them, whatever order the matrix product rounds in.
-    return _first_equal_rows(codebook)[torch.cat(nearest)]
+from dcvc.intra.vqgan.codebooks import (
+    DISTANCES_AT_ONCE,
+    EMACodebook,
+    Grid,
+    Quantizer,
+    code_map,
+    code_rows,
+    nearest_codes,
+)
+from dcvc.intra.vqgan.digits import BinaryQuantizer, FiniteScalarQuantizer
+from dcvc.intra.vqgan.dimensions import VQGANConfig
+from dcvc.intra.vqgan.multiscale import MultiScaleQuantizer
 
 
-def _first_equal_rows(codebook: Tensor) -> Tensor:
-    """For each row the first row that equals it, int64 `(K,)`."""
-    # On the CPU: not every device can sort rows.
-    _, inverse = torch.unique(codebook.detach().cpu(), dim=0, return_inverse=True)
-    order = torch.arange(len(codebook))
-    first = torch.full_like(order, len(codebook)).scatter_reduce(0, inverse, order, "amin")
-    return first[inverse].to(codebook.device)
-
-
-def _rows(z: Tensor) -> Tensor:
-    """`(B, e, h, w)` -> `(B·h·w, e)`."""
-    return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
-
-
-def _image(rows: Tensor, like: Tensor) -> Tensor:
-    """`(B·h·w, e)` -> `(B, e, h, w)` with the sizes of `like` `(B, h, w)`."""
-    return rows.view(*like.shape, -1).permute(0, 3, 1, 2).contiguous()
-
-
-class EMACodebook(nn.Module):
-    """A codebook with the running averages it is trained by (van den Oord, appendix A).
-
-    cluster_size: how often each code is chosen, on average. embed_avg: the sum of the vectors that
-    choose it. Their quotient is the weight.
-    """
-
-    def __init__(self, size: int, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(size, dim) / dim**0.5, requires_grad=False)
-        # Sizes that start at 0 would make the first update spoil every code that nothing chose.
-        self.register_buffer("cluster_size", torch.ones(size))
-        self.register_buffer("embed_avg", self.weight.detach().clone())
-
-
-class VectorQuantizer(nn.Module):
+class VectorQuantizer(Quantizer):
     """One table, `embedding`. With l2_norm the rows of length 1 are also what is decoded."""
 
     def __init__(self, config: VQGANConfig) -> None:
@@ -102,11 +73,19 @@ class VectorQuantizer(nn.Module):
         return self.codebook().detach()[None]
 
     def indices(self, z: Tensor) -> Tensor:
-        rows = _rows(F.normalize(z, dim=1) if self.l2_norm else z)
+        rows = code_rows(F.normalize(z, dim=1) if self.l2_norm else z)
         return nearest_codes(rows, self.codebook()).view(z.shape[0], 1, *z.shape[-2:])
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        return _image(self.codebook()[indices[:, 0]], indices[:, 0])
+    def lookup(self, indices: Tensor, grid: Grid = None) -> Tensor:
+        return code_map(self.codebook()[indices[:, 0]], indices[:, 0])
+
+
+class ProductScoreQuantizer(VectorQuantizer):
+    """The same table; the largest product decides, so long rows are chosen more often."""
+
+    def indices(self, z: Tensor) -> Tensor:
+        codes = nearest_codes(code_rows(z), self.codebook(), by_product=True)
+        return codes.view(z.shape[0], 1, *z.shape[-2:])
 
 
 class EMAVectorQuantizer(VectorQuantizer):
@@ -129,25 +108,26 @@ class ResidualQuantizer(EMAVectorQuantizer):
         return super().tables().expand(self.levels, -1, -1)
 
     def indices(self, z: Tensor) -> Tensor:
-        residual, codes = _rows(z), []
+        residual, codes = code_rows(z), []
         for _ in range(self.levels):
             codes.append(nearest_codes(residual, self.codebook()))
             residual = residual - self.codebook()[codes[-1]]
         return torch.stack([code.view(z.shape[0], *z.shape[-2:]) for code in codes], dim=1)
 
-    def lookup(self, indices: Tensor) -> Tensor:
+    def lookup(self, indices: Tensor, grid: Grid = None) -> Tensor:
         # Level by level on both sides: in another order the last bit of a sum can differ.
         total = self.codebook()[indices[:, 0]]
         for level in range(1, self.levels):
             total = total + self.codebook()[indices[:, level]]
-        return _image(total, indices[:, 0])
+        return code_map(total, indices[:, 0])
 
 
-class ProductQuantizer(nn.Module):
+class ProductQuantizer(Quantizer):
     """D tables, each for its own slice of E / D channels."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
+        self.levels = config.levels
         dim = config.embed_dim // config.levels
         self.codebooks = nn.ModuleList(EMACodebook(config.n_embed, dim)
                                        for _ in range(config.levels))
@@ -157,17 +137,17 @@ class ProductQuantizer(nn.Module):
 
     def indices(self, z: Tensor) -> Tensor:
         slices = zip(z.chunk(len(self.codebooks), dim=1), self.codebooks, strict=True)
-        codes = [nearest_codes(_rows(part), book.weight).view(z.shape[0], *z.shape[-2:])
+        codes = [nearest_codes(code_rows(part), book.weight).view(z.shape[0], *z.shape[-2:])
                  for part, book in slices]
         return torch.stack(codes, dim=1)
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        slices = [_image(book.weight[indices[:, s]], indices[:, s])
+    def lookup(self, indices: Tensor, grid: Grid = None) -> Tensor:
+        slices = [code_map(book.weight[indices[:, s]], indices[:, s])
                   for s, book in enumerate(self.codebooks)]
         return torch.cat(slices, dim=1)
 
 
-class GumbelQuantizer(nn.Module):
+class GumbelQuantizer(Quantizer):
     """The best score is taken: drawing at random by the scores serves training only."""
 
     def __init__(self, config: VQGANConfig) -> None:
@@ -184,8 +164,8 @@ class GumbelQuantizer(nn.Module):
         strips = [self.proj(strip).argmax(1, keepdim=True) for strip in z.split(rows, dim=2)]
         return torch.cat(strips, dim=2)
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        return _image(self.embed.weight[indices[:, 0]], indices[:, 0])
+    def lookup(self, indices: Tensor, grid: Grid = None) -> Tensor:
+        return code_map(self.embed.weight[indices[:, 0]], indices[:, 0])
 
 
 QUANTIZERS: dict[str, type[nn.Module]] = {
@@ -194,4 +174,9 @@ QUANTIZERS: dict[str, type[nn.Module]] = {
     "RVQ": ResidualQuantizer,
     "PQEMAVQ": ProductQuantizer,
     "GumbelVQ": GumbelQuantizer,
+    "IBQ": ProductScoreQuantizer,
+    "LFQ": BinaryQuantizer,
+    "BSQ": BinaryQuantizer,
+    "FSQ": FiniteScalarQuantizer,
+    "VAR": MultiScaleQuantizer,
 }

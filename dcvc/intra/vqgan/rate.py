@@ -11,7 +11,8 @@ With K = 4 and counts 6, 1, 0, 1 (each plus 1, so that every code can be written
 uniform 2 bits a code; static 0.78 bits for code 0, 2.58 for codes 1 and 3, 3.58 for code 2.
 
 `bits` and `write`/`read` use the same tables, so estimate and stream agree.
-indices: int64 `(D, h, w)`, the codes of one frame.
+indices: int64 `(D, h, w)`, the codes of one frame; of codes that have digits the symbols of
+dcvc.intra.vqgan.symbols, `(P, h, w)`, whose sizes differ.
 """
 
 import zlib
@@ -42,21 +43,32 @@ class RateModel(Protocol):
 
 
 class UniformRate:
-    """codes: K."""
+    """codes: K; or the size of each plane of symbols, where they differ."""
 
     name = "uniform"
 
-    def __init__(self, codes: int) -> None:
+    def __init__(self, codes: int | tuple[int, ...]) -> None:
         self.codes = codes
 
+    def _sizes(self, planes: int) -> tuple[int, ...]:
+        return self.codes if isinstance(self.codes, tuple) else (self.codes,) * planes
+
     def bits(self, indices: np.ndarray) -> np.ndarray:
-        return table_bits(indices, self.codes)
+        return np.stack([table_bits(plane, size) for plane, size
+                         in zip(indices, self._sizes(len(indices)), strict=True)])
 
     def write(self, indices: np.ndarray, encoder: TableEncoder) -> None:
-        encoder.put(indices.ravel(), self.codes)
+        for plane, size in zip(indices, self._sizes(len(indices)), strict=True):
+            encoder.put(plane.ravel(), size)
 
     def read(self, shape: tuple[int, int, int], decoder: TableDecoder) -> np.ndarray:
-        return decoder.take(int(np.prod(shape)), self.codes).reshape(shape).astype(np.int64)
+        planes = [decoder.take(shape[1] * shape[2], size) for size in self._sizes(shape[0])]
+        return np.stack(planes).reshape(shape).astype(np.int64)
+
+    def total_bits(self, shape: tuple[int, ...]) -> float:
+        """Of all symbols of frames `(B, P, h, w)`."""
+        positions = shape[0] * float(shape[2] * shape[3])
+        return positions * float(np.log2(self._sizes(shape[1]), dtype=float).sum())
 
     def fingerprint(self) -> int:
         # K is in the model's own fingerprint.
@@ -64,14 +76,15 @@ class UniformRate:
 
 
 class StaticRate:
-    """counts: integers `(D, K)`, how often each code was seen at each level.
+    """counts: integers `(D, K)`, how often each code was seen at each level. sizes: where levels
+    have fewer than K codes, how many each has.
 
     Raises InputError for anything else.
     """
 
     name = "static"
 
-    def __init__(self, counts: np.ndarray) -> None:
+    def __init__(self, counts: np.ndarray, sizes: tuple[int, ...] | None = None) -> None:
         counts = np.asarray(counts)
         if counts.ndim != 2 or counts.min() < 0 or not np.issubdtype(counts.dtype, np.integer):
             raise InputError(f"static rate model: found counts {counts.dtype} {counts.shape}, "
@@ -79,7 +92,9 @@ class StaticRate:
         # At most 2^20, exact in float32: the coder sees the same numbers everywhere.
         scale = max(1, -(-int(counts.max()) >> 20))
         self.counts = counts
-        self.tables = (counts // scale + 1).astype(np.float32)
+        tables = (counts // scale + 1).astype(np.float32)
+        self.tables = [table[:size] for table, size
+                       in zip(tables, sizes or (counts.shape[1],) * len(tables), strict=True)]
 
     def bits(self, indices: np.ndarray) -> np.ndarray:
         levels = [table_bits(level.ravel(), table)
@@ -97,11 +112,11 @@ class StaticRate:
 
     def fingerprint(self) -> int:
         # Of the tables that code, in one byte order: the same on every machine.
-        return zlib.crc32(self.tables.astype("<f4").tobytes())
+        return zlib.crc32(np.concatenate(self.tables).astype("<f4").tobytes())
 
 
 def write_codes(indices: np.ndarray, model: RateModel) -> np.ndarray:
-    """Codes `(B, D, h, w)` -> uint32 words, the frames one after the other."""
+    """Codes or symbols `(B, D, h, w)` -> uint32 words, the frames one after the other."""
     encoder = TableEncoder()
     for frame in indices:
         model.write(frame, encoder)

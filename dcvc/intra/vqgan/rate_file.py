@@ -18,12 +18,15 @@ from dcvc.weights import bare_weights, load_weights
 KEY = "rate_models"
 
 
-def rate_models_from_file(content: dict[Any, Any], levels: int, codes: int,
+def rate_models_from_file(content: dict[Any, Any], levels: int, codes: int | tuple[int, ...],
                           where: str) -> dict[str, RateModel]:
     """The rate models in a checkpoint's content, the best one last; none in foreign files.
 
-    levels, codes: D and K of the VQGAN. Raises InputError for models of other sizes.
+    levels, codes: D and K of the VQGAN, or of symbols how many each of them has. Raises InputError
+    for models of other sizes.
     """
+    sizes = codes if isinstance(codes, tuple) else (codes,) * levels
+    codes = max(sizes)
     stored = content.get(KEY)
     found: dict[str, RateModel] = {}
     if not isinstance(stored, dict):
@@ -34,22 +37,27 @@ def rate_models_from_file(content: dict[Any, Any], levels: int, codes: int,
         if tuple(counts.shape) != (levels, codes):
             raise InputError(f"{where}: {KEY}.static: found shape {list(counts.shape)}, "
                              f"needed [{levels}, {codes}]")
-        found["static"] = StaticRate(counts.numpy())
+        found["static"] = StaticRate(counts.numpy(), sizes)
     if isinstance(stored.get("prior"), dict):
-        network = _prior(stored["prior"], levels, codes, f"{where}: {KEY}.prior")
+        network = _prior(stored["prior"], sizes, f"{where}: {KEY}.prior")
         found["prior"] = PriorRate(network)
     return found
 
 
-def _prior(stored: dict[str, Any], levels: int, codes: int, where: str) -> CodePrior:
+def _prior(stored: dict[str, Any], sizes: tuple[int, ...], where: str) -> CodePrior:
     # A file whose prior was trained for another codebook would code, at a high price.
     config = from_dict(PriorConfig, stored.get("config"), where)
+    levels, codes = len(sizes), max(sizes)
     if (config.levels, config.codes) != (levels, codes):
         raise InputError(f"{where}: found {config.levels} levels of {config.codes} codes, "
                          f"needed {levels} of {codes}")
     network = CodePrior(config)
     load_weights(network, bare_weights(stored, where, "a learned prior"), where,
                  lambda misfit: f"does not fit its own config: {misfit}")
+    # A symbol that its VQGAN lacks would come out of a damaged stream.
+    found = tuple(int((table >= 0).sum()) for table in network.code_at)
+    if found != sizes:
+        raise InputError(f"{where}: found levels of {found} codes, needed {sizes}")
     return network
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dcvc.config import check_limits, option
+from dcvc.config import check_limits, check_words, option
+from dcvc.data.config import SmallVideos
 from dcvc.errors import InputError
 from dcvc.intra.vqgan.config import VQGANConfig
 from dcvc.training.config import SafetyOptions
@@ -12,7 +13,7 @@ Perceptual = Literal["none", "ms_ssim", "lpips"]
 
 
 @dataclass(frozen=True)
-class VQGANTrainingConfig(SafetyOptions):
+class VQGANTrainingConfig(SafetyOptions, SmallVideos):
     """model: what is trained. lpips_weights: files, for perceptual "lpips". For the rest see each
     field."""
 
@@ -40,6 +41,7 @@ class VQGANTrainingConfig(SafetyOptions):
 
     def __post_init__(self) -> None:
         check_limits(self)
+        check_words(self)
         # The encoder halves the frame again and again; a rest would not come back at the decoder.
         factor = self.model.factor
         if self.crop_size < factor or self.crop_size % factor:

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,12 @@ from dcvc.data import VideoValidationDataset
 from dcvc.errors import InputError, TrainingError
 from dcvc.files import save_tensors
 from dcvc.intra.vqgan.codec import VQGANIFrameModel
-from dcvc.intra.vqgan.config import VQGANConfig
+from dcvc.intra.vqgan.config import VQGANConfig, config_to_values
+from dcvc.intra.vqgan.layouts import TAMING
+from dcvc.intra.vqgan.loading import config_and_file
 from dcvc.intra.vqgan.prior import CodePrior, PriorConfig
 from dcvc.intra.vqgan.rate_file import KEY, rate_models_to_file
 from dcvc.training.vqgan.config import PriorTrainingConfig
-from dcvc.weights import read_checkpoint
 
 # From so many videos on, whole ones are held out: of fewer, too little would be left.
 MANY = 4
@@ -44,16 +46,16 @@ def frames_of(videos: VideoValidationDataset, index: int, wanted: int) -> Iterat
 
 def collect_codes(codec: VQGANIFrameModel, videos: VideoValidationDataset,
                   config: PriorTrainingConfig, quiet: bool = False) -> list[list[Tensor]]:
-    """For each video, code maps int64 (D, h, w) of the chosen frames."""
+    """For each video, maps of codes or of their symbols, int64 (D, h, w), of the chosen frames."""
     by_video: list[list[Tensor]] = []
     indices = tqdm(range(len(videos)), desc="codes", unit="video", file=sys.stderr, disable=quiet)
     for index in indices:
         maps: list[Tensor] = []
         for frame in frames_of(videos, index, config.frames_per_video):
             for view in (frame, frame.flip(-1)) if config.mirrored else (frame,):
-                codes = codec.encode_indices(view[None]).cpu()
-                # (1, h, w) of one level is a map already; several levels come as a batch of one.
-                maps.append(codes if codec.levels == 1 else codes[0])
+                # As the rate models see them: codes that have digits are split into symbols.
+                symbols = codec.symbols.split(codec.codes_of(view[None]).cpu().numpy())
+                maps.append(torch.from_numpy(symbols[0].copy()))
         by_video.append(maps)
     return by_video
 
@@ -141,7 +143,7 @@ def _learning_rate(config: PriorTrainingConfig, step: int) -> float:
     return config.learning_rate * rise * (0.505 + 0.495 * math.cos(math.pi * step / config.steps))
 
 
-def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | Path,
+def train_prior(vqgan_config: str | Path | VQGANConfig | None, vqgan_checkpoint: str | Path,
                 videos: str | Path | Sequence[str | Path], output: str | Path,
                 config: PriorTrainingConfig | None = None, device: str = "cpu",
                 quiet: bool = False) -> dict[str, float]:
@@ -158,20 +160,33 @@ def train_prior(vqgan_config: str | Path | VQGANConfig, vqgan_checkpoint: str | 
     codec = VQGANIFrameModel(vqgan_config, vqgan_checkpoint, device)
     by_video = collect_codes(codec, VideoValidationDataset(videos), config, quiet)
     maps = [one for video in by_video for one in video]
-    counts = count_codes(maps, codec.levels, codec.codes)
+    sizes = codec.symbols.sizes
+    counts = count_codes(maps, len(sizes), max(sizes))
     # Of the first weights; the windows are drawn by their own generator.
     torch.manual_seed(config.seed)
-    network = CodePrior(PriorConfig(codec.levels, codec.codes, config.channels, config.hidden))
+    network = CodePrior(PriorConfig(len(sizes), max(sizes), config.channels, config.hidden))
     network.set_codebooks(codec.model.quantize.tables())
     bits = fit_prior(network, by_video, config, quiet)
-    # Whoever uses the prior does not go on with the training: its state would double the file.
-    content = {key: value for key, value in read_checkpoint(vqgan_checkpoint).items()
-               if key != "training"}
-    if all(isinstance(value, Tensor) for value in content.values()):
-        content = {"model": content}                         # a bare table of weights
+    content = _content(vqgan_config, vqgan_checkpoint)
     save_tensors(output, {**content, KEY: rate_models_to_file(counts, network)})
     # What coding each code by its frequency alone would cost: the entropy, in bits.
     share = counts.double() / counts.sum(1, keepdim=True)
     static = float(-(share * torch.log2(share.clamp_min(1e-12))).sum(1).mean())
-    return {"uniform": math.log2(codec.codes), "static": static, "prior": bits,
+    # Of whole codes, also where the statistics are those of the symbols that codes were split into.
+    uniform, per_code = sum(map(math.log2, sizes)) / len(sizes), len(sizes) / codec.levels
+    return {"uniform": uniform * per_code, "static": static * per_code, "prior": bits * per_code,
             "frames": float(len(maps))}
+
+
+def _content(vqgan_config: str | Path | VQGANConfig | None,
+             vqgan_checkpoint: str | Path) -> dict[str, Any]:
+    """What the VQGAN's file holds, to which the rate models are added."""
+    config, file = config_and_file(vqgan_config, vqgan_checkpoint)
+    # Layouts that lie in several files or have other names: one file of ours, with its config.
+    if file.layout != TAMING.name:
+        return {"model": file.state, "config": config_to_values(config)}
+    # Whoever uses the prior does not go on with the training: its state would double the file.
+    content = {key: value for key, value in file.content.items() if key != "training"}
+    if all(isinstance(value, Tensor) for value in content.values()):
+        content = {"model": content}                         # a bare table of weights
+    return content

@@ -78,7 +78,8 @@ def train_vqgan(config: VQGANTrainingConfig,
     latest = _start_of(out_dir, resume)
     # A GOP of one: single frames.
     dataset = videos if isinstance(videos, VideoGOPDataset) else VideoGOPDataset(
-        videos, gop_size=1, crop_size=config.crop_size, seed=config.seed)
+        videos, gop_size=1, crop_size=config.crop_size, seed=config.seed,
+        small_videos=config.small_videos)
     # For its device, its trackers and its main process; the networks stay unwrapped.
     accelerator = Accelerator(
         cpu=device == "cpu", log_with="tensorboard",

@@ -1,0 +1,78 @@
+"""Tasks shared out over processes that end when whoever started them does, however that ends."""
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
+from typing import TypeVar
+
+from dcvc.errors import ReadError
+
+Task, Result = TypeVar("Task"), TypeVar("Result")
+# Tasks that wait beside those in work, so that no process waits for one.
+WAITING = 2
+
+
+def end_with_parent() -> None:
+    """Let this process end at once when its parent does, however the parent ends: of a kill nobody
+    tells a process that is in the middle of a task."""
+    parent = parent_process()
+    if parent is not None:
+        # Until the parent's handle is ready nothing happens here.
+        Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+
+
+def _begin_worker() -> None:
+    import torch
+
+    end_with_parent()
+    # Ctrl-C reaches every process of a terminal; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def share_out(work: Callable[[Task], Result], tasks: Iterable[Task],
+              processes: int) -> Iterator[tuple[Task, Result]]:
+    """(task, work(task)) as they are finished; with one process, here and in order. `tasks` are
+    taken as they are needed. The first error of a task is raised, and no further one begun. work
+    and tasks must pickle.
+
+    Raises ReadError where a process is killed from outside.
+    """
+    if processes < 2:
+        for task in tasks:
+            yield task, work(task)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"),
+                             initializer=_begin_worker) as pool:
+        try:
+            yield from _as_finished(pool, work, iter(tasks), processes + WAITING)
+        except BrokenProcessPool:
+            raise ReadError("a process was ended from outside (out of memory?), needed all; the "
+                            "same command goes on, with fewer --processes in less memory") from None
+        except Exception:
+            pool.shutdown(cancel_futures=True)
+            raise
+        except BaseException:
+            # A signal, or nobody wants the rest: what the processes are at is wanted no more.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.kill()
+            raise
+
+
+def _as_finished(pool: ProcessPoolExecutor, work: Callable[[Task], Result], tasks: Iterator[Task],
+                 at_a_time: int) -> Iterator[tuple[Task, Result]]:
+    waiting: dict[Future, Task] = {}
+    while True:
+        while len(waiting) < at_a_time and (task := next(tasks, None)) is not None:
+            waiting[pool.submit(work, task)] = task
+        if not waiting:
+            return
+        for future in wait_for(waiting, return_when=FIRST_COMPLETED).done:
+            yield waiting.pop(future), future.result()

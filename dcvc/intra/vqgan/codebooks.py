@@ -1,0 +1,68 @@
+"""Tables of vectors: the row that stands for a vector, and rows as maps and back."""
+
+import torch
+from torch import Tensor, nn
+
+# Elements of a matrix of distances that are held in memory at a time: 64 MiB of floats.
+DISTANCES_AT_ONCE = 1 << 24
+# (h, w) of a latent, where it is known.
+Grid = tuple[int, int] | None
+
+
+class Quantizer(nn.Module):
+    """What all of them have in common. levels: D."""
+
+    levels = 1
+
+    def shape(self, grid: tuple[int, int]) -> tuple[int, int, int]:
+        return (self.levels, *grid)
+
+
+def nearest_codes(vectors: Tensor, codebook: Tensor, by_product: bool = False) -> Tensor:
+    """The nearest row of codebook `(K, e)` for each of vectors `(n, e)`, int64 `(n,)`.
+
+    by_product: the row with the largest product v·c instead.
+    """
+    # |v - c|^2 = |v|^2 - 2 v·c + |c|^2; |v|^2 is the same for all rows: |c|^2 / 2 - v·c decides.
+    half_norms = codebook.square().sum(1) / 2
+    if by_product:
+        half_norms = torch.zeros_like(half_norms)
+    rows = max(1, DISTANCES_AT_ONCE // len(codebook))
+    nearest = [torch.addmm(half_norms, part, codebook.T, alpha=-1).argmin(1)
+               for part in vectors.split(rows)]
+    # Equal rows stand for the first of them, whatever order the matrix product rounds in.
+    return _first_equal_rows(codebook)[torch.cat(nearest)]
+
+
+def _first_equal_rows(codebook: Tensor) -> Tensor:
+    """For each row the first row that equals it, int64 `(K,)`."""
+    # On the CPU: not every device can sort rows.
+    _, inverse = torch.unique(codebook.detach().cpu(), dim=0, return_inverse=True)
+    order = torch.arange(len(codebook))
+    first = torch.full_like(order, len(codebook)).scatter_reduce(0, inverse, order, "amin")
+    return first[inverse].to(codebook.device)
+
+
+def code_rows(z: Tensor) -> Tensor:
+    """`(B, e, h, w)` -> `(B·h·w, e)`."""
+    return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+
+
+def code_map(rows: Tensor, like: Tensor) -> Tensor:
+    """`(B·h·w, e)` -> `(B, e, h, w)` with the sizes of `like` `(B, h, w)`."""
+    return rows.view(*like.shape, -1).permute(0, 3, 1, 2).contiguous()
+
+
+class EMACodebook(nn.Module):
+    """A codebook with the running averages it is trained by (van den Oord, appendix A).
+
+    cluster_size: how often each code is chosen, on average. embed_avg: the sum of the vectors that
+    choose it. Their quotient is the weight.
+    """
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(size, dim) / dim**0.5, requires_grad=False)
+        # Sizes that start at 0 would make the first update spoil every code that nothing chose.
+        self.register_buffer("cluster_size", torch.ones(size))
+        self.register_buffer("embed_avg", self.weight.detach().clone())

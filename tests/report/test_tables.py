@@ -1,0 +1,104 @@
+"""`dcvc table` and published points: the numbers of the page, in words that LaTeX and spreadsheets take."""
+
+import csv
+import io
+import re
+
+import pytest
+from kit.report_page import invented_results
+
+from dcvc.cli import main
+from dcvc.report.page import page_data, report_data
+from dcvc.report.published import read_published
+from dcvc.report.results import write_results
+from dcvc.report.tables import as_csv, as_latex, as_markdown, bd_table, points_table
+
+PAPER = "codec,setting,bpp,psnr,source,frames,intra_period,conditions\n" + "".join(
+    f'Theirs & co_{{1}},q{r},{0.04 * 2**r},{30.15 + 2.2 * r - 0.05 * r * r},"Paper, table 3",96,32,microsoft\n'
+    for r in range(4))
+
+
+@pytest.fixture
+def paper(tmp_path):
+    (tmp_path / "paper.csv").write_text(PAPER)
+    return tmp_path / "paper.csv"
+
+
+def test_csv_holds_every_number_as_it_is(tmp_path):
+    results = invented_results(tmp_path)
+    rows = list(csv.DictReader(io.StringIO(as_csv(points_table([results])))))
+    assert len(rows) == len(results["points"]) * 3                        # two clips and the mean
+    point, row = results["points"][2], rows[8]
+    assert (row["codec"], row["setting"], row["sequence"]) == ("dcvc", "q2", "mean")
+    assert [float(row[name]) for name in ("bpp", "psnr", "ms_ssim")] == [
+        point["mean"][name] for name in ("bpp", "psnr", "ms_ssim")]
+    assert (row["frames"], row["intra_period"], row["conditions"], row["rates"]) == ("8", "4", "none", "written")
+
+
+def test_bd_rates_are_those_of_the_page(tmp_path):
+    results = invented_results(tmp_path)
+    table = bd_table([results], "psnr")
+    page = {row["sequence"]: row["bd_rate"] for row in page_data([results], [tmp_path], None)["bd"]["psnr"]}
+    assert table.heads == ("codec", "clip0", "clip1", "mean curve")
+    assert table.rows == (("dcvc", page["clip0"], page["clip1"], page["mean curve"]),)
+    assert "8 frames, an I-frame every 4, conditions: none" in table.caption
+    assert f"| dcvc | {page['clip0']:.2f} |" in as_markdown(table)
+
+
+def test_latex_is_whole_and_names_are_no_commands(tmp_path, paper):
+    text = as_latex(bd_table([invented_results(tmp_path)], "psnr", published=read_published(paper)))
+    columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1]
+    body = text[text.index(r"\hline"):text.index(r"\end{tabular}")]
+    for line in body.splitlines():
+        assert line == r"\hline" or len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1
+        assert line == r"\hline" or line.endswith(r" \\")
+    assert r"Theirs \& co\_\{1\} & -- & -- &" in text                     # published as a mean alone
+    for opened in ("table", "tabular"):
+        assert text.count(f"\\begin{{{opened}}}") == text.count(f"\\end{{{opened}}}") == 1
+    assert len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text))
+    assert not re.search(r"(?<!\\)[%#_$~^]", text)
+
+
+def test_published_points_stand_beside_ours_and_other_conditions_are_told(tmp_path, paper):
+    write_results(tmp_path / "results.json", invented_results(tmp_path))
+    data = report_data([tmp_path / "results.json"], None, read_published(paper))
+    theirs = [point for point in data["points"] if point["kind"] == "published"]
+    assert theirs[0]["settings"]["source"] == "Paper, table 3"
+    row = next(row for row in data["bd"]["psnr"] if row["codec"] == "Theirs & co_{1}")
+    assert row["bd_rate"] == pytest.approx(100 * (0.04 / 0.055 - 1), abs=0.01)    # equal but for the rate
+    assert [note for note in data["notes"] if "published" in note] == [
+        "Theirs & co_{1} is published with frames 96, these results have 8",
+        "Theirs & co_{1} is published with intra_period 32, these results have 4",
+        "Theirs & co_{1} is published with conditions microsoft, these results have none"]
+    page = tmp_path / "r.html"
+    assert main(["report", str(tmp_path / "results.json"), "--published", str(paper), "-o", str(page)]) == 0
+    assert "Theirs & co_{1}" in page.read_text()
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("codec,bpp,psnt\nA,1,30\n", "found a column 'psnt', needed some of codec, setting, bpp"),
+    ("codec,bpp\nA,1\n", "found the columns codec, bpp, needed codec, bpp and a quality"),
+    ("codec,bpp,psnr\n", "found no rows"), ("", "found the columns none"),
+    ("codec,bpp,psnr\nA,1,30\nA,much,30\n", "line 3: found bpp 'much', needed a number"),
+    ("codec,bpp,psnr\nA,0,30\n", "line 2: found no codec, no bpp above 0"),
+    ("codec,bpp,psnr\nA,1\n", "line 2: found another number of values"),
+])
+def test_files_of_another_layout_are_one_line(tmp_path, capsys, text, words):
+    write_results(tmp_path / "results.json", invented_results(tmp_path))
+    (tmp_path / "bad.csv").write_text(text)
+    call = ["table", str(tmp_path / "results.json"), "--published", str(tmp_path / "bad.csv")]
+    assert main(call) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
+
+
+def test_the_command_writes_what_is_asked(tmp_path, capsys):
+    results = str(tmp_path / "results.json")
+    write_results(results, invented_results(tmp_path))
+    for form, begins in (("csv", "codec,clip0"), ("latex", r"\begin{table}"), ("markdown", "BD rate in %")):
+        out = tmp_path / f"table.{form}"
+        assert main(["table", results, "--bd", "--format", form, "-o", str(out)]) == 0
+        assert out.read_text().startswith(begins)
+    assert main(["table", results, "--bd", "--metric", "vmaf"]) == 1
+    assert "--metric: found 'vmaf', needed one that was measured: psnr" in capsys.readouterr().err
