@@ -75,8 +75,10 @@ ANCHORS = {anchor.name: anchor for anchor in (
            qualities=X26_CRF, worst=51),
     Anchor(name="x265", encoder="libx265", decoders=("hevc",), presets=X26_PRESETS,
            qualities=X26_CRF, worst=51),
+    # Its one structure of low delay codes the same bits for both words.
     Anchor(name="svt-av1", encoder="libsvtav1", decoders=AV1_DECODERS,
-           presets=("8", "4", "6", "10"), qualities=AV1_CRF, worst=63),
+           presets=("8", "4", "6", "10"), qualities=AV1_CRF, worst=63,
+           modes=("zerolatency", "random-access")),
     Anchor(name="aom-av1", encoder="libaom-av1", decoders=AV1_DECODERS, presets=("6", "4", "8"),
            qualities=AV1_CRF, worst=63),
     # In one pass of constant quality libvpx codes the same bits however far it may look ahead.

@@ -186,8 +186,9 @@ def runs(process: int) -> bool:
 def test_a_signal_to_the_parent_ends_its_processes(number, tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
+    # What a shell starts in the background ignores Ctrl-C, and so would all that it starts.
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                              text=True)
+                              text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     children = [int(parent.stdout.readline()) for _ in range(2)]
     assert all(map(runs, children))
     parent.send_signal(number)

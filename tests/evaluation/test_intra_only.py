@@ -68,8 +68,8 @@ def test_the_networks_run_once_for_all_rate_models(place, monkeypatch):
     calls = {"encode": 0, "decode": 0}
     for way in calls:
         original = getattr(VQGAN, way)
-        monkeypatch.setattr(VQGAN, way, lambda self, x, way=way, original=original: (
-            calls.update({way: calls[way] + 1}), original(self, x))[1])
+        monkeypatch.setattr(VQGAN, way, lambda self, *rest, way=way, original=original: (
+            calls.update({way: calls[way] + 1}), original(self, *rest))[1])
     run(place, "--max_frames", "1", "--i_frame", f"vqgan:{place / 'vqgan.json'}:{place / 'rated.pt'}")
     assert calls == {"encode": 2, "decode": 4}      # two sequences of a frame; shown by the encoder and by the decoder
 
