@@ -53,8 +53,8 @@ def share_out(work: Callable[[Task], Result], tasks: Iterable[Task],
         try:
             yield from _as_finished(pool, work, iter(tasks), processes + WAITING)
         except BrokenProcessPool:
-            raise ReadError("a process was ended from outside (out of memory?), needed all; the "
-                            "same command goes on, with fewer --processes in less memory") from None
+            raise ReadError("a process was ended from outside (out of memory?), needed all; give the "
+                            "same command again, with fewer --processes in less memory") from None
         except Exception:
             pool.shutdown(cancel_futures=True)
             raise

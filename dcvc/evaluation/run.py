@@ -8,11 +8,9 @@ are the same either way.
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from dcvc.checkpoint import load_codec
 from dcvc.codec.frame_plan import FramePlan
 from dcvc.codec.quality_steps import steps_text
 from dcvc.data.eval_sequences import EvalSequence
-from dcvc.device.processes import end_with_parent
+from dcvc.device.processes import share_out
 from dcvc.errors import InputError
 from dcvc.evaluation.copy_recorder import COPY
 from dcvc.evaluation.estimated import measure_estimate
@@ -60,8 +58,10 @@ def _measure(measured: MeasuredCodec, sequence: EvalSequence, frame_done: FrameD
     return weights, measure(codec, sequence, measured, frame_done)
 
 
-def _measure_apart(measured: MeasuredCodec, sequence: EvalSequence, threads: int) -> Outcome:
-    """As `_measure`, in a process of its own."""
+def _measure_apart(task: tuple[tuple[int, int], MeasuredCodec, EvalSequence, int]) -> Outcome:
+    """As `_measure`, in a process of its own. task: numbers of codec and sequence, both of them,
+    threads."""
+    _, measured, sequence, threads = task
     torch.set_num_threads(threads)
     return _measure(measured, sequence, lambda: None)
 
@@ -147,22 +147,8 @@ def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], proce
         return {(c, s): _measure(codecs[c], sequences[s], counter.one_of(name((c, s))))
                 for c, s in tasks}
     threads, outcomes = max(1, (os.cpu_count() or 1) // processes), {}
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"),
-                             initializer=end_with_parent) as pool:
-        waiting = {pool.submit(_measure_apart, codecs[c], sequences[s], threads): (c, s) for c,
-                   s in tasks}
-        try:
-            for future in as_completed(waiting):
-                task = waiting[future]
-                outcomes[task] = future.result()
-                counter.add(sequences[task[1]].frames, name(task))
-        except Exception:
-            pool.shutdown(cancel_futures=True)       # the first error ends the run, not the last task
-            raise
-        except BaseException:
-            # A signal: what the processes are at is wanted no more.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in active_children():
-                process.kill()
-            raise
+    apart = (((c, s), codecs[c], sequences[s], threads) for c, s in tasks)
+    for (task, *_), outcome in share_out(_measure_apart, apart, processes):
+        outcomes[task] = outcome
+        counter.add(sequences[task[1]].frames, name(task))
     return outcomes

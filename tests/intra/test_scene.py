@@ -104,7 +104,7 @@ def test_a_stream_is_decoded_from_any_i_frame_by_another_process(light, scene, t
             "torch.save(list(load_codec(sys.argv[1]).decode(reader, start=2)), sys.argv[3])")
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "model"),
                     str(tmp_path / "clip.dcvc"), str(tmp_path / "shown.pt")], check=True)
-    for found, expected in zip(torch.load(tmp_path / "shown.pt"), shown[2:], strict=True):
+    for found, expected in zip(torch.load(tmp_path / "shown.pt", weights_only=True), shown[2:], strict=True):
         assert torch.equal(found, expected)
 
 
