@@ -102,8 +102,6 @@ def prepare_stage(job: Job) -> PreparedStage:
         sequences = validation_set(job.data, job.train.eval_max_frames)
     p_frame = _first_p_frame_codec(job, start, saved)
     accelerator = make_accelerator(job)
-    # An I-frame codec without weights of its own (in tests) draws them: the same ones in every run.
-    torch.manual_seed(job.train.seed)
     intra = _i_frame_codec(job, start, accelerator.device)
     # The number of processes is known only now; with it, how many steps an epoch has.
     sampler = StepSampler(
@@ -163,6 +161,9 @@ def _i_frame_codec(job: Job, start: Start, device: torch.device) -> FrameCodec:
         inside = load_p_frame_checkpoint(start.path, device).i_frame
         if inside is not None and inside.name == job.intra.type:
             return inside
+    # An I-frame codec without weights of its own (in tests) draws them: the same ones in every run,
+    # begun or resumed. So this seed comes last: looking into a checkpoint draws numbers too.
+    torch.manual_seed(job.train.seed)
     return build_intra_codec(job.intra, device)
 
 

@@ -75,6 +75,16 @@ def test_an_old_checkpoint_resumes_to_the_same_weights(job, tmp_path, model_hash
     assert model_hash(latest.with_name("ema.pt")) == model_hash(whole / "ema.pt")
 
 
+def test_a_stage_from_anothers_weights_resumes_with_the_same_i_frames(job, tmp_path, model_hash):
+    """Its I-frame codec has no weights of its own: looking for one in the other's file must not change the draw."""
+    train_stage(job("--max_steps", "1", run="first"))
+    flags = ("--gop_size", "3", "--load_pretrained", str(tmp_path / "first" / "stage4_gop2" / "latest.pt"))
+    train_stage(job(*flags, "--max_steps", "3", run="whole"))
+    train_stage(job(*flags, "--max_steps", "1"))
+    train_stage(job("--gop_size", "3", "--max_steps", "3", "--resume"))
+    assert model_hash(tmp_path / "run/stage4_gop3/latest.pt") == model_hash(tmp_path / "whole/stage4_gop3/latest.pt")
+
+
 def test_weights_are_loaded_once_on_resuming(job, monkeypatch):
     train_stage(job("--max_steps", "1"))
     calls = []
