@@ -1,6 +1,7 @@
 """Threads that share the work of one frame.
 
     share(work, items)   work(item) for each, on as many threads as torch computes with
+    for_pixels(count)    inside, one thread where a second is not worth it
     beside(work)         work() on a thread of its own, while the caller goes on
     behind(work)         an item is worked on while the caller makes the next one
     ahead(items)         the next item is made while the caller works with this one
@@ -29,6 +30,10 @@ from dcvc.device import computing_threads
 Item = TypeVar("Item")
 # One of these may wait for another.
 LARGEST_BESIDE = 8
+# With so many pixels a second thread gains nothing. With light-s on two cores a frame of 320x180 took
+# 40 ms on one thread and 46 on two, one of 640x360 92 and 82: of a small one, operations are shorter
+# than handing Python's lock over.
+NOT_WORTH_SHARING = 320 * 192
 # How many threads torch computed with before `single`.
 _COUNT = contextvars.ContextVar("workers", default=None)
 
@@ -40,6 +45,18 @@ def single() -> Iterator[None]:
     try:
         with computing_threads(1):
             yield
+    finally:
+        _COUNT.reset(before)
+
+
+@contextmanager
+def for_pixels(pixels: int) -> Iterator[None]:
+    """Inside, `share` and `beside` keep to the caller's thread where the pixels, of all pictures of a
+    batch, are few."""
+    count = 1 if pixels <= NOT_WORTH_SHARING else _COUNT.get() or torch.get_num_threads()
+    before = _COUNT.set(count)
+    try:
+        yield
     finally:
         _COUNT.reset(before)
 

@@ -41,7 +41,7 @@ from dcvc.entropy.conditional import likelihood
 from dcvc.entropy.scale_classes import LOWEST, ScaleClasses, scale_classes
 from dcvc.entropy.tables import tables_crc
 from dcvc.errors import InputError
-from dcvc.layers import all_finite, lower_bound, round_straight_through, weights_version
+from dcvc.layers import MadeOfWeights, all_finite, lower_bound, round_straight_through
 
 # Which of the four places of a 2x2 square (a b over c d) a quarter of the channels takes at each
 # step.
@@ -229,7 +229,7 @@ class CheckerboardTables:
 
     def __init__(self, model: FactorizedByQuality, largest_scale: float, skip: float) -> None:
         self.model, self.largest_scale, self.skip = model, largest_scale, skip
-        self._rows: tuple[tuple, dict[int, TableSet]] | None = None
+        self._rows: MadeOfWeights[dict[int, TableSet]] = MadeOfWeights()
 
     @property
     def y(self) -> ScaleClasses:
@@ -237,11 +237,7 @@ class CheckerboardTables:
 
     def z(self, row: int) -> TableSet:
         # Made when asked for: 64 rows of 128 channels are 8,192 tables, which take seconds.
-        weights = self.model.parameters()
-        now = weights_version(weights)
-        if self._rows is None or self._rows[0] != now:
-            self._rows = now, {}
-        rows = self._rows[1]
+        rows = self._rows.get(self.model.parameters, dict)
         if row not in rows:
             rows[row] = self.model.tables(row)
         return rows[row]
@@ -258,10 +254,6 @@ class CheckerboardTables:
         scale = scale[0].cpu()
         coded = np.flatnonzero((mask.cpu() & (scale > self.skip)).numpy())
         return coded, self.y.index(torch.from_numpy(scale.numpy().reshape(-1)[coded])).numpy()
-
-    def __getstate__(self) -> dict:
-        """A copy makes its own tables, which live outside of Python."""
-        return {**self.__dict__, "_rows": None}
 
 
 class EncoderLatents(StreamLatents):

@@ -16,6 +16,7 @@ it is made of additions, products and clips.
 
 import copy
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ from dcvc.entropy.fixed_point import (
     to_grid,
 )
 from dcvc.errors import InputError
-from dcvc.layers import Activation, weights_version
+from dcvc.layers import Activation, MadeOfWeights
 
 WEIGHT_BITS = 24
 # A residual block adds up three activations before the next layer rounds and limits them.
@@ -117,15 +118,15 @@ class ExactNetworks:
 
     def __init__(self, **networks: nn.Module) -> None:
         self.networks = networks
-        self._made: tuple[tuple, dict[str, nn.Module]] | None = None
+        self._made: MadeOfWeights[dict[str, nn.Module]] = MadeOfWeights()
 
     def __call__(self, name: str, x: Tensor) -> Tensor:
         """x: float64 integers in units of 2^-18 -> the same."""
-        weights = [value for network in self.networks.values() for value in network.parameters()]
-        now = weights_version(weights)
-        if self._made is None or self._made[0] != now:
-            self._made = now, {key: exact_copy(value) for key, value in self.networks.items()}
-        return self._made[1][name](x)
+        return self._made.get(self._weights, self._make)[name](x)
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_made": None}
+    def _weights(self) -> Iterator[Tensor]:
+        for network in self.networks.values():
+            yield from network.parameters()
+
+    def _make(self) -> dict[str, nn.Module]:
+        return {name: exact_copy(network) for name, network in self.networks.items()}

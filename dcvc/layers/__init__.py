@@ -23,6 +23,7 @@ from dcvc.layers.blocks import (  # noqa: F401
     reach_of,
     upsampling,
 )
+from dcvc.layers.made_of_weights import MadeOfWeights, weights_version  # noqa: F401
 from dcvc.layers.packed import (  # noqa: F401
     HalvingConvolution,
     Pointwise,
@@ -31,7 +32,6 @@ from dcvc.layers.packed import (  # noqa: F401
     packs,
     shuffle,
     unshuffle,
-    weights_version,
 )
 
 

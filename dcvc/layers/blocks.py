@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcvc.layers.made_of_weights import MadeOfWeights
 from dcvc.layers.packed import (
     PackedBlock,
     PixelShuffle,
@@ -16,7 +17,6 @@ from dcvc.layers.packed import (
     downsampled,
     in_bands,
     packs,
-    weights_version,
 )
 
 
@@ -77,13 +77,13 @@ class DepthConvBlock(nn.Module):
             nn.Conv2d(outputs, 4 * inner, 1), Activation(style.activation, fold=4),
             nn.Conv2d(inner, outputs, 1))
         self.shortcut = shortcut
-        self._packed: tuple[tuple, PackedBlock] | None = None
+        self._packed: MadeOfWeights[PackedBlock] = MadeOfWeights()
 
     def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
         parts = x if isinstance(x, tuple) else (x,)
         # Hooks want to see the layers at work.
         if packs(*parts) and not self.dc[0]._forward_hooks:
-            return self._pack()(*parts)
+            return self._packed.get(self.parameters, self._pack)(*parts)
         x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         x = x if self.adaptor is None else self.adaptor(x)
         out = x + self.dc(x)
@@ -91,15 +91,7 @@ class DepthConvBlock(nn.Module):
         return out + x if self.shortcut else out
 
     def _pack(self) -> PackedBlock:
-        layers = [layer for layer in (self.adaptor, *self.dc, *self.ffn) if isinstance(layer, nn.Conv2d)]
-        version = weights_version(w for layer in layers for w in (layer.weight, layer.bias))
-        if self._packed is None or self._packed[0] != version:
-            self._packed = version, PackedBlock(self.adaptor, self.dc, self.ffn, self.shortcut)
-        return self._packed[1]
-
-    def __getstate__(self) -> dict:
-        """A copy packs its own weights."""
-        return {**self.__dict__, "_packed": None}
+        return PackedBlock(self.adaptor, self.dc, self.ffn, self.shortcut)
 
 
 def reach_of(network: nn.Module) -> int:

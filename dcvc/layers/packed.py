@@ -29,16 +29,16 @@ else, training above all, goes the plain way.
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcvc.device.workers import share, single
+from dcvc.layers.made_of_weights import weights_stay
 
 # Rows of a band, about: with fewer, more is computed twice.
 BAND = 24
@@ -64,11 +64,12 @@ def _keep_memory() -> None:
 @contextmanager
 def packed() -> Iterator[None]:
     """Inside, or in a function that has this as its decorator: no gradients, packed blocks, and one
-    thread in each of torch's operations: blocks share their work between threads themselves."""
+    thread in each of torch's operations: blocks share their work between threads themselves. Weights
+    must not change inside."""
     _keep_memory()
     before = _PACKED.set(True)
     try:
-        with single(), torch.no_grad():
+        with single(), weights_stay(), torch.no_grad():
             yield
     finally:
         _PACKED.reset(before)
@@ -78,12 +79,6 @@ def packs(*inputs: Tensor) -> bool:
     """Whether layers with these inputs shall take their packed form, which only CPUs profit from."""
     return (_PACKED.get() and not torch.is_autocast_enabled("cpu")
             and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in inputs))
-
-
-def weights_version(weights: Iterable[Tensor]) -> tuple[Any, ...]:
-    """Another value as soon as a weight changes: torch counts the changes of every tensor, and a moved
-    model has other tensors. What is made of weights can be kept beside it until then."""
-    return tuple((value.data_ptr(), value.device, value._version) for value in weights)
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -187,7 +182,10 @@ def in_bands(network: Callable[..., Tensor], *inputs: Tensor, reach: int, unit: 
     inputs (B, C, H, W) of one height; reach: how many rows up and down the network looks in all; unit:
     2 where it halves the height."""
     height = inputs[0].shape[2]
-    count = min(2 * math.ceil(height / (2 * BAND)), height // (reach + unit))
+    # An even number, which two threads share evenly; a small picture is not worth what is computed
+    # twice.
+    count = 1 if height <= BAND else 2 * math.ceil(height / (2 * BAND))
+    count = min(count, height // (reach + unit))
     if not packs(*inputs) or count < 2:
         return network(*inputs)
     ends = [height // unit * i // count * unit for i in range(count)] + [height]

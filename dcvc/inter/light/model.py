@@ -27,6 +27,7 @@ is a `Latents` strategy (dcvc/entropy/checkerboard.py).
 import torch
 from torch import Tensor, nn
 
+from dcvc.device.workers import for_pixels
 from dcvc.entropy.by_quality import FactorizedByQuality
 from dcvc.entropy.checkerboard import (
     CheckerboardTables,
@@ -252,16 +253,16 @@ class LightPFrameModel(LatentCoding):
             raise InputError(f"until: found {until}, needed reconstruction: {self.name} predicts no "
                              "picture")
         # A state belongs to one clip: a frame of another size has another state.
-        picture = None
+        picture, (height, width) = None, state.size
         if frame is not None:
-            height, width = state.size
             if frame.dim() != 4 or tuple(frame.shape[1:]) != (3, height, width):
                 raise InputError(f"frame: found {tuple(frame.shape)}, needed (B, 3, {height}, "
                                  f"{width}) as the frame before it")
             frame = frame.float()
             picture = (padded_picture(frame, MULTIPLE) if _one_packed(frame)
                        else pad_to_multiple(rgb_to_ycbcr(frame), MULTIPLE))
-        x_hat, state = self.code(latents, state, picture, quality, refresh)
+        with for_pixels(len(quality) * height * width):
+            x_hat, state = self.code(latents, state, picture, quality, refresh)
         if _one_packed(x_hat):
             return FrameOutput(frame_of(x_hat, state.size), latents.bits), state
         return FrameOutput(crop(ycbcr_to_rgb(x_hat), *state.size), latents.bits), state

@@ -41,6 +41,7 @@ from dcvc.inter.light.motion_order import (
     steps_of,
 )
 from dcvc.inter.light.motion_walk import Reader, symbols_of
+from dcvc.layers import MadeOfWeights
 
 # Parameters are learned as fast as the networks' weights, whose steps are small.
 PACE = 10.0
@@ -78,7 +79,7 @@ class MotionCoder(nn.Module):
             table[..., [0, 3]] += torch.tensor(added).view(*shape, 2)
         self.table = nn.Parameter(table.view(CONTEXTS, -1) / PACE)
         self.split = nn.Parameter(torch.tensor(SPLITS) / PACE)
-        self._made: tuple[tuple, tuple[TableSet, TableSet]] | None = None
+        self._made: MadeOfWeights[tuple[TableSet, TableSet]] = MadeOfWeights()
 
     def bits(self, vectors: Tensor, previous: Tensor | None) -> Tensor:
         """Total bits, 0-dim float32, differentiable in the model's parameters."""
@@ -190,29 +191,24 @@ class MotionCoder(nn.Module):
             return torch.logsumexp(torch.cat((zero, sides), dim=-1), dim=-1) / np.log(2)
         return log2
 
-    @torch.no_grad()
     def _tables(self) -> tuple[TableSet, TableSet]:
-        """Of differences and of flags, made again when a weight changes."""
-        now = tuple((value.data_ptr(), value.device, value._version)
-                    for value in (self.table, self.split))
-        if self._made is None or self._made[0] != now:
-            log2 = self._log2_mixture(self.table.detach().double().cpu())
-            reach = torch.arange(-LARGEST_DIFFERENCE, LARGEST_DIFFERENCE + 1)
-            context = torch.arange(CONTEXTS)[:, None].expand(-1, len(reach))
-            masses = torch.exp2(log2(reach.expand(CONTEXTS, -1), context)).numpy()
-            rest = np.maximum(1 - masses.sum(1, keepdims=True), 0)
-            differences = TableSet(
-                FrequencyTable.from_probabilities(row, first=-LARGEST_DIFFERENCE, escape=True)
-                for row in np.concatenate((masses, rest), axis=1))
-            share = torch.sigmoid(self.split.double().cpu() * PACE).numpy()
-            flags = TableSet(FrequencyTable.from_probabilities(np.array([1 - p, p])) for p in share)
-            self._made = now, (differences, flags)
-        return self._made[1]
+        """Of differences and of flags."""
+        return self._made.get(self.parameters, self._make_tables)
+
+    @torch.no_grad()
+    def _make_tables(self) -> tuple[TableSet, TableSet]:
+        log2 = self._log2_mixture(self.table.detach().double().cpu())
+        reach = torch.arange(-LARGEST_DIFFERENCE, LARGEST_DIFFERENCE + 1)
+        context = torch.arange(CONTEXTS)[:, None].expand(-1, len(reach))
+        masses = torch.exp2(log2(reach.expand(CONTEXTS, -1), context)).numpy()
+        rest = np.maximum(1 - masses.sum(1, keepdims=True), 0)
+        differences = TableSet(
+            FrequencyTable.from_probabilities(row, first=-LARGEST_DIFFERENCE, escape=True)
+            for row in np.concatenate((masses, rest), axis=1))
+        share = torch.sigmoid(self.split.double().cpu() * PACE).numpy()
+        return differences, TableSet(
+            FrequencyTable.from_probabilities(np.array([1 - p, p])) for p in share)
 
     @property
     def crc(self) -> int:
         return tables_crc(*self._tables())
-
-    def __getstate__(self) -> dict:
-        """A copy makes its own tables, which live outside of Python."""
-        return {**super().__getstate__(), "_made": None}
