@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "measure x264, x265, AV1 and VP9 on the same frames"),
     "report": ("report", "make one HTML page of results files"),
     "table": ("table", "make a CSV, LaTeX or Markdown table of results files"),
+    "plot": ("plot", "draw the curves of results files for a paper: PDF, SVG, PNG"),
 }
 
 
