@@ -36,7 +36,9 @@ MOST_INSIDE = 6
 LABELS = {"psnr": "PSNR, RGB (dB)", "psnr_of_mean_mse": "PSNR of mean MSE, RGB (dB)",
           "psnr_yuv": "PSNR, YUV 6:1:1 (dB)", "psnr_planes": "PSNR, YUV 6:1:1 (dB)",
           "psnr_y": "PSNR, Y (dB)", "psnr_u": "PSNR, U (dB)", "psnr_v": "PSNR, V (dB)",
-          "ms_ssim": "MS-SSIM (dB)", "lpips": "LPIPS"}
+          "xpsnr": "XPSNR, YUV 6:1:1 (dB)", "xpsnr_y": "XPSNR, Y (dB)",
+          "ms_ssim": "MS-SSIM, RGB (dB)", "ms_ssim_planes": "MS-SSIM, YUV 6:1:1 (dB)",
+          "ssim_planes": "SSIM, YUV 6:1:1 (dB)", "vmaf": "VMAF", "lpips": "LPIPS"}
 # Those that fall where the picture gets better.
 LOWER_IS_BETTER = ("lpips",)
 # Matplotlib brings the first two along; the others, where installed, show names of other writings.
@@ -122,8 +124,8 @@ def paper_curves(points: Sequence[dict[str, Any]], metric: str,
             continue
         value, deviation = row[metric], row["deviation"]
         shown, bar = quality_for_bd(metric, value), deviation[metric]
-        if metric == "ms_ssim":
-            # On the scale in dB the bar's lower end stands for both.
+        if shown != value:
+            # On MS-SSIM's scale in dB the bar's lower end stands for both.
             bar = shown - quality_for_bd(metric, value - bar)
         by_codec.setdefault(point["codec"], []).append(
             (row["bpp"], shown, deviation["bpp"], bar, point["runs"]))
