@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--anchors", nargs="+", default=["x265", "x264"])
     parser.add_argument("--modes", nargs="+", default=list(MODES))
     parser.add_argument("--cache", type=Path)
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     sequences = open_sequences(options.clips, max_frames=options.frames)
     rates: dict[str, dict[str, float]] = {}
@@ -39,7 +40,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.anchors:
             table = compare(sequences, {name: POINTS[name]}, Path(folder), intra_period=options.intra_period,
-                            modes=tuple(options.modes), metrics=("psnr", "psnr_yuv"), cache=options.cache)
+                            modes=tuple(options.modes), metrics=("psnr", "psnr_yuv"), cache=options.cache,
+                            processes=options.processes)
             equal &= all(row["bits"] == 8 * row["file_bytes"] == sum(row["per_frame"]["bits"])
                          for point in table["points"] for row in point["sequences"])
             for row in bd_rows(table["points"], "psnr_yuv", name, [s.name for s in sequences]):
