@@ -30,7 +30,7 @@ def curve(codec, sequence: EvalSequence, steps: str, frames: int) -> list[list[f
     points = []
     for quality in QUALITIES:
         measured = MeasuredCodec(label="", setting="", model=None, intra_period=frames, quality=quality,
-                                 steps=parse_steps(steps), decode=False, with_ms_ssim=False)
+                                 steps=parse_steps(steps), decode=False, metrics=("psnr", "psnr_yuv"))
         row = measure_stream(codec, sequence, measured, lambda: None)[""]
         points.append([row["bpp"], row["psnr"]])
     return points

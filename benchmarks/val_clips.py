@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 from dcvc.data.augment import resized
-from dcvc.data.prepare import QUALITIES
 from dcvc.video.reader import VideoReader
 from dcvc.video.writer import VideoWriter
 
@@ -21,7 +20,7 @@ def cut(source: Path, target: Path, short_side: int, frames: int) -> None:
     # 4:2:0 needs even sides.
     size = tuple(max(2, round(side * scale / 2) * 2) for side in (height, width))
     rate = Fraction(reader.fps).limit_denominator(1001)
-    options = {"preset": "veryfast", **QUALITIES["lossless"]}
+    options = {"preset": "veryfast", "qp": "0"}
     with VideoWriter(target, size[::-1], rate, options=options) as writer:
         for frame in islice(reader, frames):
             writer.write(resized(frame[None], size)[0].permute(1, 2, 0).numpy())

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("prepare", "re-encode a data set once into quickly seekable segments"),
     "index": ("index", "index a data set of videos, name the files that cannot be used"),
     "train": ("train", "train the P-frame codec (the flags of train_dcvc.py)"),
+    "sweep": ("sweep", "train and judge a grid of recipes, settings and seeds"),
     "train-vqgan": ("train_vqgan", "train a VQGAN, the I-frame codec, on frames of videos"),
     "train-prior": ("train_prior", "learn the statistics of a VQGAN's codes: smaller I-frames"),
     "tune": ("tune", "fine-tune a model on your own videos, in minutes"),
@@ -32,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "measure x264, x265, AV1 and VP9 on the same frames"),
     "report": ("report", "make one HTML page of results files"),
     "table": ("table", "make a CSV, LaTeX or Markdown table of results files"),
+    "plot": ("plot", "draw the curves of results files for a paper: PDF, SVG, PNG"),
 }
 
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from dcvc.commands.options import (
     add_lpips,
+    add_metrics,
+    add_processes,
     add_qualities,
     add_sequences,
-    lpips_from,
+    metrics_from,
+    processes_from,
     sequences_from,
 )
 from dcvc.commands.output import (
@@ -26,6 +29,7 @@ from dcvc.files import home_cache
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sequences(parser)
+    add_metrics(parser)
     add_lpips(parser, "measure LPIPS too")
     parser.add_argument("--anchors", nargs="*", default=["x264", "x265", "svt-av1", "vp9"],
                         metavar="NAME[:CRF,CRF…]",
@@ -51,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         metavar="Q", help="what {quality} stands for, a point each")
     parser.add_argument("--command_seconds", type=float, default=86400.0, metavar="S",
                         help="end a command that takes longer")
+    add_processes(parser, "anchors and sequences")
     parser.add_argument("--cache", default=str(home_cache() / "anchors"), metavar="DIR",
                         help="where results are kept, for the next call with these frames and settings")
     parser.add_argument("--no_cache", action="store_true",
@@ -103,14 +108,14 @@ def run(options: argparse.Namespace) -> int | None:
     programs = programs_from(options)
     if not anchors and not programs:
         raise InputError("--anchors: found none, and no --anchor_command, needed one of them")
-    lpips = lpips_from(options)
+    (metrics, lpips), processes = metrics_from(options), processes_from(options)
     check_results_output(options)
     sequences, intra_period = sequences_from(options)
     results = compare(sequences, anchors, frames_folder(options.output), intra_period=intra_period,
                       preset=options.speed, cache=None if options.no_cache else Path(options.cache),
-                      command=command_line("compare"), lpips=lpips,
+                      command=command_line("compare"), lpips=lpips, metrics=metrics,
                       modes=tuple(dict.fromkeys(options.anchor_mode)),
                       pixels=options.anchor_pixels, programs=programs,
-                      progress=frame_progress(options))
+                      processes=processes, progress=frame_progress(options))
     write_and_print(options, results)
     return 0

@@ -8,10 +8,13 @@ from pathlib import Path
 from dcvc.commands.arguments import add_device, add_flag, add_options
 from dcvc.commands.options import (
     add_lpips,
+    add_metrics,
+    add_processes,
     add_qualities,
     add_refresh,
     add_sequences,
-    lpips_from,
+    metrics_from,
+    processes_from,
     sequences_from,
 )
 from dcvc.commands.output import (
@@ -35,6 +38,7 @@ Intra = tuple[IntraConfig, tuple[str, ...] | None]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sequences(parser)
+    add_metrics(parser)
     add_lpips(parser, "measure LPIPS too")
     parser.add_argument("--model", nargs="+", default=[], metavar="RUN",
                         help="run folders or checkpoint files, one point of the curve each (with "
@@ -57,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "decode", True,
              "decode every stream again, compare its frames, and measure the time")
     add_flag(parser, "copy", False, "also measure showing the last I-frame again until the next one")
-    parser.add_argument("--processes", type=int, default=1,
-                        help="share models and sequences out over N processes")
+    add_processes(parser, "models and sequences")
     add_device(parser)
     add_results_output(parser, "results.json")
 
@@ -94,9 +97,10 @@ def codecs_from(options: argparse.Namespace, intra_period: int):
 
     intra = [(replace(config, weights=options.weights), rates) for text in options.i_frame
              for config, rates in parse_i_frame(text, options.i_frame_pretrained)]
+    metrics, lpips = metrics_from(options)
     common = {"weights": options.weights,
               "estimate": options.estimate, "decode": options.decode,
-              "device": choose_device(options.device), "lpips": lpips_from(options)}
+              "device": choose_device(options.device), "lpips": lpips, "metrics": metrics}
     if options.intra_only:
         return _intra_codecs(options, intra, common)
     if not options.model:
@@ -158,13 +162,12 @@ def distinct(paths: list[str]) -> dict[str, str]:
 def run(options: argparse.Namespace) -> int | None:
     from dcvc.evaluation.run import evaluate_codecs
 
-    if options.processes < 1:
-        raise InputError(f"--processes: found {options.processes}, needed at least 1")
+    processes = processes_from(options)
     check_results_output(options, figure=options.intra_only)
     sequences, intra_period = sequences_from(options)
     codecs, folder = codecs_from(options, intra_period), frames_folder(options.output)
     results = evaluate_codecs(codecs, sequences, folder, command=command_line("eval"),
-                              processes=options.processes, progress=frame_progress(options))
+                              processes=processes, progress=frame_progress(options))
     write_and_print(options, results)
     if options.intra_only:
         from dcvc.report.figures import draw_rate_distortion

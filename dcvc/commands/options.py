@@ -20,6 +20,7 @@ from dcvc.codec.stream_reader import StreamReader
 from dcvc.commands.arguments import add_options, read_options
 from dcvc.config import flag_of, nearest
 from dcvc.errors import InputError, MissingError, ReadError
+from dcvc.evaluation.metric_names import METRICS, USUAL, chosen_metrics
 from dcvc.intra.config import IntraConfig
 from dcvc.models.catalog import STREAM_MODELS
 
@@ -225,17 +226,50 @@ def lpips_from(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(options.lpips_weights)
 
 
+def add_metrics(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--metrics", nargs="+", metavar="METRIC",
+                        help=f"measure these alone: {', '.join(METRICS)} (default: "
+                             f"{', '.join(USUAL)}, psnr_planes with --conditions, lpips with its "
+                             "weights); psnr alone takes a tenth of the time of ms_ssim")
+
+
+def metrics_from(options: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The metrics to measure, and the files of LPIPS where that is one of them."""
+    files = lpips_from(options)
+    chosen = chosen_metrics(options.metrics, planes=options.conditions is not None,
+                            lpips=bool(files))
+    return chosen, files if "lpips" in chosen else ()
+
+
+def add_processes(parser: argparse._ActionsContainer, what: str) -> None:
+    parser.add_argument("--processes", type=int, default=1,
+                        help=f"share {what} out over N processes; the results are the same")
+
+
+def processes_from(options: argparse.Namespace) -> int:
+    if options.processes < 1:
+        raise InputError(f"--processes: found {options.processes}, needed at least 1")
+    return options.processes
+
+
 def add_published(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--published", nargs="+", default=[], metavar="CSV",
-                        help="points from elsewhere: a row each, with the columns codec, bpp, one "
-                             "or more qualities (psnr, psnr_planes …) and, if you like, setting, "
-                             "source, frames, intra_period and conditions")
+    parser.add_argument("--published", nargs="+", default=[], metavar="FILE",
+                        help="points from elsewhere: a results file of microsoft/DCVC or "
+                             "microsoft/mlvc (.json), or a CSV file, a row each, with the columns "
+                             "codec, bpp, one or more qualities (psnr, psnr_planes …) and, if you "
+                             "like, setting, source, frames, intra_period and conditions")
 
 
 def published_from(options: argparse.Namespace) -> list[dict]:
+    """Their points on the sequences of the results, where a file tells sequences apart."""
     from dcvc.report.published import read_published
+    from dcvc.report.results import read_results
 
-    return [point for path in options.published for point in read_published(path)]
+    if not options.published:
+        return []
+    names = dict.fromkeys(sequence["name"] for path in options.results
+                          for sequence in read_results(path)["sequences"])
+    return [point for path in options.published for point in read_published(path, list(names))]
 
 
 def add_sequences(parser: argparse.ArgumentParser) -> None:

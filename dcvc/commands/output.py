@@ -41,6 +41,18 @@ def _begins(*marks: bytes, within: int = 0) -> Callable[[Path], bool]:
     return owns
 
 
+def _ends(mark: bytes, within: int) -> Callable[[Path], bool]:
+    """Whether a file has the mark in so many last bytes."""
+
+    def owns(path: Path) -> bool:
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - within))
+            return mark in file.read()
+        return False
+
+    return owns
+
+
 def _is_results(path: Path) -> bool:
     try:
         read_results(path)
@@ -65,8 +77,10 @@ def _is_muxed(path: Path) -> bool:
 STREAM = Kind("a dcvc stream", _begins(STREAM_MAGIC))
 RESULTS = Kind("a results file", _is_results)
 INDEX = Kind("an index made by `dcvc index`", _begins(b"DCVCIDX"))
-# Matplotlib signs its pictures; the page names its maker.
-FIGURE = Kind("a picture of curves", _begins(b"Matplotlib", b"matplotlib", within=4096))
+# Matplotlib signs its pictures, a PDF at its end; the page names its maker.
+FIGURE = Kind("a picture of curves", lambda path: any(
+    owns(path) for owns in (_begins(b"Matplotlib", b"matplotlib", within=4096),
+                            _ends(b"Matplotlib", within=4096))))
 PAGE = Kind("a page made by `dcvc report`", _begins(b'content="dcvc report"', within=4096))
 MUXED = Kind("a file made by `dcvc mux`", _is_muxed)
 DECODED = Kind("a video made by `dcvc decode`", _is_decoded)

@@ -3,8 +3,9 @@
     zerolatency      the encoder may not look ahead: each frame is coded when it comes, as our
                      P-frame codecs do. Nothing is weaker; only live transmission needs it.
     lowdelay         each frame refers to earlier ones only, up to 4 of them (x264, x265), and the
-                     encoder looks ahead to give more bits to what later frames refer to. What a
-                     decoder must do is the same as in zerolatency.
+                     encoder looks ahead to give more bits to what later frames refer to, in the
+                     place of HM's and VTM's hierarchical QP. What a decoder must do is the same as
+                     in zerolatency. Tuned for PSNR, as those are.
     random-access    frames refer to later ones too: a pyramid of B-frames, or hidden frames of AV1.
                      The strongest, and comparable with codecs that may do the same.
 

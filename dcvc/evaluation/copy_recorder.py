@@ -32,8 +32,9 @@ class CopyRecorder:
             return
         if kind == "I":
             self._last_i_frame = x_hat
-            # Copying shows the same picture here: it is not measured twice.
-            self.copy.add(kind, bits, x, x_hat, measured=measured, source=source)
+            # Copying shows the same picture here: it is not measured twice, where it need not be.
+            known = None if self.copy.remembers else measured
+            self.copy.add(kind, bits, x, x_hat, measured=known, source=source)
         else:
             self.copy.add(kind, 0, x, self._last_i_frame, source=source)
 

@@ -13,7 +13,7 @@ For example, frames that differ by 1/255 everywhere have an MSE of 1/65025 and a
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from pytorch_msssim import ms_ssim as library_ms_ssim
@@ -22,11 +22,14 @@ from torch import Tensor
 
 from dcvc.errors import InputError
 from dcvc.evaluation.frame_sums import FrameSums
+from dcvc.evaluation.metric_names import USUAL
+from dcvc.interfaces import from_levels
 from dcvc.video.rgb_to_yuv import rgb_to_yuv420
 
 PSNR_OF_EQUAL_FRAMES = 100.0  # dB, in place of infinity, so that a mean stays a number
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)   # from the finest scale to the coarsest
-PLANES_PSNR = ("psnr_planes", "psnr_y", "psnr_u", "psnr_v")
+# Metrics of three planes that are averaged as they are -> what each plane's number is called.
+SIMILARITIES = {"ms_ssim_planes": "ms_ssim", "ssim_planes": "ssim"}
 MS_SSIM_WINDOW = 11           # side of the Gaussian window, pixels
 
 
@@ -62,8 +65,7 @@ def yuv_mse(x_hat: Tensor, x: Tensor, matrix: str = "bt709") -> tuple[float, flo
 def yuv_psnr(mse: tuple[float, float, float], peak: float = 255.0) -> float:
     """(6 PSNR_Y + PSNR_U + PSNR_V) / 8 in dB of three mean squared errors, by default on the 8-bit
     scale."""
-    y, u, v = (psnr_from_mse(value, peak) for value in mse)
-    return (6 * y + u + v) / 8
+    return six_one_one([psnr_from_mse(value, peak) for value in mse])
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
@@ -75,7 +77,7 @@ def ms_ssim_scales(height: int, width: int) -> int:
 
 
 def ms_ssim(x_hat: Tensor, x: Tensor) -> float:
-    """MS-SSIM of frames `(3, H, W)` or `(1, 3, H, W)` in [0, 1], mean over R, G and B.
+    """MS-SSIM of frames `(C, H, W)` or `(1, C, H, W)` in [0, 1], mean over the channels.
 
     From 161 pixels on each side this is pytorch-msssim's value. Smaller frames have no room for all
     five scales: the coarsest are left out and the weights of the others divided by their sum; such
@@ -95,7 +97,7 @@ def ms_ssim(x_hat: Tensor, x: Tensor) -> float:
 
 def _short_ms_ssim(x_hat: Tensor, x: Tensor, weights: tuple[float, ...]) -> float:
     """The library's own steps for fewer scales; its public function refuses sides up to 160."""
-    window = _fspecial_gauss_1d(MS_SSIM_WINDOW, 1.5).repeat(3, 1, 1, 1).to(x)
+    window = _fspecial_gauss_1d(MS_SSIM_WINDOW, 1.5).repeat(x.shape[1], 1, 1, 1).to(x)
     product = torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
     for scale, weight in enumerate(weights):
         similarity, contrast = _ssim(x_hat, x, data_range=1.0, win=window, size_average=False)
@@ -114,16 +116,27 @@ def _check_pair(x_hat: Tensor, x: Tensor) -> None:
                          f"{tuple(x.shape)}, needed the same")
 
 
-def measure_frame(x_hat: Tensor, x: Tensor, matrix: str = "bt709",
+def levels_mse(x_hat: Tensor, x: Tensor) -> float:
+    """Mean squared error of two uint8 frames on the scale of [0, 1], from whole numbers: exact."""
+    _check_pair(x_hat, x)
+    difference = (x_hat.to(torch.int16) - x.to(torch.int16)).reshape(-1).double()
+    return float(torch.dot(difference, difference)) / (255.0**2 * difference.numel())
+
+
+def measure_frame(x_hat: Tensor, x: Tensor, metrics: Collection[str] = USUAL,
                   lpips: Callable[[Tensor, Tensor], float] | None = None,
-                  with_ms_ssim: bool = True) -> dict[str, float | list[float]]:
-    """One decoded frame against the original, both `(3, H, W)` in [0, 1], both rounded to 8 bits
-    first as they are when written: "mse" (RGB), "mse_yuv" (three, 8-bit scale), "ms_ssim" (left out
-    below 11 pixels a side, and where it is not asked for: it takes longer than all others), and
-    "lpips" where that metric is given."""
-    x_hat, x = ((frame.clamp(0, 1) * 255).round() / 255 for frame in (x_hat, x))
-    measured = {"mse": frame_mse(x_hat, x), "mse_yuv": list(yuv_mse(x_hat, x, matrix))}
-    if with_ms_ssim and ms_ssim_scales(*x.shape[-2:]):
+                  matrix: str = "bt709") -> dict[str, float | list[float]]:
+    """One decoded frame against the original, both uint8 `(3, H, W)`: "mse" (RGB), and of `metrics`
+    (metric_names) "mse_yuv" (three, 8-bit scale) and "ms_ssim" (left out below 11 pixels a side);
+    "lpips" where that network is given. Nothing else is computed: MS-SSIM alone takes ten times as long
+    as the rest."""
+    measured: dict[str, float | list[float]] = {"mse": levels_mse(x_hat, x)}
+    if set(metrics) <= {"psnr"} and lpips is None:
+        return measured
+    x_hat, x = from_levels(x_hat), from_levels(x)
+    if "psnr_yuv" in metrics:
+        measured["mse_yuv"] = list(yuv_mse(x_hat, x, matrix))
+    if "ms_ssim" in metrics and ms_ssim_scales(*x.shape[-2:]):
         measured["ms_ssim"] = ms_ssim(x_hat, x)
     if lpips is not None:
         measured["lpips"] = lpips(x_hat, x)
@@ -139,35 +152,56 @@ class RunningMetrics(FrameSums):
     """
 
     def add(self, measured: dict[str, float | list[float]]) -> None:
-        """`measured`: the dictionary of `measure_frame`, and "mse_planes" (three, of plane_metrics)
-        where the source's own planes are judged."""
-        mse_yuv = tuple(measured["mse_yuv"])
-        planes = dict(zip(("mse_y", "mse_u", "mse_v"), mse_yuv, strict=True))
-        optional = {name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}
-        own = tuple(measured.get("mse_planes", ()))
-        if own:
-            optional |= {f"own_mse_{name}": mse for name, mse in zip("yuv", own, strict=True)}
-            optional |= {f"psnr_{name}": psnr_from_mse(mse)
-                         for name, mse in zip("yuv", own, strict=True)}
-            optional["psnr_planes"] = yuv_psnr(own, peak=1.0)
-        super().add({"psnr": psnr_from_mse(measured["mse"]), "mse": measured["mse"],
-                     "psnr_yuv": yuv_psnr(mse_yuv), **planes, **optional})
+        """`measured`: the dictionary of `measure_frame`, and what plane_metrics adds to it where the
+        source's own planes are judged: lists of three, for Y, U and V."""
+        values = {"psnr": psnr_from_mse(measured["mse"]), "mse": measured["mse"]}
+        values |= {name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}
+        if "mse_yuv" in measured:
+            values["psnr_yuv"] = yuv_psnr(tuple(measured["mse_yuv"]))
+            values |= _by_plane("mse", measured["mse_yuv"])
+        if "mse_planes" in measured:
+            own = tuple(measured["mse_planes"])
+            values |= _by_plane("own_mse", own)
+            values |= _by_plane("psnr", [psnr_from_mse(mse) for mse in own])
+            values["psnr_planes"] = yuv_psnr(own, peak=1.0)
+        if "xpsnr" in measured:
+            values |= _by_plane("distance", [10 ** (-value / 20) for value in measured["xpsnr"]])
+        for name, prefix in SIMILARITIES.items():
+            if name in measured:
+                values |= _by_plane(prefix, measured[name])
+                values[name] = six_one_one(measured[name])
+        super().add(values)
 
     def means(self) -> dict[str, float]:
         """psnr, psnr_yuv, ms_ssim and lpips where measured: means of the frames; psnr_of_mean_mse
         and psnr_yuv_of_mean_mse; of the source's own planes psnr_planes (6:1:1), psnr_y, psnr_u,
-        psnr_v, and psnr_planes_of_weighted_mse: that of (6 MSE_Y + MSE_U + MSE_V) / 8 over all
-        frames. dB, but for ms_ssim (0 to 1) and lpips (0 and more)."""
+        psnr_v, psnr_planes_of_weighted_mse: that of (6 MSE_Y + MSE_U + MSE_V) / 8 over all frames,
+        and in the same way ms_ssim_planes and ssim_planes. dB, but for the similarities (0 to 1)
+        and lpips (0 and more)."""
         if not self.frames:
             raise InputError("metrics: found no frames, needed at least one")
         mean = super().means()
-        return {
-            "psnr": mean["psnr"],
-            "psnr_of_mean_mse": psnr_from_mse(mean["mse"]),
-            "psnr_yuv": mean["psnr_yuv"],
-            "psnr_yuv_of_mean_mse": yuv_psnr((mean["mse_y"], mean["mse_u"], mean["mse_v"])),
-            **{name: mean[name] for name in ("ms_ssim", "lpips", *PLANES_PSNR) if name in mean},
-            **({"psnr_planes_of_weighted_mse": psnr_from_mse(
-                (6 * mean["own_mse_y"] + mean["own_mse_u"] + mean["own_mse_v"]) / 8)}
-               if "psnr_planes" in mean else {}),
-        }
+        found = {"psnr": mean["psnr"], "psnr_of_mean_mse": psnr_from_mse(mean["mse"])}
+        if "psnr_yuv" in mean:
+            found["psnr_yuv"] = mean["psnr_yuv"]
+            found["psnr_yuv_of_mean_mse"] = yuv_psnr((mean["mse_y"], mean["mse_u"], mean["mse_v"]))
+        found |= {name: value for name, value in mean.items()
+                  if name not in found and not name.startswith(("mse", "own_mse", "distance"))}
+        if "psnr_planes" in mean:
+            found["psnr_planes_of_weighted_mse"] = psnr_from_mse(
+                six_one_one([mean[f"own_mse_{plane}"] for plane in "yuv"]))
+        if "distance_y" in mean:
+            # XPSNR's authors average the roots of the weighted errors (plane_filters).
+            planes = [psnr_from_mse(mean[f"distance_{plane}"] ** 2) for plane in "yuv"]
+            found |= {"xpsnr": six_one_one(planes), **_by_plane("xpsnr", planes)}
+        return found
+
+
+def six_one_one(values: Sequence[float]) -> float:
+    """(6 Y + U + V) / 8 of three numbers."""
+    y, u, v = values
+    return (6 * y + u + v) / 8
+
+
+def _by_plane(name: str, values: Sequence[float]) -> dict[str, float]:
+    return {f"{name}_{plane}": value for plane, value in zip("yuv", values, strict=True)}

@@ -1,4 +1,4 @@
-"""PSNR on the source's own planes, where its samples are Y, Cb and Cr in 4:2:0.
+"""PSNR and MS-SSIM on the source's own planes, where its samples are Y, Cb and Cr in 4:2:0.
 
     source planes --------------------------------------------------> compared, as they were read
     source planes -> RGB -> codec of RGB pictures -> RGB -> planes -> with these
@@ -16,7 +16,7 @@ that is off by 4 everywhere has an MSE of (4/1023)^2 and a PSNR of 48.16 dB; by 
 import torch
 from torch import Tensor
 
-from dcvc.evaluation.metrics import frame_mse
+from dcvc.evaluation.metrics import frame_mse, ms_ssim, ms_ssim_scales
 from dcvc.interfaces import from_levels
 from dcvc.video.frame_stack import Planes
 from dcvc.video.rgb_to_yuv import rgb_to_yuv420
@@ -38,3 +38,14 @@ def planes_mse(decoded: Triple, source: Planes) -> tuple[float, float, float]:
     originals = (source.y[0], source.u[0], source.v[0])
     return tuple(frame_mse(plane.to(torch.int32), original.to(torch.int32)) / peak**2
                  for plane, original in zip(decoded, originals, strict=True))
+
+
+def planes_ms_ssim(decoded: Triple, source: Planes) -> list[float] | None:
+    """MS-SSIM of Y, U and V by themselves, as of pictures of one channel; fewer scales where a plane
+    has no room for five (metrics.ms_ssim). None below 11 pixels."""
+    peak = (1 << source.colour.depth) - 1
+    originals = (source.y[0], source.u[0], source.v[0])
+    if not all(ms_ssim_scales(*plane.shape) for plane in originals):
+        return None
+    return [ms_ssim(plane[None].float() / peak, original[None].float() / peak)
+            for plane, original in zip(decoded, originals, strict=True)]

@@ -8,7 +8,7 @@ are the same either way.
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -20,11 +20,10 @@ from dcvc.checkpoint import load_codec
 from dcvc.codec.frame_plan import FramePlan
 from dcvc.codec.quality_steps import steps_text
 from dcvc.data.eval_sequences import EvalSequence
-from dcvc.device.processes import share_out
 from dcvc.errors import InputError
 from dcvc.evaluation.copy_recorder import COPY
 from dcvc.evaluation.estimated import measure_estimate
-from dcvc.evaluation.frame_counter import FrameCounter, FrameDone, Progress
+from dcvc.evaluation.frame_counter import FrameDone, Progress, share_counted
 from dcvc.evaluation.intra_only import measure_intra
 from dcvc.evaluation.measured_codec import MeasuredCodec
 from dcvc.evaluation.table import new_table
@@ -49,21 +48,36 @@ def _load(model: str | None, intra: IntraConfig | None, device: str,
     return codec, f"{codec.inter_hash.hex()} (P), {codec.intra_hash.hex()} (I)"
 
 
-def _measure(measured: MeasuredCodec, sequence: EvalSequence, frame_done: FrameDone) -> Outcome:
+@dataclass(frozen=True)
+class EvalTask:
+    """One codec on one sequence, by their numbers too; plain data, so that it travels to other
+    processes. threads: for torch there, None: as they are."""
+
+    codec: int
+    measured: MeasuredCodec
+    number: int
+    sequence: EvalSequence
+    threads: int | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.measured.name} {self.sequence.name}"
+
+    @property
+    def frames(self) -> int:
+        return self.sequence.frames
+
+
+def _measure(task: EvalTask, frame_done: FrameDone) -> Outcome:
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    measured, sequence = task.measured, task.sequence
     codec, weights = _load(measured.model, measured.intra, measured.device, measured.weights)
     if measured.model is None:
         measure = measure_intra
     else:
         measure = measure_estimate if measured.estimate else measure_stream
     return weights, measure(codec, sequence, measured, frame_done)
-
-
-def _measure_apart(task: tuple[tuple[int, int], MeasuredCodec, EvalSequence, int]) -> Outcome:
-    """As `_measure`, in a process of its own. task: numbers of codec and sequence, both of them,
-    threads."""
-    _, measured, sequence, threads = task
-    torch.set_num_threads(threads)
-    return _measure(measured, sequence, lambda: None)
 
 
 def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], folder: Path, *,
@@ -136,19 +150,9 @@ def _points(measured: MeasuredCodec, outcomes: list[Outcome],
 def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], processes: int,
                progress: Progress | None) -> dict[tuple[int, int], Outcome]:
     """{(number of the codec, number of the sequence): outcome}."""
-    tasks = list(product(range(len(codecs)), range(len(sequences))))
-    counter = FrameCounter(len(codecs) * sum(sequence.frames for sequence in sequences), progress)
-
-    def name(task: tuple[int, int]) -> str:
-        return f"{codecs[task[0]].name} {sequences[task[1]].name}"
-
-    processes = min(processes, len(tasks))
-    if processes < 2:
-        return {(c, s): _measure(codecs[c], sequences[s], counter.one_of(name((c, s))))
-                for c, s in tasks}
-    threads, outcomes = max(1, (os.cpu_count() or 1) // processes), {}
-    apart = (((c, s), codecs[c], sequences[s], threads) for c, s in tasks)
-    for (task, *_), outcome in share_out(_measure_apart, apart, processes):
-        outcomes[task] = outcome
-        counter.add(sequences[task[1]].frames, name(task))
-    return outcomes
+    pairs = list(product(enumerate(codecs), enumerate(sequences)))
+    processes = min(processes, len(pairs))
+    threads = max(1, (os.cpu_count() or 1) // processes) if processes > 1 else None
+    tasks = [EvalTask(*codec, *sequence, threads) for codec, sequence in pairs]
+    return {(task.codec, task.number): outcome
+            for task, outcome in share_counted(_measure, tasks, processes, progress)}

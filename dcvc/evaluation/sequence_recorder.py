@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcvc.data.eval_sequences import EvalSequence
+from dcvc.evaluation.metric_names import FILTERS, OF_PLANES, chosen_metrics
 from dcvc.evaluation.metrics import (
     RunningMetrics,
     measure_frame,
@@ -19,9 +20,9 @@ from dcvc.evaluation.metrics import (
     psnr_from_mse,
     yuv_psnr,
 )
-from dcvc.evaluation.plane_metrics import Triple, planes_mse, planes_of
+from dcvc.evaluation.plane_filters import PlaneFilter
+from dcvc.evaluation.plane_metrics import Triple, planes_ms_ssim, planes_mse, planes_of
 from dcvc.files import replacing
-from dcvc.interfaces import from_levels
 from dcvc.video.frame_stack import Planes
 
 
@@ -36,7 +37,8 @@ def save_picture(path: Path, frame: Tensor) -> None:
     """uint8 `(3, H, W)` -> PNG, atomically."""
     with replacing(path) as file:
         pixels = np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())
-        Image.fromarray(pixels).save(file, format="PNG")
+        # The quickest of zlib's levels: one picture took as long as the coding of four frames.
+        Image.fromarray(pixels).save(file, format="PNG", compress_level=1)
 
 
 # Bytes of a safe name; more follows it in the names of files.
@@ -76,14 +78,20 @@ class SequenceRecorder:
     """`add` every frame, then `result`.
 
     snapshot: number of the frame that the report shows. picture: where to save it as it was
-    decoded, None: nowhere. lpips: that metric, where it is measured. with_ms_ssim: measure it.
+    decoded, None: nowhere. metrics: by their names (metric_names), None for the usual ones. lpips:
+    that network, where it is measured.
     """
 
     def __init__(self, sequence: EvalSequence, snapshot: int, picture: Path | None,
-                 lpips: Callable[[Tensor, Tensor], float] | None = None,
-                 with_ms_ssim: bool = True) -> None:
+                 metrics: tuple[str, ...] | None = None,
+                 lpips: Callable[[Tensor, Tensor], float] | None = None) -> None:
         self.sequence, self.snapshot, self.picture = sequence, snapshot, picture
-        self.lpips, self.with_ms_ssim = lpips, with_ms_ssim
+        planes = sequence.conditions is not None
+        self.metrics = metrics or chosen_metrics(None, planes=planes, lpips=lpips is not None)
+        self.lpips = lpips
+        self._filters = {name: PlaneFilter(name, sequence.planar[0], (sequence.height, sequence.width),
+                                           sequence.fps)
+                         for name in self.metrics if name in FILTERS}
         self.bits = 0.0
         self._means = RunningMetrics()
         self._frames: dict[str, list] = {}
@@ -98,17 +106,15 @@ class SequenceRecorder:
         gave, None: they are made of x_hat. Returns what was measured; another recorder takes it as
         `measured` when it shows the same frame."""
         if measured is None:
-            measured = measure_frame(from_levels(x_hat), from_levels(x), lpips=self.lpips,
-                                     with_ms_ssim=self.with_ms_ssim)
-            if source is not None:
-                decoded = decoded or planes_of(x_hat, source.colour)
-                measured["mse_planes"] = planes_mse(decoded, source)
+            measured = measure_frame(x_hat, x, self.metrics, self.lpips)
+            if source is not None and set(self.metrics) & set(OF_PLANES):
+                measured |= self._of_planes(decoded or planes_of(x_hat, source.colour), source)
         number = self._means.frames
         self._means.add(measured)
         self.bits += bits
         values = {"type": kind, "bits": bits, "psnr": psnr_from_mse(measured["mse"]),
                   **{name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}}
-        if source is not None:
+        if "mse_planes" in measured:
             values["psnr_planes"] = yuv_psnr(measured["mse_planes"], peak=1.0)
         for name, value in values.items():
             self._frames.setdefault(name,
@@ -123,6 +129,20 @@ class SequenceRecorder:
         if self.picture is not None and number == self.snapshot:
             save_picture(self.picture, x_hat)
         return measured
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a metric looks at the frames before, too: then each frame must be measured here."""
+        return bool(self._filters)
+
+    def _of_planes(self, decoded: Triple, source: Planes) -> dict[str, list[float]]:
+        """Lists of three, for Y, U and V."""
+        measured: dict[str, Any] = {}
+        if "psnr_planes" in self.metrics:
+            measured["mse_planes"] = planes_mse(decoded, source)
+        if "ms_ssim_planes" in self.metrics and (found := planes_ms_ssim(decoded, source)):
+            measured["ms_ssim_planes"] = found
+        return measured | {name: one.add(decoded, source) for name, one in self._filters.items()}
 
     def result(self, bits: float | None = None, **more: Any) -> dict[str, Any]:
         """The sequence's entry in a results point. bits: of the whole stream with its container,

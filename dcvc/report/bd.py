@@ -54,8 +54,10 @@ class Delta:
 
 
 def quality_for_bd(metric: str, value: float) -> float:
-    """MS-SSIM is compared on its dB scale -10·log10(1 - MS-SSIM); anything else as it is."""
-    return -10 * math.log10(max(1 - value, 1e-10)) if metric == "ms_ssim" else value
+    """MS-SSIM and SSIM are compared on their dB scale -10·log10(1 - MS-SSIM); anything else as it
+    is."""
+    similarity = metric.startswith(("ms_ssim", "ssim"))
+    return -10 * math.log10(max(1 - value, 1e-10)) if similarity else value
 
 
 def bd(anchor: Sequence[Point], test: Sequence[Point]) -> Delta:

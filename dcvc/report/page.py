@@ -29,9 +29,13 @@ METRICS = {"psnr": "RGB PSNR (dB), mean of frames",
            "psnr_of_mean_mse": "RGB PSNR (dB), of mean MSE",
            "psnr_yuv": "YUV 4:2:0 PSNR 6:1:1 (dB)",
            "psnr_planes": "PSNR of the source's planes 6:1:1 (dB)",
-           "psnr_y": "PSNR of the source's Y (dB)", "ms_ssim": "MS-SSIM",
+           "psnr_y": "PSNR of the source's Y (dB)",
+           "xpsnr": "XPSNR of the source's planes 6:1:1 (dB)", "ms_ssim": "MS-SSIM",
+           "ms_ssim_planes": "MS-SSIM of the source's planes 6:1:1",
+           "ssim_planes": "SSIM of the source's planes 6:1:1", "vmaf": "VMAF",
            "lpips": "LPIPS (lower is better)"}
-BD_METRICS = ("psnr", "psnr_yuv", "psnr_planes", "ms_ssim")
+BD_METRICS = ("psnr", "psnr_yuv", "psnr_planes", "xpsnr", "ms_ssim", "ms_ssim_planes",
+              "ssim_planes", "vmaf")
 PICTURE_BUDGET = 11_000_000     # characters; the page stays below 15 MB with its numbers
 
 
@@ -147,7 +151,8 @@ def _slim(point: dict[str, Any], fps: dict[str, float]) -> dict[str, Any]:
     """A point with its per-frame numbers rounded: pages are read, not computed with. fps: of each
     sequence."""
     rows = []
-    for row in point["sequences"]:
+    # What others publish of single sequences has no frames: BD rates use it, the page's curves do not.
+    for row in point["sequences"] if point["kind"] != "published" else ():
         frames = row["per_frame"]
         terms = {term: [round(v) for v in values]
                  for term, values in frames.get("terms", {}).items()}

@@ -1,4 +1,5 @@
-"""Points from elsewhere, a paper's or another tool's, from a CSV file beside ours.
+"""Points from elsewhere, a paper's or another tool's, from a CSV file beside ours, or from a results
+file of microsoft/DCVC's layout (published_json).
 
     codec,setting,bpp,psnr_planes,source,frames,intra_period,conditions
     DCVC-XY,q0,0.021,33.10,"Li et al. 2025, table 3",96,32,microsoft
@@ -12,11 +13,14 @@ unsaid. A published point has no frames, pictures or speed.
 """
 
 import csv
+import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from dcvc.errors import InputError, MissingError, ReadError
+from dcvc.report.published_json import points_of_json
 from dcvc.report.results import QUALITIES
 
 CONDITIONS = ("frames", "intra_period", "conditions")
@@ -24,15 +28,22 @@ COLUMNS = ("codec", "setting", "bpp", *QUALITIES, "source", *CONDITIONS)
 UNSAID = "not told"
 
 
-def read_published(path: str | Path) -> list[dict[str, Any]]:
-    """The file's points, as results have them. Raises MissingError, ReadError, and InputError for
-    another layout."""
+def read_published(path: str | Path, sequences: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The points of a .json file of microsoft/DCVC's layout, or of a CSV file, as results have them.
+    sequences: names of those that our results are about. Raises MissingError, ReadError, and
+    InputError for another layout."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise MissingError(f"{path}: no such file of published points") from None
     except (OSError, ValueError) as error:
         raise ReadError(f"{path}: cannot be read as text ({error})") from None
+    if Path(path).suffix.lower() == ".json":
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ReadError(f"{path}: cannot be read as JSON ({error})") from None
+        return points_of_json(values, str(path), Path(path).stem, sequences, UNSAID)
     rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
     heads = [head.strip() for head in rows.fieldnames or ()]
     rows.fieldnames = heads
@@ -87,6 +98,8 @@ def differences(points: list[dict[str, Any]], table: dict[str, Any]) -> list[str
     """What is not the same as in our results: one note for each curve and condition."""
     ours, notes = conditions_of(table), []
     for point in points:
+        if point["settings"].get("sequences") == "others":
+            notes.append(f"{point['codec']} is published of other sequences than these")
         for name in CONDITIONS:
             # One I-frame is written -1 there, and as many frames as there are here.
             theirs, own = point["settings"][name], ours[name]

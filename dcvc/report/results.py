@@ -15,7 +15,9 @@ from dcvc.files import write_text
 
 SCHEMA, VERSION = "dcvc-results", 1
 QUALITIES = ("psnr", "psnr_of_mean_mse", "psnr_yuv", "psnr_yuv_of_mean_mse", "psnr_planes",
-             "psnr_y", "psnr_u", "psnr_v", "psnr_planes_of_weighted_mse", "ms_ssim", "lpips")
+             "psnr_y", "psnr_u", "psnr_v", "psnr_planes_of_weighted_mse", "xpsnr", "xpsnr_y",
+             "xpsnr_u", "xpsnr_v", "ms_ssim", "ms_ssim_planes", "ms_ssim_y", "ms_ssim_u",
+             "ms_ssim_v", "ssim_planes", "ssim_y", "ssim_u", "ssim_v", "vmaf", "lpips")
 AVERAGED = ("bpp", "bpp_estimate", *QUALITIES)
 
 
@@ -100,7 +102,9 @@ def curves(points: Iterable[dict[str, Any]], metric: str,
 
 COLUMNS = {"bpp": ("bpp", ".4f"), "bpp_estimate": ("estimate", ".4f"), "psnr": ("PSNR", ".2f"),
            "psnr_yuv": ("PSNR YUV", ".2f"), "psnr_planes": ("planes", ".2f"),
-           "ms_ssim": ("MS-SSIM", ".4f"), "lpips": ("LPIPS", ".4f")}
+           "xpsnr": ("XPSNR", ".2f"), "ms_ssim": ("MS-SSIM", ".4f"),
+           "ms_ssim_planes": ("planes MS", ".4f"), "ssim_planes": ("SSIM", ".4f"),
+           "vmaf": ("VMAF", ".2f"), "lpips": ("LPIPS", ".4f")}
 
 
 def results_rows(results: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@ from dcvc.tuning.scenes import with_scenes
 from dcvc.tuning.summary import Summary, summarise
 from dcvc.video.reader import VideoReader
 
-QUALITIES = (10.0, 24.0, 38.0, 52.0)
+QUALITIES, METRICS = (10.0, 24.0, 38.0, 52.0), ("psnr", "psnr_yuv")
 # From finer than a codec of many rates to coarser: curves are compared where their qualities meet.
 ANCHORS = {"x264": (20, 26, 32, 38, 44, 50), "x265": (22, 28, 34, 40, 46, 51)}
 # Coding at four qualities, before and after, may take a fifth of the time on two CPU cores.
@@ -180,7 +180,7 @@ def _judge_anchors(tune: Tune, judged: list[EvalSequence]) -> None:
         tune.tell("2/4 x264 and x265 on what is held out, then the model as it is")
         write_results(file, compare(judged, ANCHORS, tune.folder / "anchors_frames",
                                     intra_period=tune.intra_period, command="dcvc tune",
-                                    with_ms_ssim=False, progress=tune.progress))
+                                    metrics=METRICS, progress=tune.progress))
 
 
 def _judge(tune: Tune, judged: list[EvalSequence], model: Path, when: str) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _judge(tune: Tune, judged: list[EvalSequence], model: Path, when: str) -> di
         label = _label(tune) + " tuned" * (when == "after")
         codecs = [MeasuredCodec(label=label, setting=f"q{quality:g}", model=str(model),
                                 intra_period=tune.intra_period, quality=quality, decode=False,
-                                with_ms_ssim=False)
+                                metrics=METRICS)
                   for quality in QUALITIES]
         write_results(file, evaluate_codecs(codecs, judged, tune.folder / f"{when}_frames",
                                             command="dcvc tune", progress=tune.progress))

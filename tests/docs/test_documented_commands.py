@@ -47,7 +47,7 @@ ADDED = {
     "dcvc eval": "--max_frames 2 --device cpu --quiet",
     "dcvc compare": "--max_frames 2 --quiet",
     "dcvc encode": "--device cpu --quiet", "dcvc decode": "--device cpu --quiet",
-    "dcvc mux": "", "dcvc info": "", "dcvc report": "", "dcvc table": "",
+    "dcvc mux": "", "dcvc info": "", "dcvc report": "", "dcvc table": "", "dcvc plot": "",
     "dcvc index": "--quiet", "dcvc prepare": "--quiet",
 }
 NAMES = {"VIDEOS": "videos/val", "RUN": "runs/first", "RUN2": "runs/second", "LIGHT": "light/light_run.pt",

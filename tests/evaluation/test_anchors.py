@@ -13,7 +13,9 @@ from dcvc.data.eval_sequences import open_sequences
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError
 from dcvc.evaluation import anchors as module
-from dcvc.evaluation.anchors import ANCHORS, AnchorSetting, compare, encode, measure, missing_reason
+from dcvc.evaluation.anchor_coding import encode, measure
+from dcvc.evaluation.anchor_encoders import ANCHORS, AnchorSetting, missing_reason
+from dcvc.evaluation.anchors import compare
 from dcvc.evaluation.stopwatch import Stopwatch
 from dcvc.report.results import read_results
 
@@ -120,7 +122,7 @@ def test_modes_are_curves_of_their_own_and_their_bits_are_packets(tmp_path, name
         pytest.skip(missing_reason(ANCHORS[name]))
     write_synthetic_clips(tmp_path / "clip", 1, 20, SIZE, seed=5)
     crf, modes, found = ANCHORS[name].qualities[1], ANCHORS[name].modes, {}
-    table = compare(open_sequences(tmp_path / "clip"), {name: (crf,)}, tmp_path, intra_period=16, with_ms_ssim=False,
+    table = compare(open_sequences(tmp_path / "clip"), {name: (crf,)}, tmp_path, intra_period=16, metrics=("psnr",),
                     modes=modes)
     for mode, point in zip(modes, table["points"], strict=True):
         row = point["sequences"][0]
@@ -138,7 +140,7 @@ def test_modes_are_curves_of_their_own_and_their_bits_are_packets(tmp_path, name
 
 @pytest.mark.parametrize("pixels", ["yuv420p10le", "yuv444p", "yuv444p10le"])
 def test_deeper_and_finer_samples_keep_more_of_the_picture(sequences, pixels):
-    plain, finer = (measure(AnchorSetting(ANCHORS["x265"], 4, 4, pixels=one), sequences[0], None, with_ms_ssim=False)
+    plain, finer = (measure(AnchorSetting(ANCHORS["x265"], 4, 4, pixels=one), sequences[0], None, metrics=("psnr",))
                     for one in ("yuv420p", pixels))
     assert finer["psnr"] > plain["psnr"] + (0.02 if "420" in pixels else 0.2)
 
@@ -146,6 +148,25 @@ def test_deeper_and_finer_samples_keep_more_of_the_picture(sequences, pixels):
 def test_a_mode_that_an_encoder_lacks_is_named(sequences, tmp_path):
     table = compare(sequences[:1], {"vp9": (40,)}, tmp_path, modes=("random-access",))
     assert (table["points"], table["missing"][0]["codec"]) == ([], "vp9 random-access")
+
+
+def test_shared_out_over_processes_the_numbers_are_the_same(sequences, tmp_path):
+    call = {"anchors": {"x264": (24, 34)}, "intra_period": 4, "metrics": ("psnr",)}
+    one, two = (compare(sequences, folder=tmp_path / str(n), processes=n, **call) for n in (1, 2))
+    for alone, shared in zip(one["points"], two["points"], strict=True):
+        assert (alone["setting"], alone["mean"]) == (shared["setting"], shared["mean"])
+        names = [[row["name"] for row in point["sequences"]] for point in (alone, shared)]
+        assert names[0] == names[1] == [sequence.name for sequence in sequences]
+
+
+def test_frames_are_read_once_for_all_points_and_anew_for_other_content(sequences, tmp_path, monkeypatch):
+    read, original = [], type(sequences[0]).source_frames
+    monkeypatch.setattr(type(sequences[0]), "source_frames", lambda self: read.append(self.name) or original(self))
+    compare(sequences, {"x264": (24, 34), "x265": (30,)}, tmp_path, intra_period=4, metrics=("psnr",))
+    assert len(read) == 2 * len(sequences)                     # to describe them, and to code them
+    monkeypatch.setattr("dcvc.evaluation.anchor_coding.KEPT_BYTES", 1000)
+    compare(sequences[:1], {"x264": (24, 34)}, tmp_path, intra_period=4, metrics=("psnr",))
+    assert len(read) == 2 * len(sequences) + 3
 
 
 def test_results_of_another_version_are_refused(tmp_path):

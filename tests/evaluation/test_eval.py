@@ -167,7 +167,7 @@ def endless(*_):
     time.sleep(120)
 
 if __name__ == "__main__":
-    run._measure_apart = endless
+    run._measure = endless
     sequences = [SimpleNamespace(name=name, frames=1) for name in "abc"]
     codecs = [SimpleNamespace(name="codec")]
     sys.exit(run_reporting_errors(lambda: run._run_tasks(codecs, sequences, 2, None)))

@@ -98,7 +98,7 @@ def test_ms_ssim_of_small_frames_drops_scales_and_says_how_many():
 
 
 def test_frames_without_room_for_one_scale_are_measured_without_it():
-    x_hat, x = (frame[..., :9, :30] / 255 for frame in pair((64, 48), noise=5))
+    x_hat, x = (frame[..., :9, :30].byte() for frame in pair((64, 48), noise=5))
     measured = measure_frame(x_hat, x)
     assert "ms_ssim" not in measured
     running = RunningMetrics()
@@ -124,9 +124,9 @@ def test_equal_frames_and_bad_values():
 
 
 def test_both_means_of_psnr_are_named():
-    x_hat, x = (frame / 255 for frame in pair((64, 48), noise=2))
-    worse = (pair((64, 48), noise=30)[0]) / 255
-    running, frames = RunningMetrics(), [measure_frame(x_hat, x), measure_frame(worse, x)]
+    levels = [frame.byte() for frame in (*pair((64, 48), noise=2), pair((64, 48), noise=30)[0])]
+    x_hat, x, worse = (frame / 255 for frame in levels)
+    running, frames = RunningMetrics(), [measure_frame(levels[0], levels[1]), measure_frame(levels[2], levels[1])]
     for measured in frames:
         running.add(measured)
     means = running.means()

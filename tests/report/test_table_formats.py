@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from kit.report_page import invented_results
 
 from dcvc.cli import main
 from dcvc.report.page import page_data, report_data
-from dcvc.report.published import read_published
+from dcvc.report.published import differences, read_published
 from dcvc.report.results import write_results
 from dcvc.report.tables import as_csv, as_latex, as_markdown, bd_table, points_table
 
@@ -102,3 +103,65 @@ def test_the_command_writes_what_is_asked(tmp_path, capsys):
         assert out.read_text().startswith(begins)
     assert main(["table", results, "--bd", "--metric", "vmaf"]) == 1
     assert "--metric: found 'vmaf', needed one that was measured: psnr" in capsys.readouterr().err
+
+
+def microsoft_file(path, sequences, planes=True, periods=(3, 93)):
+    """A results file of microsoft/DCVC's layout: four rates of each sequence."""
+    own = {"psnr_y": 1.0, "psnr_u": 3.0, "psnr_v": 5.0} if planes else {}
+    table = {"SET": {name: {f"{22 + 5 * r:03d}": {
+        "i_frame_num": periods[0], "p_frame_num": periods[1], "frame_pixel_num": 6144, "test_time": 1.0,
+        "ave_all_frame_bpp": 0.4 / 2**r + 0.01 * k, "ave_all_frame_psnr": 37.0 - 2 * r + k, "ave_all_frame_msssim": 0,
+        **{f"ave_all_frame_{key}": 36.0 - 2 * r + more for key, more in own.items()}} for r in range(4)}
+        for k, name in enumerate(sequences)}}
+    path.write_text(json.dumps(table))
+    return path
+
+
+def test_results_of_microsofts_layout_are_points_on_our_sequences(tmp_path):
+    write_results(tmp_path / "results.json", invented_results(tmp_path))
+    file = microsoft_file(tmp_path / "vtm.json", ["clip1.yuv", "clip0.yuv", "more.yuv"], planes=False)
+    points = read_published(file, ["clip0", "clip1"])
+    assert [point["setting"] for point in points] == ["022", "027", "032", "037"]
+    first = points[0]
+    # clip1 is the file's first sequence, clip0 its second; the third is none of ours.
+    assert {row["name"]: row["psnr"] for row in first["sequences"]} == {"clip1": 37.0, "clip0": 38.0}
+    assert first["mean"] == {"bpp": pytest.approx(0.405), "psnr": 37.5}                   # a similarity of 0 is none
+    assert first["settings"] == {"source": str(file), "frames": "96", "intra_period": "32",
+                                 "conditions": "not told", "sequences": "the same"}
+    data = report_data([tmp_path / "results.json"], None, points)
+    assert {row["sequence"] for row in data["bd"]["psnr"] if row["codec"] == "vtm"} == {"mean curve", "clip0", "clip1"}
+    assert "vtm is published with frames 96, these results have 8" in data["notes"]
+    page, table = tmp_path / "r.html", tmp_path / "t.csv"
+    assert main(["report", str(tmp_path / "results.json"), "--published", str(file), "-o", str(page)]) == 0
+    assert main(["table", str(tmp_path / "results.json"), "--published", str(file), "--bd", "--format", "csv",
+                 "-o", str(table)]) == 0
+    assert [row for row in csv.reader(table.open()) if row[0] == "vtm"][0][1] not in ("", None)
+
+
+def test_other_sequences_and_judged_planes_of_that_layout_are_told(tmp_path):
+    file = microsoft_file(tmp_path / "RT.json", ["a.yuv", "b.yuv"], periods=(1, 95))
+    point, *_ = read_published(file, ["clip0", "clip1"])
+    assert point["mean"] == {"bpp": pytest.approx(0.405), "psnr_planes": 37.5, "psnr_y": 37.0, "psnr_u": 39.0,
+                             "psnr_v": 41.0}
+    assert (point["settings"]["intra_period"], point["settings"]["conditions"]) == ("-1", "microsoft")
+    assert point["sequences"] == []
+    assert "RT is published of other sequences than these" in differences([point], invented_results(tmp_path))
+    # Logs of other encoders call every frame an I-frame: their period is not known.
+    unknown, *_ = read_published(microsoft_file(tmp_path / "HM.json", ["a"], periods=(96, 0)))
+    assert (unknown["settings"]["frames"], unknown["settings"]["intra_period"]) == ("96", "not told")
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("[1]", "found list at its top, needed data sets of sequences of rates with ave_all_frame_bpp"),
+    ('{"A": {"s": {"22": {"ave_all_frame_bpp": 0.1}}}}', "found no number ave_all_frame_psnr in 's' 22"),
+    ('{"A": {"s": {"22": {"ave_all_frame_psnr": 30, "ave_all_frame_bpp": "x"}}}}', "found no number ave_all_frame_bpp"),
+    ('{"schema": "dcvc-results"}', "found str as the data set 'schema'"), ("{", "cannot be read as JSON"),
+])
+def test_json_of_another_layout_is_one_line(tmp_path, capsys, text, words):
+    write_results(tmp_path / "results.json", invented_results(tmp_path))
+    (tmp_path / "bad.json").write_text(text)
+    assert main(["report", str(tmp_path / "results.json"), "--published", str(tmp_path / "bad.json"),
+                 "-o", str(tmp_path / "r.html")]) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
