@@ -37,8 +37,8 @@ from dcvc.video.writer import VideoWriter
 SHORT_SIDE, EXACT = 144, {"preset": "veryfast", "g": "4", "qp": "0"}
 MODEL = VQGANConfig("EMAVQ", 512, 16, ch=32, ch_mult=(1, 1, 2, 2), num_res_blocks=1,
                     attn_resolutions=(), z_channels=64, norm_groups=8)
-BASE = VQGANTrainingConfig(MODEL, steps=1200, batch_size=6, crop_size=96, learning_rate=1.5e-3,
-                           quantize_from=300, save_every=200)
+BASE = VQGANTrainingConfig(MODEL, steps=600, batch_size=6, crop_size=64, learning_rate=2e-3,
+                           quantize_from=150, save_every=100)
 ASKED_DB, ASKED_MINUTES = 1.0, 10
 CLIPS = ("sam2_02_cups.mp4", "gopro_karma.mp4", "chromeos_office.mkv")
 
@@ -82,7 +82,7 @@ def judged(codec: VQGANIFrameModel, first: Path, second: Path) -> dict[str, floa
                             PriorTrainingConfig(steps=300, mirrored=False), quiet=True)[0]
     sizes = codec.symbols.sizes
     codec.rate_models |= rate_models_from_file({KEY: rates}, len(sizes), sizes, "fitted")
-    quality, bits = [], {name: 0.0 for name in codec.rate_models}
+    quality, bits = [], dict.fromkeys(codec.rate_models, 0.0)
     pixels = 0
     with VideoReader(second) as reader:
         for number in np.linspace(0, len(reader) - 1, 20).round().astype(int).tolist():
@@ -117,7 +117,7 @@ def main() -> None:
         if name in record["clips"]:
             continue
         settings = dataclasses.replace(FINE_TUNING, start=str(base), steps=options.steps, batch_size=6,
-                                       crop_size=96, learning_rate=5e-4, prior_steps=0)
+                                       crop_size=64, learning_rate=1e-3, prior_steps=0)
         began, processor = time.monotonic(), time.process_time()
         out = folder / f"tuned_{time.time_ns()}"
         numbers = fine_tune(settings, [folder / "first.mkv"], out, device="cpu", quiet=True).numbers

@@ -19,7 +19,7 @@ from dcvc.training.vqgan.quantizer_trainer import GradientQuantizer
 from dcvc.training.vqgan.step import VQGANStep
 from dcvc.weights import read_checkpoint
 
-SHORT = dataclasses.replace(FINE_TUNING, steps=3, batch_size=2, crop_size=48, validate_every=3, prior_steps=0,
+SHORT = dataclasses.replace(FINE_TUNING, steps=3, batch_size=2, crop_size=32, validate_every=3, prior_steps=0,
                             learning_rate=1e-3, log_every=1)
 # Quantizers that the layouts of other projects do not have.
 OTHERS = {"gumbel": VQGANConfig("GumbelVQ", 32, 8), "residual": VQGANConfig("RVQ", 32, 8, levels=2),
@@ -29,7 +29,7 @@ OTHERS = {"gumbel": VQGANConfig("GumbelVQ", 32, 8), "residual": VQGANConfig("RVQ
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
-    write_synthetic_clips(folder, count=2, frames=6, size=(96, 64))
+    write_synthetic_clips(folder, count=2, frames=3, size=(64, 32))
     return [folder]
 
 
@@ -50,7 +50,11 @@ def tuned(source, config, videos, out, **changes):
     return fine_tune(settings, videos, out, vqgan_config=config, device="cpu", quiet=True).numbers
 
 
-@pytest.mark.parametrize("layout", sorted({*vqgan_layouts.WRITERS, *OTHERS} - {"fsq", "movq original"}))
+QUICK = {"amused", "ibq", "magvit2", "var", "residual"}      # of each kind of quantizer and of container one
+
+
+@pytest.mark.parametrize("layout", [pytest.param(layout, marks=() if layout in QUICK else pytest.mark.slow)
+                                    for layout in sorted({*vqgan_layouts.WRITERS, *OTHERS})])
 def test_every_layout_is_trained_on_and_written_back(videos, tmp_path, layout):
     config, source = written(tmp_path / "in", layout)
     before = VQGANIFrameModel(config, source, "cpu")
@@ -68,21 +72,22 @@ def test_every_layout_is_trained_on_and_written_back(videos, tmp_path, layout):
                    if key.startswith(part)), part
 
 
-@pytest.mark.parametrize("layout", ["amused", "ibq", "var", "magvit2", "gumbel", "residual"])
+@pytest.mark.parametrize("layout", ["ibq", "gumbel", "residual"])
 def test_training_the_decoder_alone_leaves_all_codes_as_they_were(videos, tmp_path, layout):
     config, source = written(tmp_path / "in", layout)
     numbers = tuned(source, config, videos, tmp_path / "out", freeze=("encoder", "codebook"))
     before, after = VQGANIFrameModel(config, source, "cpu"), VQGANIFrameModel(None, tmp_path / "out", "cpu")
-    x = torch.rand(2, 3, 96, 64)
+    x = torch.rand(2, 3, 64, 32)
     assert torch.equal(before.codes_of(x), after.codes_of(x))
     assert numbers["kept_step"] == 3
     moved = {key.split(".")[0] for key, value in after.model.state_dict().items()
              if not torch.equal(value, before.model.state_dict()[key])}
-    assert moved <= {"decoder", "post_quant_conv"} and "decoder" in moved
+    assert moved in ({"decoder"}, {"decoder", "post_quant_conv"})
 
 
-@pytest.mark.parametrize(("freeze", "still"), [(("decoder",), {"decoder", "post_quant_conv"}),
-                                               (("encoder",), {"encoder", "quant_conv"}), (("codebook",), {"quantize"})])
+@pytest.mark.parametrize(("freeze", "still"), [
+    (("decoder",), {"decoder", "post_quant_conv"}), (("encoder",), {"encoder", "quant_conv"}),
+    (("codebook",), {"quantize"})])
 @pytest.mark.parametrize("layout", ["diffusers", "product"])
 def test_what_is_frozen_stays(tmp_path, layout, freeze, still):
     config, source = written(tmp_path / "in", layout)
@@ -90,7 +95,7 @@ def test_what_is_frozen_stays(tmp_path, layout, freeze, still):
     settings = dataclasses.replace(SHORT, start=str(source), model=codec.config, freeze=freeze)
     step = VQGANStep(settings, torch.device("cpu"), codec.model.state_dict())
     for _ in range(2):
-        step.run(torch.rand(2, 3, 48, 48))
+        step.run(torch.rand(2, 3, 32, 32))
     now = {key.split(".")[0] for key, value in step.model.state_dict().items()
            if not torch.equal(value, codec.model.state_dict()[key])}
     assert now == {"encoder", "quant_conv", "quantize", "decoder", "post_quant_conv"} - still
@@ -145,7 +150,8 @@ def test_quantizers_learn_by_gradients(tmp_path, layout):
 def test_one_video_is_shared_out(tmp_path):
     write_synthetic_clips(tmp_path, count=1, frames=9, size=(96, 64))
     parts = split([tmp_path])
-    assert parts.alone and parts.train == parts.judged
+    assert parts.alone
+    assert parts.train == parts.judged
     data = LeadingFrames(parts.train, gop_size=1, crop_size=32, seed=0, samples_per_video=200)
     starts = {data.choose_gop(index, data.rng(0, index)).start for index in range(200)}
     assert starts == set(range(6))
@@ -166,7 +172,7 @@ def test_from_the_command_line(videos, tmp_path, capsys):
     _, source = written(tmp_path / "in", "amused")
     out = tmp_path / "out"
     flags = ["train-vqgan", "--videos", str(videos[0]), "--device", "cpu", "--quiet", "--checkpoint_dir"]
-    short = ["--steps", "3", "--batch_size", "2", "--crop_size", "48", "--learning_rate", "1e-3", "--prior_steps", "4"]
+    short = ["--steps", "3", "--batch_size", "2", "--crop_size", "32", "--learning_rate", "1e-3", "--prior_steps", "4"]
     assert main([*flags, str(out), "--from", str(source), "--freeze", "encoder", "codebook", *short, "--json"]) == 0
     numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert numbers["steps"] == 3
@@ -184,5 +190,6 @@ def test_from_the_command_line(videos, tmp_path, capsys):
                         (["--from", str(source), "--crop_size", "49"], "needed a multiple of f = 2")):
         assert main([*flags, str(tmp_path / "bad"), *more]) == 1
         error = capsys.readouterr().err
-        assert words in error and error.count("\n") == 1
+        assert words in error
+        assert error.count("\n") == 1
     assert not (tmp_path / "bad" / "vqgan.pt").exists()
