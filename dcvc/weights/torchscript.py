@@ -11,6 +11,8 @@ offset, sizes and strides. Object encoder with part conv_in with entry weight gi
 
 import pickle
 import zipfile
+from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,29 @@ STORAGES = {"FloatStorage": torch.float32, "DoubleStorage": torch.float64,
 
 def read_torchscript(path: str | Path) -> dict[str, Tensor]:
     """Entries by their full names. Raises MissingError, ReadError for damage, InputError."""
+    return open_archive(path).entries()
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What a zip of torch holds. content: of its pickle, for a TorchScript file inert objects.
+    storages: the numbers by their names in the zip; the tensors in content are windows onto them.
+    """
+
+    content: Any
+    storages: dict[str, Tensor]
+
+    def entries(self) -> dict[str, Tensor]:
+        """Of a TorchScript file."""
+        return dict(_entries(self.content, ""))
+
+
+def open_archive(path: str | Path, stand_in: type | None = None) -> Archive:
+    """Read a TorchScript file, or any file of torch.save since 1.6, which are zips of one kind.
+
+    stand_in: the class of objects that are neither tensors nor tables (None: inert ones, which keep
+    their attributes). Raises MissingError, ReadError for damage, InputError.
+    """
     path = Path(path)
     if not path.is_file():
         raise MissingError(f"{path}: no such file, needed a TorchScript file")
@@ -41,8 +66,8 @@ def read_torchscript(path: str | Path) -> dict[str, Tensor]:
             if name is None:
                 raise InputError(f"{path}: found a zip without data.pkl, needed a TorchScript file")
             with archive.open(name) as file:
-                root = _Unpickler(file, archive, name.removesuffix(".pkl")).load()
-            return dict(_entries(root, ""))
+                reader = _Unpickler(file, archive, name.removesuffix(".pkl"), stand_in or _Inert)
+                return Archive(reader.load(), reader.storages)
     except (ReadError, InputError):
         raise
     except Exception as error:
@@ -70,30 +95,41 @@ class _Inert:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
+    """storages: filled while it reads."""
+
+    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str, stand_in: type) -> None:
         super().__init__(file)
-        self.archive, self.folder = archive, folder
+        self.archive, self.folder, self.stand_in = archive, folder, stand_in
+        self.storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
-        # OrderedDict is the table of a tensor's hooks; it is given to _tensor, which drops it.
-        return dict if (module, name) == ("collections", "OrderedDict") else _Inert
+        return KNOWN.get((module, name), self.stand_in)
 
     def persistent_load(self, saved: Any) -> Tensor:
         _, dtype, key, _, count = saved
-        data = self.archive.read(f"{self.folder}/{key}")
-        if len(data) != count * dtype.itemsize:
-            raise ReadError(f"storage {key}: found {len(data)} bytes, needed {count} numbers")
-        # frombuffer refuses an empty buffer.
-        return torch.frombuffer(bytearray(data), dtype=dtype) if count else torch.empty(0).to(dtype)
+        name = f"{self.folder}/{key}"
+        # Entries that share their numbers have one storage.
+        if name not in self.storages:
+            data = self.archive.read(name)
+            if len(data) != count * dtype.itemsize:
+                raise ReadError(f"storage {key}: found {len(data)} bytes, needed {count} numbers")
+            # frombuffer refuses an empty buffer.
+            self.storages[name] = (torch.frombuffer(bytearray(data), dtype=dtype) if count
+                                   else torch.empty(0).to(dtype))
+        return self.storages[name]
 
 
 def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor:
     # as_strided checks that the storage is long enough.
-    return storage.as_strided(size, stride, offset).clone()
+    return storage.as_strided(size, stride, offset)
+
+
+# The only names in a pickle that stand for something here. A parameter is its tensor.
+KNOWN = {("torch._utils", "_rebuild_tensor_v2"): _tensor, ("torch._utils", "_rebuild_tensor"): _tensor,
+         ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+         ("torch", "Size"): tuple, ("collections", "OrderedDict"): OrderedDict}
 
 
 def _entries(value: Any, name: str):

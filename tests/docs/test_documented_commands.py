@@ -38,6 +38,7 @@ ADDED = {
     "dcvc models": "",
     "dcvc tune": "--model light/light_run.pt --minutes 0.1 --device cpu --quiet",
     "--recipe tiny": f"{SHORT} {ZOO} --max_steps 1",
+    "train-vqgan --from": "--steps 2 --crop_size 64 --batch_size 2 --prior_steps 2 --device cpu --quiet",
     "train-vqgan": "--preset demo --steps 2 --crop_size 64 --batch_size 2 --num_workers 0 --device cpu --quiet",
     "train-prior": "--steps 2 --batch_size 2 --device cpu --quiet",
     "--i_frame_type vqgan": f"{SHORT} --max_steps 2",

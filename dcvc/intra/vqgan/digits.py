@@ -91,14 +91,23 @@ class FiniteScalarQuantizer(DigitQuantizer):
         super().__init__(digits_of(config))
 
     def digits_of(self, z: Tensor) -> Tensor:
+        # round() takes the even of two whole numbers that are as near, as the original does.
+        rounded = torch.round(self._wide(z)).to(torch.int64)
+        return rounded + self._per_channel(z.device) // 2
+
+    def _wide(self, z: Tensor) -> Tensor:
+        """What is rounded to q."""
         halves = [1.001 * (size - 1) / 2 for size in self.digits]
         offsets = [0.0 if size % 2 else 0.5 for size in self.digits]
         shifts = [math.atanh(off / half) for off, half in zip(offsets, halves, strict=True)]
         half, off, shift = (torch.tensor(values, dtype=z.dtype, device=z.device)[:, None, None]
                             for values in (halves, offsets, shifts))
-        # round() takes the even of two whole numbers that are as near, as the original does.
-        rounded = torch.round(torch.tanh(z + shift) * half - off).to(torch.int64)
-        return rounded + self._per_channel(z.device) // 2
+        return torch.tanh(z + shift) * half - off
+
+    def bounded(self, z: Tensor) -> Tensor:
+        """z `(B, E, h, w)` in the range of the values and before it is rounded to them, for
+        training."""
+        return self._wide(z) / (self._per_channel(z.device) // 2)
 
     def value_of(self, digit: Tensor, sizes: Tensor) -> Tensor:
         middle = sizes // 2

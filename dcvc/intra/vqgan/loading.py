@@ -64,7 +64,13 @@ def read_vqgan_file(path: str | Path, weights: str | None = None,
 
 
 def _read(source: Source, where: str, weights: str | None, use_ema: bool | None) -> VQGANFile:
-    content = read_source(source)
+    return file_of(read_source(source), where, weights, use_ema)
+
+
+def file_of(content: dict[Any, Any], where: str, weights: str | None = None,
+            use_ema: bool | None = None) -> VQGANFile:
+    """What was read of a file, or of several together, see `read_vqgan_file`. The entries are
+    windows onto the tensors in `content`: no layout's names or shapes need a copy."""
     # A file with a config of ours has our names, whatever graph it is of.
     own = isinstance(content.get("config"), dict) and "model_args" in content["config"]
     # The tools of Open-MAGVIT2 code by the averages, which its entries tell without a config.

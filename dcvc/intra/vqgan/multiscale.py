@@ -77,14 +77,18 @@ class MultiScaleQuantizer(Quantizer):
         return torch.cat(codes, dim=1)[:, None, None]
 
     def lookup(self, indices: Tensor, grid: Grid = None) -> Tensor:
-        grid = grid or self.scales[-1]
-        parts = [self._enlarged(codes, scale, grid)
-                 for scale, codes in enumerate(self.split(indices, grid))]
+        parts = self.parts(indices, grid)
         # Scale by scale on both sides: in another order the last bit of a sum can differ.
         total = parts[0]
         for part in parts[1:]:
             total = total + part
         return total
+
+    def parts(self, indices: Tensor, grid: Grid = None) -> list[Tensor]:
+        """What each scale adds to the latent, `(B, E, h, w)`."""
+        grid = grid or self.scales[-1]
+        return [self._enlarged(codes, scale, grid)
+                for scale, codes in enumerate(self.split(indices, grid))]
 
     def _enlarged(self, codes: Tensor, scale: int, grid: tuple[int, int]) -> Tensor:
         rows = code_map(self.embedding.weight[codes], codes)

@@ -32,6 +32,7 @@ ANCHOR = "encoder.conv_in.weight"
 KNOWN = tuple(f"{stem}{end}" for stem in ("diffusion_pytorch_model", "model", "pytorch_model")
               for end in (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json",
                           ".fp16.safetensors", ".safetensors.index.fp16.json", ".fp16.bin"))
+# By their endings, files of weights.
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 SUBFOLDERS = ("vqvae", "movq")
 INDEX = re.compile(r".*\.index(\.\w+)?\.json$")
@@ -149,6 +150,16 @@ def _no_encoder(names: list[str], where: str) -> str:
 
 def _read_sharded(index: Path) -> dict[str, Tensor]:
     """The entries under the VQGAN's prefix, of the files that an index names."""
+    entries: dict[str, Tensor] = {}
+    for path, names in shards_of(index)[0].items():
+        entries |= _read_shard(path, names, index)
+    return entries
+
+
+def shards_of(index: Path) -> tuple[dict[Path, list[str]], list[Path]]:
+    """The files that hold the VQGAN, each with its entries of it; and the index's other files.
+
+    Raises ReadError, MissingError, InputError."""
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
         files = dict(content["weight_map"])
@@ -167,10 +178,9 @@ def _read_sharded(index: Path) -> dict[str, Tensor]:
         if not (index.parent / name).is_file():
             raise MissingError(f"{index.parent / name}: no such file, needed: {index.name} names "
                                f"it for {len(wanted[name])} entries; fetch all {len(wanted)} shards")
-    entries: dict[str, Tensor] = {}
-    for name, names in wanted.items():
-        entries |= _read_shard(index.parent / name, names, index)
-    return entries
+    others = {str(name) for name in files.values()} - set(wanted)
+    return ({index.parent / name: names for name, names in wanted.items()},
+            [index.parent / Path(name).name for name in sorted(others)])
 
 
 def _read_shard(path: Path, names: list[str], index: Path) -> dict[str, Tensor]:

@@ -26,13 +26,16 @@ SMALLEST_SIZE = 1e-3                     # of a code that has just been placed, 
 class CodebookTrainer:
     """Quantizes a batch of latents for training and moves the codebooks towards them.
 
-    The codebooks of EMAVQ, of the residual and of the product quantizer are trained; Gumbel and
-    L2-normalised ones are loaded only. Raises InputError for those.
+    The codebooks of EMAVQ, of the residual and of the product quantizer are trained;
+    the others by gradients (dcvc.training.vqgan.quantizer_trainer). Raises InputError for those.
+    commitment: weight of the distance between latents and codes. placed: the codes are where they
+    should be, as those of a file are.
     """
 
-    def __init__(self, model: VQGAN, decay: float) -> None:
+    def __init__(self, model: VQGAN, decay: float, commitment: float = 1.0,
+                 placed: bool = False) -> None:
         self.variant = model.config.variant
-        self.decay = decay
+        self.decay, self.commitment, self.placed = decay, commitment, placed
         self.quantizer = model.quantize
         if self.variant not in ("EMAVQ", "RVQ", "PQEMAVQ"):
             raise InputError(f"model_variant: found {self.variant}, needed EMAVQ (also residual) or "
@@ -45,7 +48,7 @@ class CodebookTrainer:
     def quantize(self, z: Tensor, update: bool,
                  generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """z (B, E, h, w) -> quantized (B, E, h, w) with the gradient of the identity, commitment
-        loss (0-dim), codes (B, D, h, w). update: move the codebooks first."""
+        loss (0-dim, weighted), codes (B, D, h, w). update: move the codebooks first."""
         with torch.no_grad():
             # The codes are those of before the move; what they stand for is that of after it.
             codes = self.quantizer.indices(z.detach())
@@ -54,7 +57,8 @@ class CodebookTrainer:
                     self._move(book, vectors, chosen, generator)
             quantized = self.quantizer.lookup(codes)
         # Its value is `quantized`, its gradient goes to z: the straight-through estimator.
-        return z + (quantized - z).detach(), F.mse_loss(z, quantized), codes
+        loss = self.commitment * F.mse_loss(z, quantized)
+        return z + (quantized - z).detach(), loss, codes
 
     @torch.no_grad()
     def start(self, z: Tensor, generator: torch.Generator) -> None:
@@ -71,7 +75,7 @@ class CodebookTrainer:
 
     def is_new(self) -> bool:
         """Whether no batch has moved the codebooks yet: every code still counts as chosen once."""
-        return all(bool((book.cluster_size == 1).all()) for book in self.books())
+        return not self.placed and all(bool((book.cluster_size == 1).all()) for book in self.books())
 
     def copy(self) -> dict[str, Tensor]:
         """The codebooks as they are, for `restore`."""

@@ -3,13 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dcvc.config import check_limits, check_words, option
+from dcvc.config import check_limits, check_words, nearest, option
 from dcvc.data.config import SmallVideos
 from dcvc.errors import InputError
 from dcvc.intra.vqgan.config import VQGANConfig
 from dcvc.training.config import SafetyOptions
 
 Perceptual = Literal["none", "ms_ssim", "lpips"]
+# Parts of a VQGAN that fine-tuning can leave as they are, and how their entries begin.
+PARTS = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "post_quant_conv."),
+         "codebook": ("quantize.",)}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,21 @@ class VQGANTrainingConfig(SafetyOptions, SmallVideos):
     gan_weight: float = option(0.0, "weight of an adversary; 0: none")
     gan_start: int = option(10_000, "the step at which the adversary comes in")
     grad_clip_max_norm: float = option(1.0, "largest norm of a gradient")
+    # Fine-tuning: what it starts from, and which of two sets of weights in it.
+    start: str | None = option(
+        None, "fine-tune this VQGAN, a file or folder of any layout that loads", flag="from",
+        metavar="VQGAN")
+    weights: Literal["raw", "ema"] | None = option(
+        None, "which weights of a file that holds both (default: those of its owner's tools)")
+    freeze: tuple[str, ...] = option((), f"parts that stay as they are: {', '.join(PARTS)}",
+                                     metavar="PART")
+    entropy: float = option(
+        0.05, "LFQ, BSQ and IBQ: weight of the term that makes each code sure and all codes used",
+        least=0)
+    validate_every: int = option(
+        100, "fine-tuning: steps between two judgements on held-out frames", least=1)
+    prior_steps: int = option(
+        1000, "fine-tuning: steps of the learned rate model at the end; 0: none", least=0)
     seed: int = option(0, "of the first weights, the samples and the codebook's new codes")
     num_workers: int = option(0, "processes that read videos")
     save_every: int = option(500, "steps between two writings of the checkpoint", least=1)
@@ -42,6 +60,15 @@ class VQGANTrainingConfig(SafetyOptions, SmallVideos):
     def __post_init__(self) -> None:
         check_limits(self)
         check_words(self)
+        unknown = next((part for part in self.freeze if part not in PARTS), None)
+        if unknown is not None:
+            raise InputError(f"--freeze: found {unknown!r}, needed some of {', '.join(PARTS)}"
+                             f"{nearest(unknown, PARTS)}")
+        if set(self.freeze) == set(PARTS):
+            raise InputError(f"--freeze: found all of {', '.join(PARTS)}, needed one left to train")
+        if self.freeze and self.start is None:
+            raise InputError("--freeze: found with random weights, needed --from: what is frozen is "
+                             "never learned")
         # The encoder halves the frame again and again; a rest would not come back at the decoder.
         factor = self.model.factor
         if self.crop_size < factor or self.crop_size % factor:
@@ -64,6 +91,21 @@ class PriorTrainingConfig:
     held_out: float = option(0.1, "share of the videos that judges which weights are kept")
     hidden: int = option(192, "channels of the network's hidden layers")
     channels: int = option(32, "channels that stand for a code")
+    # Fine-tuning: what it starts from, and which of two sets of weights in it.
+    start: str | None = option(
+        None, "fine-tune this VQGAN, a file or folder of any layout that loads", flag="from",
+        metavar="VQGAN")
+    weights: Literal["raw", "ema"] | None = option(
+        None, "which weights of a file that holds both (default: those of its owner's tools)")
+    freeze: tuple[str, ...] = option((), f"parts that stay as they are: {', '.join(PARTS)}",
+                                     metavar="PART")
+    entropy: float = option(
+        0.05, "LFQ, BSQ and IBQ: weight of the term that makes each code sure and all codes used",
+        least=0)
+    validate_every: int = option(
+        100, "fine-tuning: steps between two judgements on held-out frames", least=1)
+    prior_steps: int = option(
+        1000, "fine-tuning: steps of the learned rate model at the end; 0: none", least=0)
     seed: int = option(0, "of the first weights and the windows")
 
     def __post_init__(self) -> None:
@@ -86,3 +128,5 @@ VQGAN_PRESETS: dict[str, VQGANTrainingConfig] = {
     "small": VQGANTrainingConfig(model=PRESETS["small"]),
     "base": VQGANTrainingConfig(model=PRESETS["base"], learning_rate=1e-4, crop_size=256),
 }
+# Of a model that was trained before: small steps, and codes from the first one on.
+FINE_TUNING = VQGANTrainingConfig(steps=2000, learning_rate=2e-4, save_every=500)

@@ -158,7 +158,16 @@ def train_prior(vqgan_config: str | Path | VQGANConfig | None, vqgan_checkpoint:
     if output.exists():
         raise InputError(f"{output}: exists already; choose another --output")
     codec = VQGANIFrameModel(vqgan_config, vqgan_checkpoint, device)
-    by_video = collect_codes(codec, VideoValidationDataset(videos), config, quiet)
+    models, bits = fit_rate_models(codec, VideoValidationDataset(videos), config, quiet)
+    save_tensors(output, {**_content(vqgan_config, vqgan_checkpoint), KEY: models})
+    return bits
+
+
+def fit_rate_models(codec: VQGANIFrameModel, videos: VideoValidationDataset,
+                    config: PriorTrainingConfig,
+                    quiet: bool = False) -> tuple[dict[str, Any], dict[str, float]]:
+    """What a checkpoint holds under "rate_models", and bits per code as `train_prior` gives them."""
+    by_video = collect_codes(codec, videos, config, quiet)
     maps = [one for video in by_video for one in video]
     sizes = codec.symbols.sizes
     counts = count_codes(maps, len(sizes), max(sizes))
@@ -167,15 +176,14 @@ def train_prior(vqgan_config: str | Path | VQGANConfig | None, vqgan_checkpoint:
     network = CodePrior(PriorConfig(len(sizes), max(sizes), config.channels, config.hidden))
     network.set_codebooks(codec.model.quantize.tables())
     bits = fit_prior(network, by_video, config, quiet)
-    content = _content(vqgan_config, vqgan_checkpoint)
-    save_tensors(output, {**content, KEY: rate_models_to_file(counts, network)})
     # What coding each code by its frequency alone would cost: the entropy, in bits.
     share = counts.double() / counts.sum(1, keepdim=True)
     static = float(-(share * torch.log2(share.clamp_min(1e-12))).sum(1).mean())
     # Of whole codes, also where the statistics are those of the symbols that codes were split into.
     uniform, per_code = sum(map(math.log2, sizes)) / len(sizes), len(sizes) / codec.levels
-    return {"uniform": uniform * per_code, "static": static * per_code, "prior": bits * per_code,
-            "frames": float(len(maps))}
+    return rate_models_to_file(counts, network), {
+        "uniform": uniform * per_code, "static": static * per_code, "prior": bits * per_code,
+        "frames": float(len(maps))}
 
 
 def _content(vqgan_config: str | Path | VQGANConfig | None,

@@ -2,6 +2,7 @@
 
     OUT/latest.pt, latest.1.pt     to resume from, and the one before (dcvc.run_folder)
     OUT/vqgan.json, vqgan.pt       to use: what --vqgan_config and --vqgan_checkpoint take
+    OUT/best.pt                    fine-tuning: the best weights so far (dcvc.training.vqgan.judge)
     OUT/config.json                every setting
     OUT/metrics.jsonl, tensorboard/
 """
@@ -38,6 +39,7 @@ from dcvc.training.interruption import StopSignal
 from dcvc.training.run_log import RunLog
 from dcvc.training.stage_setup import files_of_step
 from dcvc.training.vqgan.config import VQGANTrainingConfig
+from dcvc.training.vqgan.judge import Judge, Start
 from dcvc.training.vqgan.step import VQGANStep
 
 HOW_TO_CONTINUE = "--resume continues"
@@ -65,11 +67,12 @@ def stored_config(out_dir: Path) -> VQGANTrainingConfig:
 def train_vqgan(config: VQGANTrainingConfig,
                 videos: VideoGOPDataset | str | Path | Sequence[str | Path], out_dir: str | Path, *,
                 seed: int | None = None, device: str = "auto", resume: bool = False,
-                quiet: bool = False) -> TrainedVQGAN:
+                quiet: bool = False, start: Start | None = None) -> TrainedVQGAN:
     """Train on single frames of `videos` (a data set, or folders of videos) and write
     OUT/vqgan.{json,pt}.
 
-    seed: instead of the config's. numbers: loss, psnr, perplexity, codes_used, steps. SIGTERM and
+    seed: instead of the config's. start: of a fine-tuning, which writes no OUT/vqgan.* itself
+    (dcvc.training.vqgan.fine_tune). numbers: loss, psnr, perplexity, codes_used, steps. SIGTERM and
     SIGINT save first, then end it with TrainingError. Raises InputError, MissingError, ReadError,
     TrainingError.
     """
@@ -84,7 +87,7 @@ def train_vqgan(config: VQGANTrainingConfig,
     accelerator = Accelerator(
         cpu=device == "cpu", log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(out_dir), logging_dir=str(out_dir)))
-    step = VQGANStep(config, accelerator.device)
+    step = VQGANStep(config, accelerator.device, start and start.weights)
     notices: list[str] = []
     file = None
     if latest is not None:
@@ -105,7 +108,8 @@ def train_vqgan(config: VQGANTrainingConfig,
         with closing(log), StopSignal() as stop:
             for notice in notices:
                 log.warn(notice)
-            trainer = VQGANTrainer(step, dataset, out_dir, log, stop)
+            judge = Judge(step, start, out_dir, log) if start else None
+            trainer = VQGANTrainer(step, dataset, out_dir, log, stop, judge)
             numbers = trainer.run()
         accelerator.wait_for_everyone()                      # nobody reads before it is written
     return TrainedVQGAN(out_dir / "vqgan.json", out_dir / "vqgan.pt",
@@ -116,7 +120,7 @@ class VQGANTrainer:
     """The loop over the steps that are left."""
 
     def __init__(self, step: VQGANStep, dataset: VideoGOPDataset, out_dir: Path, log: RunLog,
-                 stop: StopSignal) -> None:
+                 stop: StopSignal, judge: Judge | None = None) -> None:
         self.step = step
         self.state = step.state
         self.config = step.config
@@ -124,6 +128,7 @@ class VQGANTrainer:
         self.out_dir = out_dir
         self.log = log
         self.stop = stop
+        self.judge = judge
         self.sampler = StepSampler(len(dataset), self.config.batch_size, self.config.seed)
         self.guard = DivergenceGuard(
             state=self.state, options=self.config, label="VQGAN training", folder=out_dir, log=log,
@@ -133,6 +138,9 @@ class VQGANTrainer:
         """Returns the last logged means. Raises TrainingError when a signal stops it before the
         last step, or when it diverges."""
         config, state = self.config, self.state
+        # What training starts from is the first to beat.
+        if self.judge and state.best is None:
+            self.judge.look()
         if state.step == config.steps:           # stopped between its last files
             self._write_model()
         elif state.step == 0 and config.max_rollbacks:
@@ -162,6 +170,9 @@ class VQGANTrainer:
                 means = _means(recent)
                 self.log.scalars("train", means, state.step)
                 recent = []
+            # Judge, in the middle of a divergence too: such weights are no better.
+            if self.judge and (state.step % config.validate_every == 0 or last):
+                self.judge.look()
             # Save. In the middle of a divergence the last good checkpoint must stay the newest.
             due = state.step % config.save_every == 0 and not state.skipped_in_a_row
             if due or last or self.stop.name:
@@ -204,6 +215,9 @@ class VQGANTrainer:
             save_tensors(self.out_dir / "latest.pt", content)
 
     def _write_model(self) -> None:
+        # Of a fine-tuning the best weights count, and are written at its end.
+        if self.judge:
+            return
         content = self._content()
         if self.log.is_main:
             text = json.dumps(content["config"], indent=1) + "\n"
