@@ -65,12 +65,12 @@ def main() -> int:
     try:
         venv.EnvBuilder(with_pip=True, system_site_packages=own_torch, clear=VENV.exists()).create(VENV)
         constraints = str(installed_constraints(own_torch))
-        pip("-c", constraints, "-e", ".[dev]")
+        pip("-c", constraints, "-e", ".[dev,zoo]")
         # CompressAI's declared requirements would replace torch and numpy: only the package itself.
         try:
             pip("--no-deps", COMPRESSAI)
         except subprocess.CalledProcessError:
-            print("bootstrap: no CompressAI for this platform; VQGAN I-frames work without it", file=sys.stderr)
+            print("bootstrap: no CompressAI for this platform; all but its zoo works without it", file=sys.stderr)
     except subprocess.CalledProcessError as error:
         hint = "see pip's message above" if "pip" in error.cmd else "is python3-venv installed?"
         print(f"bootstrap: a step failed ({hint}); nothing else was changed, run it again", file=sys.stderr)

@@ -22,7 +22,7 @@ from dcvc.config import flag_of, nearest
 from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.evaluation.metric_names import METRICS, USUAL, chosen_metrics
 from dcvc.intra.config import IntraConfig
-from dcvc.models.catalog import STREAM_MODELS
+from dcvc.models.catalog import DEFAULT_MODEL, STREAM_MODELS, model_folders
 
 if TYPE_CHECKING:
     from dcvc.video.matroska import MuxedStream
@@ -69,17 +69,39 @@ def add_training_sources(parser: argparse._ActionsContainer, required: bool = Tr
     add_stream_models(parser)
 
 
-def add_intra(group: argparse._ActionsContainer, default_type: str | None = "compressai") -> None:
+def add_intra(group: argparse._ActionsContainer, default_type: str | None = "light") -> None:
     """The options of an I-frame codec, as IntraConfig declares them. default_type None: no codec
     unless --i_frame_type is given."""
     from dcvc.intra.registry import i_frame_names
 
-    add_options(group, IntraConfig, type={"choices": i_frame_names(), "default": default_type})
+    unless = f"; light: that of the model {DEFAULT_MODEL} unless another one is named"
+    add_options(group, IntraConfig, type={
+        "choices": i_frame_names(), "default": default_type,
+        "help": f"which kind of I-frame codec{unless}"})
 
 
 def intra_from(options: argparse.Namespace) -> IntraConfig | None:
     """None where no kind of I-frame codec is given and none is the default."""
-    return IntraConfig(**read_options(IntraConfig, options)) if options.i_frame_type else None
+    if not options.i_frame_type:
+        return None
+    values = read_options(IntraConfig, options)
+    values["type"] = _kind_of_intra(options)
+    # The configuration's own default is a model of the zoo.
+    if values["type"] == "light" and "i_frame_model_name" not in options.given:
+        values["model_name"] = DEFAULT_MODEL
+    return IntraConfig(**values)
+
+
+def _kind_of_intra(options: argparse.Namespace) -> str:
+    """--i_frame_type; where it is not given, what the other options are of. The zoo was the default
+    once, so commands of that time name its model, quality or file alone."""
+    if "i_frame_type" in options.given or not options.given & set(INTRA_FLAGS):
+        return options.i_frame_type
+    if options.given & {"vqgan_config", "vqgan_checkpoint"}:
+        return "vqgan"
+    named = "i_frame_model_name" in options.given
+    ours = options.i_frame_model_name in model_folders() if named else options.i_frame_size
+    return "light" if ours else "compressai"
 
 
 def add_p_frame(group: argparse._ActionsContainer) -> None:

@@ -65,12 +65,13 @@ def _stand_ins() -> dict[str, types.ModuleType]:
 def import_zoo() -> dict[str, object]:
     """CompressAI's table of image models: name -> constructor.
 
-    Raises MissingError with the command to install it, ReadError where it cannot be imported.
+    Raises MissingError with the commands to install it, ReadError where it cannot be imported.
     """
-    hint = ("install it with: pip install --no-deps compressai==1.2.8 "
-            "(or use --i_frame_type vqgan)")
+    # In two steps: what CompressAI itself asks for would replace NumPy, and bring much besides.
+    hint = ("pip install 'dcvc[zoo]' and pip install --no-deps compressai==1.2.8 bring it; "
+            "--i_frame_type light needs neither")
     if importlib.util.find_spec("compressai") is None:
-        raise MissingError(f"compressai: not installed, needed for CompressAI I-frames; {hint}")
+        raise MissingError(f"compressai: not installed, needed for I-frames of CompressAI's zoo; {hint}")
     with warnings.catch_warnings():
         # Deprecated names inside CompressAI, of which its users can change nothing.
         warnings.simplefilter("ignore")

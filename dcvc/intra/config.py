@@ -21,7 +21,7 @@ class IntraConfig:
     """
 
     type: str = option("compressai", "which kind of I-frame codec", flag="i_frame_type")
-    model_name: str = option("cheng2020-anchor", "a model of CompressAI's zoo",
+    model_name: str = option("cheng2020-anchor", "a model of CompressAI's zoo, or of dcvc models",
                              flag="i_frame_model_name")
     quality: int = option(6, "its quality, 1 to 8 (to 6 for cheng2020)", flag="i_frame_quality")
     pretrained: bool = option(True, "CompressAI's published weights (downloaded)",

@@ -15,6 +15,7 @@ from dcvc.errors import InputError
 from dcvc.intra.config import IntraConfig
 from dcvc.intra.light.config import SIZES as LIGHT_SIZES
 from dcvc.intra.light.config import LightIntraConfig
+from dcvc.models.catalog import find_model, model_folders
 
 if TYPE_CHECKING:            # commands list the codecs without loading torch
     import torch
@@ -65,10 +66,13 @@ def _build_light(config: IntraConfig, device: str | torch.device) -> FrameCodec:
 
     if config.checkpoint:
         return load_light_intra(config.checkpoint, choice=config.weights).to(device)
-    if not config.size:
+    if config.size:
+        return LightIFrameModel(light_size(config.size)).to(device)
+    if config.model_name not in model_folders():
         raise InputError("--i_frame_checkpoint: missing, needed with --i_frame_type light; "
-                         "give the file of weights, or --i_frame_size to train one")
-    return LightIFrameModel(light_size(config.size)).to(device)
+                         "give the file of weights, --i_frame_model_name with a name that dcvc "
+                         "models lists, or --i_frame_size to train one")
+    return load_light_intra(find_model(config.model_name), choice=config.weights).to(device)
 
 
 def light_size(name: str) -> LightIntraConfig:

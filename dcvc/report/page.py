@@ -20,7 +20,6 @@ from typing import Any
 from dcvc.errors import InputError
 from dcvc.files import write_text
 from dcvc.report.bd import bd, quality_for_bd
-from dcvc.report.pictures import HEAT_FULL_SCALE, embed
 from dcvc.report.published import differences
 from dcvc.report.rate_history import mean_rate, rates_over_time, waiting_bits, window_frames
 from dcvc.report.results import check_results, curves, read_results
@@ -105,6 +104,8 @@ def chosen_anchor(points: list[dict[str, Any]], anchor: str | None) -> str:
 def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | None,
               published: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """Everything the page shows, as JSON values."""
+    from dcvc.report.pictures import HEAT_FULL_SCALE  # late: tables are made without pictures
+
     if not tables:
         raise InputError("report: found no results, needed at least one results file")
     sequences = joined_sequences(tables)
@@ -208,6 +209,8 @@ def _pictures(tables: list[dict], folders: list[Path]) -> tuple[dict, list[str]]
                 if file:
                     key = f"{point['codec']}|{point['setting']}|{row['name']}"
                     decoded[key] = (row["name"], _located(file, folder))
+    from dcvc.report.pictures import embed  # late: loads NumPy and Pillow
+
     return embed(originals, decoded, PICTURE_BUDGET)
 
 

@@ -5,11 +5,14 @@ import re
 
 import pytest
 
+from dcvc.checkpoint import load_codec
 from dcvc.cli import COMMANDS
 from dcvc.commands.arguments import ArgumentParser
 from dcvc.commands.options import INTRA_FLAGS, add_model, intra_from, intra_period_from
 from dcvc.errors import InputError
+from dcvc.intra import build_intra_codec
 from dcvc.intra.config import IntraConfig
+from dcvc.weights import weights_hash
 
 
 def parser_of(command: str) -> ArgumentParser:
@@ -38,6 +41,29 @@ def test_an_i_frame_codec_is_read_where_its_type_is_given():
     assert intra_from(parser.parse_args(common)) is None
     chosen = intra_from(parser.parse_args([*common, "--i_frame_type", "compressai"]))
     assert chosen == IntraConfig(quality=2)
+
+
+@pytest.mark.parametrize(("words", "kind", "name"), [
+    ("", "light", "light-m"),
+    ("--i_frame_type light", "light", "light-m"),
+    ("--i_frame_model_name light-s", "light", "light-s"),
+    ("--i_frame_size s", "light", "light-m"),
+    # As the zoo's codecs were named when they were the default.
+    ("--i_frame_model_name bmshj2018-factorized", "compressai", "bmshj2018-factorized"),
+    ("--i_frame_quality 3", "compressai", "cheng2020-anchor"),
+    ("--i_frame_checkpoint FILE", "compressai", "cheng2020-anchor"),
+    ("--i_frame_type compressai", "compressai", "cheng2020-anchor"),
+    ("--vqgan_checkpoint FILE", "vqgan", "cheng2020-anchor")])
+def test_training_takes_an_i_frame_codec_of_the_package_unless_another_one_is_named(words, kind, name):
+    intra = intra_from(parser_of("train").parse_args(words.split()))
+    assert (intra.type, intra.model_name) == (kind, name)
+
+
+def test_the_i_frame_codec_of_a_model_is_found_by_its_name():
+    codec = build_intra_codec(IntraConfig(type="light", model_name="light-s"))
+    assert weights_hash(codec.state_dict()) == weights_hash(load_codec("light-s").intra.state_dict())
+    with pytest.raises(InputError, match="--i_frame_checkpoint: missing, .* dcvc models lists"):
+        build_intra_codec(IntraConfig(type="light"))
 
 
 @pytest.mark.parametrize(("command", "words"), [
