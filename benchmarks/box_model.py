@@ -22,9 +22,9 @@ from dcvc.bench.macs import i_frame_parts, p_frame_parts, total
 from dcvc.checkpoint import load_codec, model_card, save_pretrained
 from dcvc.files import write_text
 from dcvc.models.catalog import BOXED, CARD, MODEL_FILE, WORDS
+from dcvc.models.run_folder import stage_folders
 from dcvc.report.page import report_data
 from dcvc.report.results import read_results
-from dcvc.run_folder import stage_folders
 from dcvc.weights import read_checkpoint
 
 QUALITIES = ("4", "16", "28", "40", "52")

@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 
 from dcvc.files import write_text
-from dcvc.run_folder import stage_folders
+from dcvc.models.run_folder import stage_folders
 from dcvc.weights import read_checkpoint
 
 

@@ -31,7 +31,7 @@ from dcvc.interfaces import FrameCodec, PFrameCodec
 from dcvc.intra.config import IntraConfig, resolved_intra
 from dcvc.intra.registry import i_frame_entry, i_frame_from_weights, i_frame_names
 from dcvc.models.catalog import CARD, MODEL_FILE, file_sha256
-from dcvc.run_folder import MODEL, find_checkpoint
+from dcvc.models.run_folder import MODEL, find_checkpoint
 from dcvc.weights import (
     I_FRAME_CODEC,
     I_FRAME_WEIGHTS,

@@ -160,13 +160,14 @@ def distinct(paths: list[str]) -> dict[str, str]:
 
 
 def run(options: argparse.Namespace) -> int | None:
+    from dcvc.checkpoint import load_codec
     from dcvc.evaluation.run import evaluate_codecs
 
     processes = processes_from(options)
     check_results_output(options, figure=options.intra_only)
     sequences, intra_period = sequences_from(options)
     codecs, folder = codecs_from(options, intra_period), frames_folder(options.output)
-    results = evaluate_codecs(codecs, sequences, folder, command=command_line("eval"),
+    results = evaluate_codecs(codecs, sequences, folder, load_codec, command=command_line("eval"),
                               processes=processes, progress=frame_progress(options))
     write_and_print(options, results)
     if options.intra_only:

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     import json
 
     check_target(options, "output", folder=True)
-    from dcvc.tuning.run import Tune, run_tune
+    from dcvc.training.tuning import Tune, run_tune
 
     tune = Tune(videos=tuple(options.train_video_dir), model=options.model,
                 folder=Path(options.output), minutes=options.minutes,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcvc.checkpoint import load_p_frame_checkpoint
+from dcvc.checkpoint import load_codec, load_p_frame_checkpoint
 from dcvc.config import from_dict
 from dcvc.data.config import DataConfig
 from dcvc.data.eval_sequences import open_sequences
@@ -31,10 +31,10 @@ from dcvc.evaluation.run import evaluate_codecs
 from dcvc.files import write_text
 from dcvc.interfaces import FrameCodec, PFrameCodec, to_levels
 from dcvc.intra.registry import build_intra_codec
+from dcvc.models.run_folder import stage_folders
 from dcvc.report import write_report
 from dcvc.report.figures import draw_curves, draw_frames
 from dcvc.report.results import write_results
-from dcvc.run_folder import stage_folders
 from dcvc.training.config import TrainConfig
 from dcvc.training.recipe_file import load_recipe
 from dcvc.training.recipe_run import RecipeJob, TrainIntra, run_recipe
@@ -161,7 +161,8 @@ def _write_report(demo: Demo, val: str, run: Path) -> Path:
                  for sequence in open_sequences(file, max_frames=INTRA_PERIOD)]
     codec = MeasuredCodec(label="dcvc demo", setting="demo", model=str(run),
                           intra_period=INTRA_PERIOD, copy=True)
-    ours = evaluate_codecs([codec], sequences, demo.folder / "eval_frames", command="dcvc demo")
+    ours = evaluate_codecs([codec], sequences, demo.folder / "eval_frames", load_codec,
+                           command="dcvc demo")
     anchors = compare(sequences, {"x264": None}, demo.folder / "compare_frames",
                       intra_period=INTRA_PERIOD, command="dcvc demo")
     files = [demo.folder / "eval.json", demo.folder / "compare.json"]

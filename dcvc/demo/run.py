@@ -16,7 +16,7 @@ from dcvc.files import copy_file, write_text
 from dcvc.models.catalog import DEFAULT_MODEL
 from dcvc.report.figures import draw_rate_distortion
 from dcvc.report.results import read_results
-from dcvc.tuning.run import Tune, run_tune
+from dcvc.training.tuning import Tune, run_tune
 
 MINUTES = 4.5                   # for tuning and judging
 FRAMES = 32                     # of a clip

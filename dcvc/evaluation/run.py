@@ -7,7 +7,7 @@ are the same either way.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from dcvc.checkpoint import load_codec
 from dcvc.codec.frame_plan import FramePlan
 from dcvc.codec.quality_steps import steps_text
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import InputError
 from dcvc.evaluation.copy_recorder import COPY
@@ -37,14 +37,18 @@ from dcvc.weights import weights_hash
 Outcome = tuple[str, dict[str, dict]]
 
 
+# dcvc.checkpoint.load_codec, or what stands in for it: this room need not know where models lie.
+LoadCodec = Callable[..., VideoCodec]
+
+
 @lru_cache(maxsize=1)       # the tasks of a codec follow one another
-def _load(model: str | None, intra: IntraConfig | None, device: str,
+def _load(load: LoadCodec, model: str | None, intra: IntraConfig | None, device: str,
           weights: str | None) -> tuple[Any, str]:
     """The codec and a hash of its weights."""
     if model is None:
         codec = build_intra_codec(intra, device)
         return codec, weights_hash(codec.state_dict())
-    codec = load_codec(model, device, intra, weights=weights)
+    codec = load(model, device, intra, weights=weights)
     return codec, f"{codec.inter_hash.hex()} (P), {codec.intra_hash.hex()} (I)"
 
 
@@ -53,6 +57,7 @@ class EvalTask:
     """One codec on one sequence, by their numbers too; plain data, so that it travels to other
     processes. threads: for torch there, None: as they are."""
 
+    load: LoadCodec
     codec: int
     measured: MeasuredCodec
     number: int
@@ -72,7 +77,8 @@ def _measure(task: EvalTask, frame_done: FrameDone) -> Outcome:
     if task.threads is not None:
         torch.set_num_threads(task.threads)
     measured, sequence = task.measured, task.sequence
-    codec, weights = _load(measured.model, measured.intra, measured.device, measured.weights)
+    codec, weights = _load(task.load, measured.model, measured.intra, measured.device,
+                           measured.weights)
     if measured.model is None:
         measure = measure_intra
     else:
@@ -80,11 +86,11 @@ def _measure(task: EvalTask, frame_done: FrameDone) -> Outcome:
     return weights, measure(codec, sequence, measured, frame_done)
 
 
-def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], folder: Path, *,
-                    command: str = "dcvc eval", processes: int = 1,
-                    progress: Progress | None = None, ) -> dict[str, Any]:
+def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], folder: Path,
+                    load: LoadCodec, *, command: str = "dcvc eval", processes: int = 1,
+                    progress: Progress | None = None) -> dict[str, Any]:
     """Every codec on every sequence -> a results table (dcvc.report.results). Decoded frames for
-    the report go to `folder`.
+    the report go to `folder`. load: opens the models that the codecs name.
 
     processes: the tasks are shared out over so many. progress: called with (frames done, of how
     many, what). Raises InputError, and whatever one of the tasks raises.
@@ -96,25 +102,25 @@ def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], 
     double = next((name for name in names if names.count(name) > 1), None)
     if double:
         raise InputError(f"eval: found '{double}' twice, needed every codec once")
-    _check_qualities(codecs)
+    _check_qualities(codecs, load)
     results = new_table(command, sequences, folder, intra_period=codecs[0].intra_period,
                         lpips=codecs[0].lpips, mode="stream")
     codecs = [replace(measured, folder=folder) for measured in codecs]
-    outcomes = _run_tasks(codecs, sequences, processes, progress)
+    outcomes = _run_tasks(codecs, sequences, load, processes, progress)
     for number, measured in enumerate(codecs):
         own = [outcomes[number, k] for k in range(len(sequences))]
         results["points"] += _points(measured, own, results["points"])
     return results
 
 
-def _check_qualities(codecs: list[MeasuredCodec]) -> None:
+def _check_qualities(codecs: list[MeasuredCodec], load: LoadCodec) -> None:
     """Raises InputError for a quality or a refresh that a model does not take, before any model is
     measured."""
     for measured in codecs:
         # Loading a model only to look at it takes time: where nothing is asked of it, it need not be.
         if measured.quality is None and measured.refresh is None:
             continue
-        codec, _ = _load(measured.model, measured.intra, measured.device, measured.weights)
+        codec, _ = _load(load, measured.model, measured.intra, measured.device, measured.weights)
         try:
             FramePlan(codec.p_frame, codec.intra, measured.intra_period, measured.quality,
                       measured.refresh)
@@ -147,12 +153,12 @@ def _points(measured: MeasuredCodec, outcomes: list[Outcome],
                          settings, rows)
 
 
-def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], processes: int,
-               progress: Progress | None) -> dict[tuple[int, int], Outcome]:
+def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], load: LoadCodec,
+               processes: int, progress: Progress | None) -> dict[tuple[int, int], Outcome]:
     """{(number of the codec, number of the sequence): outcome}."""
     pairs = list(product(enumerate(codecs), enumerate(sequences)))
     processes = min(processes, len(pairs))
     threads = max(1, (os.cpu_count() or 1) // processes) if processes > 1 else None
-    tasks = [EvalTask(*codec, *sequence, threads) for codec, sequence in pairs]
+    tasks = [EvalTask(load, *codec, *sequence, threads) for codec, sequence in pairs]
     return {(task.codec, task.number): outcome
             for task, outcome in share_counted(_measure, tasks, processes, progress)}

@@ -1,1 +1,2 @@
-"""Models that are ready to use: those in the package, those that were pulled, and how they are found."""
+"""Which models there are: those of the package and those that were pulled, by name, and the folders that
+training writes."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from dcvc.checkpoint import i_frame_can_be_inside, i_frame_content
 from dcvc.intra.config import intra_entry
-from dcvc.run_folder import keep_latest
+from dcvc.models.run_folder import keep_latest
 from dcvc.training.interruption import SavePolicy
 from dcvc.training.run_log import RunLog
 from dcvc.training.stage_setup import PreparedStage

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dcvc.errors import TrainingError
-from dcvc.run_folder import read_newest
+from dcvc.models.run_folder import read_newest
 from dcvc.training.config import SafetyOptions
 from dcvc.training.run_log import RunLog
 from dcvc.training.state import TrainingState

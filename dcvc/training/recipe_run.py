@@ -1,7 +1,7 @@
 """A whole recipe in one run folder: every stage, for one lambda or several, stopped or not.
 
     RUN/recipe.json                      what runs here, and what is done
-    RUN/stage1_gop2/ …                   one folder per stage (dcvc.run_folder)
+    RUN/stage1_gop2/ …                   one folder per stage (dcvc.models.run_folder)
     RUN/lambda1024/stage4_gop2/ …        with several lambdas: the same below a folder for each
     RUN/vqgan/                           the I-frame codec, where the recipe trains its own
     RUN/summary.html                     one page, written at the end
@@ -26,7 +26,7 @@ from dcvc.errors import InputError, ReadError, TrainingError
 from dcvc.files import write_text
 from dcvc.inter.registry import codec_entry
 from dcvc.intra.config import IntraConfig
-from dcvc.run_folder import kept_checkpoints, only_run
+from dcvc.models.run_folder import kept_checkpoints, only_run
 from dcvc.schedule import Recipe, Stage, schedule_table
 from dcvc.training.config import TrainConfig
 from dcvc.training.job import RUNTIME, Job, Outcome, plain_settings, stage_samples

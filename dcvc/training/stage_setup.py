@@ -25,7 +25,7 @@ from dcvc.errors import InputError
 from dcvc.inter.registry import build_p_frame, config_from_entry, inter_entry
 from dcvc.interfaces import FrameCodec, PFrameCodec
 from dcvc.intra import build_intra_codec
-from dcvc.run_folder import Start, choose_start, read_newest
+from dcvc.models.run_folder import Start, choose_start, read_newest
 from dcvc.training.job import RUNTIME_OF_STAGE, Job, make_accelerator
 from dcvc.training.state import TrainingState
 from dcvc.training.step import TrainingStep, prepare_step

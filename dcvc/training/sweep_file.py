@@ -78,10 +78,12 @@ def read_sweep(path: str | Path, train_flags: Collection[str],
         raise MissingError(f"{path}: no such sweep file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable as TOML ({error})") from None
+    # Keys of the first level and their types; what tables hold is looked at below.
     sweep = from_dict(Sweep, values, str(path))
     if bool(sweep.recipe) == bool(sweep.recipes):
         raise InputError(f"{path}: found {'both' if sweep.recipe else 'neither'} of recipe and "
                          "recipes, needed one of them")
+    # A seed twice would count one run as two, and the deviation would be too small.
     if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
         raise InputError(f"{path}: seeds: found {list(sweep.seeds)}, needed different numbers")
     for table, known, own in (("train", train_flags, OWN_TRAIN), ("eval", eval_flags, OWN_EVAL)):
@@ -92,9 +94,11 @@ def read_sweep(path: str | Path, train_flags: Collection[str],
                                  "leave it out")
             if key not in allowed:
                 raise InputError(f"{path}: {table}: unknown key '{key}'{nearest(key, allowed)}")
+    # Found out now and not after days of training.
     if "videos" not in sweep.eval:
         raise InputError(f"{path}: eval: found no videos, needed those that runs are judged by")
     _check_settings(path, sweep)
+    # In the order of the file, each once: every seed has the same variants.
     names = list(dict.fromkeys(run.variant for run in runs_of(sweep)))
     if sweep.baseline is not None and sweep.baseline not in names:
         raise InputError(f"{path}: baseline: found {sweep.baseline!r}, needed one of "
@@ -110,14 +114,17 @@ def _check_settings(path: str | Path, sweep: Sweep) -> None:
         if not isinstance(settings, dict):
             raise InputError(f"{path}: variants: {name}: found {settings!r}, needed a table of "
                              "settings")
+        # Which of two values of one setting counts would be a guess.
         double = next((key for key in settings if key in sweep.grid), None)
         if double is not None:
             raise InputError(f"{path}: found {double} in grid and in variants, needed it in one")
     for run in runs_of(sweep):
+        # A flag of the command line overrules --set silently, and all runs would be the same.
         flags = {text.partition("=")[0] for text in run.settings} & set(sweep.train)
         if flags:
             raise InputError(f"{path}: found {min(flags)} in train too, which wins over settings; "
                              "needed it in one place")
+        # The recipe itself says which settings there are.
         try:
             change_recipe(load_recipe(run.recipe), list(run.settings))
         except (InputError, MissingError) as error:
@@ -150,6 +157,7 @@ def flag_words(values: dict[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{key}" if value else f"--no-{key}")
             continue
+        # Lists are several words after one flag, as argparse takes them.
         items = [str(item) for item in value] if isinstance(value, list) else [str(value)]
         words += items if key == "videos" else [f"--{key}", *items]
     return words

@@ -19,7 +19,7 @@ from torch import Tensor
 from dcvc.errors import ReadError, TrainingError
 from dcvc.evaluation.estimated import to_json
 from dcvc.files import write_text
-from dcvc.run_folder import clear_leftovers, only_run, set_aside_damaged, store_config
+from dcvc.models.run_folder import clear_leftovers, only_run, set_aside_damaged, store_config
 from dcvc.schedule import schedule_table
 from dcvc.training.checkpoint_writer import CheckpointWriter
 from dcvc.training.divergence import DivergenceGuard

@@ -12,8 +12,8 @@ import pytest
 
 import dcvc.files
 from dcvc.errors import InputError, ReadError
+from dcvc.models.run_folder import keep_latest, only_run
 from dcvc.report.figures import read_metrics
-from dcvc.run_folder import keep_latest, only_run
 from dcvc.training.stage_setup import prepare_stage
 from dcvc.training.trainer import train, train_stage
 from dcvc.weights import read_checkpoint
@@ -143,7 +143,7 @@ def test_resuming_from_another_file_is_one_clear_line(job, tmp_path):
 
 def test_two_runs_in_one_folder_are_refused(job, tmp_path):
     folder = tmp_path / "run" / "stage4_gop2"
-    code = ("import sys, time; from pathlib import Path; from dcvc.run_folder import only_run\n"
+    code = ("import sys, time; from pathlib import Path; from dcvc.models.run_folder import only_run\n"
             "with only_run(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)")
     other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:

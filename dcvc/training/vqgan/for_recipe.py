@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 from dcvc.files import write_text
 from dcvc.intra.config import IntraConfig
-from dcvc.run_folder import kept_checkpoints
+from dcvc.models.run_folder import kept_checkpoints
 from dcvc.training.config import SafetyOptions
 from dcvc.training.recipe_run import RecipeJob
 from dcvc.training.vqgan.config import VQGAN_PRESETS

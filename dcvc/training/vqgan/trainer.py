@@ -1,6 +1,6 @@
 """Training of a VQGAN on frames of videos, in a run folder like a stage's.
 
-    OUT/latest.pt, latest.1.pt     to resume from, and the one before (dcvc.run_folder)
+    OUT/latest.pt, latest.1.pt     to resume from, and the one before (dcvc.models.run_folder)
     OUT/vqgan.json, vqgan.pt       to use: what --vqgan_config and --vqgan_checkpoint take
     OUT/best.pt                    fine-tuning: the best weights so far (dcvc.training.vqgan.judge)
     OUT/config.json                every setting
@@ -26,7 +26,7 @@ from dcvc.data.step_sampler import StepSampler, step_loader
 from dcvc.errors import InputError, MissingError, TrainingError
 from dcvc.files import save_tensors, write_text
 from dcvc.intra.vqgan.config import config_to_values
-from dcvc.run_folder import (
+from dcvc.models.run_folder import (
     clear_leftovers,
     keep_latest,
     kept_checkpoints,

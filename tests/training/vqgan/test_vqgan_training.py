@@ -278,7 +278,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(videos, tmp_pa
 
 
 def test_two_trainings_in_one_folder_are_refused(videos, tmp_path):
-    code = ("import sys, time; from pathlib import Path; from dcvc.run_folder import only_run\n"
+    code = ("import sys, time; from pathlib import Path; from dcvc.models.run_folder import only_run\n"
             "with only_run(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)")
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:

@@ -6,6 +6,7 @@ from typing import Any
 from dcvc.report.bd import bd
 from dcvc.report.results import curves
 
+# What encoders and models alike are trained or tuned for here, and what readers know best.
 METRIC = "psnr"
 
 
@@ -43,10 +44,12 @@ class Summary:
             verdict = "saves" if self.better else "does not help, and the model stays as it was:"
             lines.append(f"tuning {verdict} {self.saving:.1f} % of the bits at equal PSNR, on frames "
                          "that were held out")
+        # Bits are hard to picture, what a disk or a month's traffic holds is not.
         if self.better:
             before, after = self.bytes_an_hour
             lines.append(f"an hour of this video at {self.psnr:.1f} dB: {before / 1e6:.1f} MB before, "
                          f"{after / 1e6:.1f} MB after")
+        # Whoever passes the model on should know that pictures of the place go with it.
         if self.better and self.pictures:
             size = sum(3 * height * width for height, width in self.pictures)
             sizes = ", ".join(f"{width}x{height}" for height, width in self.pictures)
@@ -72,18 +75,22 @@ def _decibels(value: float | None) -> str:
 def summarise(before: dict[str, Any], after: dict[str, Any], anchors: dict[str, Any],
               pictures: tuple[tuple[int, int], ...] = ()) -> Summary:
     """Of three results tables (dcvc.report.results) of the same sequences."""
+    # The mean curve decides: one clip that gains much must not hide three that lose.
     name = before["points"][0]["codec"]
     mean = {"before": _curve(before), "after": _curve(after)}
     delta = bd(mean["before"], mean["after"])
+    # Clip by clip, for a mean may be that of one that knows the place and one that does not.
     sequences = {}
     for row in before["sequences"]:
         rate = bd(_curve(before, row["name"]), _curve(after, row["name"])).bd_rate
         sequences[row["name"]] = None if rate is None else -rate
+    # The anchor is what is compared against, so a positive rate means more bits than it needs.
     against, against_db = {}, {}
     for anchor, points in curves(anchors["points"], METRIC).items():
         deltas = {when: bd(points, curve) for when, curve in mean.items()}
         against[anchor] = {when: found.bd_rate for when, found in deltas.items()}
         against_db[anchor] = {when: found.bd_quality for when, found in deltas.items()}
+    # A quality that one would use: neither the lowest nor the highest of the curve.
     middle = before["points"][len(before["points"]) // 2]
     hour = _bytes_an_hour(middle, before["sequences"])
     saving = None if delta.bd_rate is None else -delta.bd_rate
@@ -95,12 +102,14 @@ def summarise(before: dict[str, Any], after: dict[str, Any], anchors: dict[str, 
 
 
 def _curve(table: dict[str, Any], sequence: str | None = None) -> list[tuple[float, float]]:
+    # A table of `dcvc tune` holds one codec.
     (found,) = curves(table["points"], METRIC, sequence).values()
     return found
 
 
 def _bytes_an_hour(point: dict[str, Any], sequences: list[dict[str, Any]]) -> float:
     """Of the mean sequence, by its size and frame rate."""
+    # A video without a frame rate is counted at the one that is usual.
     rates = [row["bpp"] * one["width"] * one["height"] * (one["fps"] or 25) / 8 * 3600
              for row, one in zip(point["sequences"], sequences, strict=True)]
     return sum(rates) / len(rates)

@@ -1,6 +1,6 @@
 """`dcvc tune`: a model and some videos -> the model tuned on them, if that helps, and a report.
 
-    1  clips      what is trained on, what is judged by (clips.py)
+    1  clips      what is trained on, what is judged by (tuning_clips.py)
     2  before     the model as it is, and x264 and x265, on what is judged
     3  training   two stages: short GOPs, then longer ones at a falling rate
     4  after      the tuned model on the same frames
@@ -32,16 +32,16 @@ from dcvc.inter.registry import codec_entry
 from dcvc.intra.light.config import NAME as LIGHT
 from dcvc.intra.scene import NAME as SCENE
 from dcvc.models.catalog import CARD, MODEL_FILE
+from dcvc.models.run_folder import find_checkpoint, kept_checkpoints, only_run
 from dcvc.report import write_report
 from dcvc.report.results import read_results, write_results
-from dcvc.run_folder import find_checkpoint, kept_checkpoints, only_run
 from dcvc.schedule import Stage
+from dcvc.training import tuning_clips as clips
 from dcvc.training.config import TrainConfig
 from dcvc.training.job import Job
 from dcvc.training.trainer import train_stage
-from dcvc.tuning import clips
-from dcvc.tuning.scenes import with_scenes
-from dcvc.tuning.summary import Summary, summarise
+from dcvc.training.tuning_scenes import with_scenes
+from dcvc.training.tuning_summary import Summary, summarise
 from dcvc.video.reader import VideoReader
 
 QUALITIES, METRICS = (10.0, 24.0, 38.0, 52.0), ("psnr", "psnr_yuv")
@@ -131,6 +131,7 @@ def run_tune(tune: Tune) -> Summary:
     """Raises InputError for videos that do not serve, for a folder of something else, and for a
     model that has one rate; what training raises. The same call goes on."""
     started, folder = time.monotonic(), tune.folder
+    # What may be refused comes before the first file is written.
     trained, held_out = clips.split(tune.videos, tune.judged)
     _check_model(tune)
     if folder.exists() and any(folder.iterdir()) and not (folder / RECORD).exists():
@@ -138,9 +139,11 @@ def run_tune(tune: Tune) -> Summary:
                          "choose another --output")
     with only_run(folder):
         record = _Record(tune)
+        # Before the clips: a folder with a record is one that may go on.
         record.write()
         judged = _write_clips(tune, trained, held_out)
         _judge_anchors(tune, judged)
+        # The model as it is was never measured on this machine: its own time tells what coding costs.
         begun = time.monotonic()
         before = _judge(tune, judged, tune.start, "before")
         # Judging the result will take as long again, and the report some seconds.
@@ -167,6 +170,7 @@ def _write_clips(tune: Tune, trained: list[clips.Part], held_out: list[clips.Par
     to_train = clips.training_clips(trained, tune.folder / "clips" / "train")
     to_judge = clips.judged_clips(held_out, tune.folder / "clips" / "held_out",
                                   JUDGED_PIXELS_A_MINUTE * tune.minutes)
+    # Counted before they are written: writing takes a while, and one wants to know of what.
     frames = sum(len(clip.part) for clip in to_train)
     tune.tell(f"1/4 clips: {frames} frames to train on, {sum(len(c.part) for c in to_judge)} held "
               f"out of {len({c.part.path for c in to_judge})} video(s) to judge by")
@@ -176,6 +180,7 @@ def _write_clips(tune: Tune, trained: list[clips.Part], held_out: list[clips.Par
 
 def _judge_anchors(tune: Tune, judged: list[EvalSequence]) -> None:
     file = tune.folder / "anchors.json"
+    # Anchors do not change with the model: a tuning that goes on has them.
     if not file.exists():
         tune.tell("2/4 x264 and x265 on what is held out, then the model as it is")
         write_results(file, compare(judged, ANCHORS, tune.folder / "anchors_frames",
@@ -191,12 +196,13 @@ def _judge(tune: Tune, judged: list[EvalSequence], model: Path, when: str) -> di
     else that is measured, is left out: the time is better spent on training."""
     file = tune.folder / f"{when}.json"
     if not file.exists():
+        # Two curves on one page need two names.
         label = _label(tune) + " tuned" * (when == "after")
         codecs = [MeasuredCodec(label=label, setting=f"q{quality:g}", model=str(model),
                                 intra_period=tune.intra_period, quality=quality, decode=False,
                                 metrics=METRICS)
                   for quality in QUALITIES]
-        write_results(file, evaluate_codecs(codecs, judged, tune.folder / f"{when}_frames",
+        write_results(file, evaluate_codecs(codecs, judged, tune.folder / f"{when}_frames", load_codec,
                                             command="dcvc tune", progress=tune.progress))
     return read_results(file)
 
@@ -207,9 +213,11 @@ def _label(tune: Tune) -> str:
 
 def _train(tune: Tune, record: _Record, until: float) -> None:
     """Both stages; `until` is when training should end, by the monotonic clock."""
+    # Judged already: training on would change what the numbers are about.
     if (tune.folder / "after.json").exists():
         return
     tune.tell("3/4 training")
+    # Short clips first, as in the recipes: most is learned from them in the least time.
     first, second = _stages(tune)
     if not record.content["steps"]:
         # A few steps of the real training: what they learned is not lost.
@@ -230,6 +238,7 @@ def _steps(seconds: float, pace: float) -> int:
 def _stages(tune: Tune) -> tuple[Stage, Stage]:
     """Of about 18 frames a step: six clips of 3, then three of 5."""
     checkpoint = load_p_frame_checkpoint(tune.start)
+    # Half of the samples have the quality steps that an encoder gives, for it is judged with them.
     together = codec_entry(checkpoint.model.name).stages[1]
     first = replace(together, number=1, gop_size=3, batch_size=6, epochs=None, max_steps=PROBE,
                     learning_rate=2e-4, final_rate=0.6, warm_up=0.2, stepped=0.5)
@@ -239,16 +248,19 @@ def _stages(tune: Tune) -> tuple[Stage, Stage]:
 
 def _train_stage(tune: Tune, stage: Stage, start: Path | None = None, quiet: bool = False) -> None:
     """One stage from the model, or from `start`; goes on where it was stopped."""
+    # A stage that was begun goes on from its own checkpoints.
     resume = "auto" if kept_checkpoints(tune.training / stage.label) else None
     weights = start or tune.start
     checkpoint = load_p_frame_checkpoint(weights)
     # Of a model that has been tuned before, what learns is the codec below its pictures.
     intra = replace(checkpoint.intra, type=LIGHT)
     folder = tune.folder / "clips" / "train"
+    # A crop has to fit into the smallest of the clips, in whole patches of the latent.
     smallest = min(min(VideoReader(file).size) for file in sorted(folder.glob("*.mp4")))
     data = DataConfig(use_video_dataset=True, train_video_dir=(str(folder),),
                       crop_size=min(CROP, smallest // 16 * 16), num_workers=1,
                       sampling=SamplingOptions(sampling="frames", ping_pong=True))
+    # No validation inside: what decides is judged at the end, at equal rates.
     train = TrainConfig(seed=tune.seed, skip_eval=True, use_ema=True, ema_decay=0.99, max_skips=10,
                         max_rollbacks=3, log_every=1)
     outcome = train_stage(Job(
@@ -287,7 +299,9 @@ def _finish(tune: Tune, record: _Record, before: dict, after: dict, tuned: Path)
     # A light I-frame codec has none.
     pictures = getattr(load_codec(tuned).intra.config, "pictures", ())
     summary = summarise(before, after, anchors, pictures)
+    # The folder always holds a model that is at least as good as the one that was given.
     kept = tuned if summary.better else tune.start
+    # An earlier end may have left another one.
     for name in (MODEL_FILE, CARD):
         (tune.folder / name).unlink(missing_ok=True)
     save_pretrained(load_codec(kept), tune.folder, half=summary.better)

@@ -19,8 +19,8 @@ from dcvc.errors import InputError
 from dcvc.inter.light.model import LightPFrameModel
 from dcvc.intra.light.model import LightIFrameModel
 from dcvc.intra.scene import scene_of
-from dcvc.tuning.run import Tune, run_tune
-from dcvc.tuning.summary import summarise
+from dcvc.training.tuning import Tune, run_tune
+from dcvc.training.tuning_summary import summarise
 
 MINUTES = 0.4
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcvc.errors import InputError
-from dcvc.tuning import clips
-from dcvc.tuning.clips import Part
+from dcvc.training import tuning_clips as clips
+from dcvc.training.tuning_clips import Part
 from dcvc.video.reader import VideoReader
 from dcvc.video.writer import VideoWriter
 

@@ -6,7 +6,7 @@ import torch
 from dcvc.checkpoint import load_codec
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.models.catalog import find_model
-from dcvc.tuning import scenes
+from dcvc.training import tuning_scenes as scenes
 from dcvc.video.writer import VideoWriter
 
 SIZE = (64, 48)

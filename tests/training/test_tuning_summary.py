@@ -2,7 +2,7 @@
 
 import pytest
 
-from dcvc.tuning.summary import summarise
+from dcvc.training.tuning_summary import summarise
 
 SEQUENCES = [{"name": "lawn", "width": 320, "height": 180, "fps": 30.0},
              {"name": "yard", "width": 640, "height": 360, "fps": None}]

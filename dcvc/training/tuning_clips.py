@@ -23,13 +23,19 @@ from dcvc.video.frame_rate import exact_rate
 from dcvc.video.reader import VideoReader
 from dcvc.video.writer import VideoWriter
 
+# A quarter tells enough, and judging takes time that training needs.
 HELD_OUT_EVERY, MOST_HELD_OUT = 4, 3
+# Two seconds at 24 frames a second: longer than any training sample, short enough to spread.
 RUN = 48
 TRAINING_FRAMES = 3000          # of all videos together
 JUDGED_FRAMES = 96              # of one video
+# Samples of five frames need some choice; of fewer judged frames most bits are those of I-frames.
 LEAST_TRAINED, LEAST_JUDGED = 8, 4
+# z lies at 1/64 of the size.
 SMALLEST_SIDE = 64
+# Training sees what x264 loses at this rate as little as a viewer does.
 QUICK = quick_options(keyframe=4, rate={"crf": "10"})
+# A judged frame must be the source's own: qp 0 is lossless.
 EXACT = {"preset": "veryfast", "g": "24", "qp": "0"}
 
 
@@ -60,6 +66,7 @@ def split(sources: Sequence[str], judged: str | None = None) -> tuple[list[Part]
     Raises MissingError and InputError for no videos, InputError for too few frames or sides that are
     too small, ReadError for what cannot be opened."""
     whole = _videos(sources)
+    # Whoever names what to judge by has thought about it: nothing is held out then.
     if judged is not None:
         return _long_enough(whole, LEAST_TRAINED), _long_enough(_videos([judged]), LEAST_JUDGED)
     if len(whole) == 1:
@@ -77,6 +84,7 @@ def split(sources: Sequence[str], judged: str | None = None) -> tuple[list[Part]
 
 def _videos(sources: Sequence[str]) -> list[Part]:
     """Every video of the sources once, whole."""
+    # A video may be named by its folder and by itself: it must not be trained on and judged by.
     files = dict.fromkeys(str(Path(file).resolve()) for source in sources
                           for file in list_videos(source))
     return [_whole(file) for file in files]
@@ -101,6 +109,7 @@ def _whole(file: str) -> Part:
 
 def training_clips(parts: Sequence[Part], folder: Path) -> list[Clip]:
     """Runs spread evenly over the parts, each part with its share of TRAINING_FRAMES."""
+    # Videos that fit are taken whole; of more, each gives the same share of itself.
     total, clips = sum(map(len, parts)), []
     share = min(1.0, TRAINING_FRAMES / total)
     for number, part in enumerate(parts):
@@ -121,6 +130,7 @@ def judged_clips(parts: Sequence[Part], folder: Path, pixels: float) -> list[Cli
     for number, part in enumerate(parts):
         with VideoReader(part.path) as reader:
             height, width = reader.size
+        # Large frames take longer to code, so there are fewer of them.
         affordable = int(pixels / len(parts) / (height * width))
         count = min(len(part), JUDGED_FRAMES, max(affordable, 4 * LEAST_JUDGED))
         name = f"{number:04d}_{Path(part.path).stem[:60]}.mp4"
@@ -133,6 +143,7 @@ def write_clip(clip: Clip) -> None:
     their last row or column."""
     part = clip.part
     with VideoReader(part.path) as reader:
+        # 4:2:0 has no odd sides.
         height, width = (side // 2 * 2 for side in reader.size)
         rate = exact_rate(reader.fps)
         with VideoWriter(clip.file, (width, height), rate, options=clip.options) as writer:
@@ -146,5 +157,6 @@ def write_clip(clip: Clip) -> None:
 def write_clips(clips: Sequence[Clip]) -> None:
     """Those that are not there yet."""
     for clip in clips:
+        # The writer renames a finished file to its name, so what is there is whole.
         if not clip.file.exists():
             write_clip(clip)

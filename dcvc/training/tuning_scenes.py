@@ -32,17 +32,21 @@ WORTH = 0.95
 
 
 def with_scenes(codec: VideoCodec, folder: Path) -> VideoCodec:
-    """The codec with pictures of the videos whose clips lie in `folder` (dcvc.tuning.clips), or the
+    """The codec with pictures of the videos whose clips lie in `folder` (dcvc.training.tuning_clips), or the
     codec itself where none helps. Its I-frame codec and its P-frame codec are light ones."""
+    # Clips of one video lie beside each other in the order of their names.
     videos = [list(group) for _, group in groupby(sorted(folder.glob("*.mp4")), _video_of)]
+    # Of more videos than pictures are kept, some are taken that lie evenly between the others.
     videos = videos[::-(-len(videos) // MOST_PICTURES)]
     pictures = [_median(_spread(files, MEDIAN_FRAMES)) for files in videos]
     scene = scene_of(codec.intra, pictures)
     scene.bind(codec.p_frame)
     frames = (frame for files in videos for frame in _spread(files, TRIED_FRAMES))
+    # Tried by coding, for a picture helps where it saves bits, not where it looks alike.
     used = _used(scene, frames)
     if not used:
         return codec
+    # The numbers of pictures begin at 1: 0 is the codec without any.
     kept = scene_of(codec.intra, [pictures[number - 1] for number in used])
     return VideoCodec(codec.p_frame, kept)
 
@@ -80,6 +84,7 @@ def _used(scene: SceneIFrameModel, frames: Iterable[Tensor]) -> list[int]:
         return [min(now, each.get(number, math.inf)) for now, each in zip(paid, costs, strict=True)]
 
     while True:
+        # Greedy: the picture that saves most beside those that are kept, until none saves enough.
         best = min(numbers, key=lambda number: sum(with_another(number)))
         cheaper = with_another(best)
         if all(new >= WORTH * now for new, now in zip(cheaper, paid, strict=True)):

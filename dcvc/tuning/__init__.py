@@ -1,1 +1,0 @@
-"""A model fine-tuned on one's own videos: `dcvc tune`."""
