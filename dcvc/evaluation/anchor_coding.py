@@ -22,6 +22,7 @@ from typing import Any
 import av
 
 from dcvc.data.eval_sequences import EvalSequence, SourceFrame
+from dcvc.device.scheduling import scheduling_kept
 from dcvc.errors import ReadError
 from dcvc.evaluation.anchor_encoders import Anchor, AnchorSetting, has_codec
 from dcvc.evaluation.anchor_frames import coded_colour, frame_to_code, planes_of_frame, shown
@@ -85,8 +86,10 @@ def encode(setting: AnchorSetting, sequence: EvalSequence, watch: Stopwatch,
     context.options = setting.options
 
     def packets(frame: av.VideoFrame | None) -> list[tuple[int, bytes]]:
-        return [(packet.pts, bytes(packet)) for packet in watch.call(context.encode, frame)
-                if packet.size]
+        # The first frame opens the encoder.
+        with scheduling_kept():
+            coded = watch.call(context.encode, frame)
+        return [(packet.pts, bytes(packet)) for packet in coded if packet.size]
 
     try:
         for number, (source, frame) in enumerate(

@@ -11,6 +11,7 @@ import av
 import numpy as np
 from torch import Tensor
 
+from dcvc.device.scheduling import scheduling_kept
 from dcvc.errors import InputError
 from dcvc.files import replaced
 from dcvc.video.container import file_url
@@ -66,15 +67,21 @@ class VideoWriter:
         if rgb.dtype != np.uint8 or rgb.shape != (height, width, 3):
             raise InputError(f"{self.path}: found a frame {rgb.dtype} {rgb.shape}, "
                              f"needed uint8 ({height}, {width}, 3)")
-        self._container.mux(self._stream.encode(bt709_frame(rgb)))
+        self._encode(bt709_frame(rgb))
 
     def write_tensor(self, rgb: Tensor) -> None:
         """rgb: uint8 `(3, H, W)` of the video's size, as readers give it."""
-        self._container.mux(self._stream.encode(bt709_frame(rgb.permute(1, 2, 0).numpy())))
+        self._encode(bt709_frame(rgb.permute(1, 2, 0).numpy()))
 
     def write_deep(self, planes: Sequence[np.ndarray]) -> None:
         """Y, U and V of 4:2:0, uint16 samples of 10 bits."""
-        self._container.mux(self._stream.encode(deep_frame(planes, *self._deep)))
+        self._encode(deep_frame(planes, *self._deep))
+
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        """None: no more frames come."""
+        # The first frame opens the encoder, and starts its threads.
+        with scheduling_kept():
+            self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -82,7 +89,7 @@ class VideoWriter:
     def __exit__(self, kind, value, trace) -> None:
         try:
             if kind is None:
-                self._container.mux(self._stream.encode(None))
+                self._encode(None)
         except BaseException:
             # The encoder failed at its last frames: `replaced` has to see that, to leave the target
             # as it was.
