@@ -7,7 +7,7 @@ are the same either way.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -35,6 +35,8 @@ from dcvc.weights import weights_hash
 
 # What a task gives: a hash of the codec's weights, and {variant: entry of the sequence}.
 Outcome = tuple[str, dict[str, dict]]
+# A P-frame codec and its I-frame codec -> what they cost, as JSON values.
+Cost = Callable[[Any, Any], dict[str, Any]]
 
 
 @lru_cache(maxsize=1)       # the tasks of a codec follow one another
@@ -82,12 +84,13 @@ def _measure(task: EvalTask, frame_done: FrameDone) -> Outcome:
 
 def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], folder: Path, *,
                     command: str = "dcvc eval", processes: int = 1,
-                    progress: Progress | None = None, ) -> dict[str, Any]:
+                    progress: Progress | None = None, cost: Cost | None = None) -> dict[str, Any]:
     """Every codec on every sequence -> a results table (dcvc.report.results). Decoded frames for
     the report go to `folder`.
 
     processes: the tasks are shared out over so many. progress: called with (frames done, of how
-    many, what). Raises InputError, and whatever one of the tasks raises.
+    many, what). cost: what a model costs, for its points' settings. Raises InputError, and whatever
+    one of the tasks raises.
     """
     if not codecs or not sequences:
         raise InputError(f"eval: found {len(codecs)} codecs and {len(sequences)} sequences, "
@@ -103,7 +106,13 @@ def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], 
     outcomes = _run_tasks(codecs, sequences, processes, progress)
     for number, measured in enumerate(codecs):
         own = [outcomes[number, k] for k in range(len(sequences))]
-        results["points"] += _points(measured, own, results["points"])
+        points = list(_points(measured, own, results["points"]))
+        if cost is not None and measured.model is not None:
+            codec, _ = _load(measured.model, measured.intra, measured.device, measured.weights)
+            told = cost(codec.p_frame, codec.intra)
+            points = [{**point, "settings": {**point["settings"], "cost": told}}
+                      if point["kind"] == "neural" else point for point in points]
+        results["points"] += points
     return results
 
 
