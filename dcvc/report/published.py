@@ -15,7 +15,7 @@ unsaid. A published point has no frames, pictures or speed.
 import csv
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,15 @@ def conditions_of(table: dict[str, Any]) -> dict[str, str]:
     return {"frames": "-".join(str(count) for count in dict.fromkeys((frames[0], frames[-1]))),
             "intra_period": str(settings.get("gop_size", UNSAID)),
             "conditions": settings.get("conditions", "none")}
+
+
+def conditions_in_words(tables: Sequence[dict[str, Any]]) -> str:
+    """Of all results files, for captions. Where files differ, such as in their intra period, each
+    value stands there."""
+    told = [conditions_of(table) for table in tables]
+    frames, period, conditions = (" and ".join(dict.fromkeys(each[name] for each in told))
+                                  for name in CONDITIONS)
+    return f"{frames} frames, an I-frame every {period}, conditions: {conditions}"
 
 
 def differences(points: list[dict[str, Any]], table: dict[str, Any]) -> list[str]:

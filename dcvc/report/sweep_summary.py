@@ -24,7 +24,7 @@ from typing import Any
 from dcvc.errors import InputError
 from dcvc.report.bd import bd, quality_for_bd
 from dcvc.report.page import METRICS, joined_sequences
-from dcvc.report.published import conditions_of
+from dcvc.report.published import conditions_in_words
 from dcvc.report.tables import Table
 
 SIGNIFICANT = 0.05
@@ -62,12 +62,10 @@ def summary_table(runs: Mapping[str, BySeed], metric: str, baseline: str | None 
               _spread(row.quality, 4 if max(row.quality) <= 1 else 2),
               *(("baseline", "") if row.variant == base else
                 (_spread(row.bd_rates, 2), _verdict(row)))) for row in rows]
-    told = conditions_of(tables[0])
     absent = f" Without results: {', '.join(missing)}." if missing else ""
     caption = (f"Mean ± standard deviation over seeds; {METRICS.get(metric, metric)}, mean of the points; "
-               f"{told['frames']} frames, an I-frame every {told['intra_period']}, conditions: "
-               f"{told['conditions']}. BD rate in % against {base}, seed by seed; p: t-test over "
-               f"seeds, Holm's correction.{absent}")
+               f"{conditions_in_words(tables)}. BD rate in % against {base}, seed by seed; p: "
+               f"t-test over seeds, Holm's correction.{absent}")
     return Table(("variant", "runs", "bpp", metric, "BD rate", "significance"), tuple(cells),
                  caption)
 

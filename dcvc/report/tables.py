@@ -23,7 +23,7 @@ from typing import Any
 
 from dcvc.errors import InputError
 from dcvc.report.page import METRICS, bd_rows, checked_points, chosen_anchor, joined_sequences
-from dcvc.report.published import conditions_of
+from dcvc.report.published import CONDITIONS, conditions_in_words, conditions_of
 from dcvc.report.results import AVERAGED, QUALITIES, frames_per_second
 
 Cell = str | float | int | None
@@ -60,16 +60,19 @@ def points_table(tables: Sequence[dict[str, Any]],
         checked_points([*(point for table in tables for point in table["points"]), *published]),
         joined_sequences(tables))
     qualities = [name for name in QUALITIES if any(name in point["mean"] for point in points)]
-    ours, rows = conditions_of(tables[0]), []
+    # By the table that a point is of: files may differ in their intra period.
+    own = {(point["codec"], point["setting"]): conditions_of(table)
+           for table in tables for point in table["points"]}
+    rows = []
     for point in points:
-        told = point["settings"] if point["kind"] == "published" else ours
+        told = own.get((point["codec"], point["setting"]), point["settings"])
         of_sequences = [(row["name"], row) for row in point["sequences"]]
         for name, row in [*of_sequences, (MEAN, point["mean"])]:
             rows.append((point["codec"], point["setting"], name, row["bpp"],
                          *(row.get(quality) for quality in qualities), point["rates"],
-                         *(told[condition] for condition in ours)))
-    heads = ("codec", "setting", "sequence", "bpp", *qualities, "rates", *ours)
-    return Table(heads, tuple(rows), f"Points of rate and quality; {_in_words(ours)}.")
+                         *(told[condition] for condition in CONDITIONS)))
+    heads = ("codec", "setting", "sequence", "bpp", *qualities, "rates", *CONDITIONS)
+    return Table(heads, tuple(rows), f"Points of rate and quality; {conditions_in_words(tables)}.")
 
 
 def bd_table(tables: Sequence[dict[str, Any]], metric: str, anchor: str | None = None,
@@ -96,7 +99,7 @@ def bd_table(tables: Sequence[dict[str, Any]], metric: str, anchor: str | None =
     text = (f"BD rate in % against {anchor} by {METRICS.get(metric, metric)}; less than 0 is fewer "
             "bits")
     return Table(("codec", *sequences, "mean curve"), tuple(rows),
-                 f"{text}; {_in_words(conditions_of(tables[0]))}.")
+                 f"{text}; {conditions_in_words(tables)}.")
 
 
 def cost_table(tables: Sequence[dict[str, Any]]) -> Table:
@@ -116,7 +119,7 @@ def cost_table(tables: Sequence[dict[str, Any]]) -> Table:
     return Table(("codec", "parameters", "kMAC/px enc", "kMAC/px dec", "enc fps", "dec fps"),
                  tuple(rows), "Parameters of I- and P-frames together, thousands of multiplications "
                  f"a pixel of a P-frame, frames per second at {', '.join(sizes)} on the machine that "
-                 f"measured; {_in_words(conditions_of(tables[0]))}.")
+                 f"measured; {conditions_in_words(tables)}.")
 
 
 def _classes(sequences: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
@@ -142,11 +145,6 @@ def _with_classes(points: Sequence[dict[str, Any]],
                     if all(key in row for row in own)}})
         made.append({**point, "sequences": [*point["sequences"], *means]})
     return made
-
-
-def _in_words(conditions: dict[str, str]) -> str:
-    return (f"{conditions['frames']} frames, an I-frame every {conditions['intra_period']}, "
-            f"conditions: {conditions['conditions']}")
 
 
 def as_csv(table: Table) -> str:
