@@ -1,5 +1,5 @@
-"""Points from elsewhere, a paper's or another tool's, from a CSV file beside ours, or from a results
-file of microsoft/DCVC's layout (published_json).
+"""Points from elsewhere, a paper's or another tool's, from a CSV file beside ours, or from a
+results file of microsoft/DCVC's layout (published_json).
 
     codec,setting,bpp,psnr_planes,source,frames,intra_period,conditions
     DCVC-XY,q0,0.021,33.10,"Li et al. 2025, table 3",96,32,microsoft
@@ -29,8 +29,8 @@ UNSAID = "not told"
 
 
 def read_published(path: str | Path, sequences: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The points of a .json file of microsoft/DCVC's layout, or of a CSV file, as results have them.
-    sequences: names of those that our results are about. Raises MissingError, ReadError, and
+    """The points of a .json file of microsoft/DCVC's layout, or of a CSV file, as results have
+    them. sequences: names of those that our results are about. Raises MissingError, ReadError, and
     InputError for another layout."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")

@@ -1,4 +1,5 @@
-"""What a sweep found, as one table: a row for each variant, mean ± standard deviation over its seeds.
+"""What a sweep found, as one table: a row for each variant, mean ± standard deviation over its
+seeds.
 
     variant | runs | bpp | quality | BD rate against the baseline | p
 
@@ -6,13 +7,13 @@ bpp and quality are means over the points of a run's curve. BD rate is that of a
 against the baseline's run of the same seed, where curves have points enough; each seed gives one
 number, and the deviation is that between seeds. Beside it stands p: were there no difference, how
 likely would seeds scatter so? It is that of a t-test of the numbers of all seeds against 0, of two
-sides, corrected for the number of variants (Holm): the smallest of m is multiplied by m, the next by
-m - 1, and so on, since of twenty variants without effect one would be "significant" by chance. Where
-there is no BD rate, the difference of the quality is tested in its place. With one seed nothing can be
-said, and that stands there.
+sides, corrected for the number of variants (Holm): the smallest of m is multiplied by m, the next
+by m - 1, and so on, since of twenty variants without effect one would be "significant" by chance.
+Where there is no BD rate, the difference of the quality is tested in its place. With one seed
+nothing can be said, and that stands there.
 
-For example, BD rates of -3, -4 and -5 % have a mean of -4, a deviation of 1, t = -4 / (1 / sqrt(3)) =
--6.9 with 2 degrees of freedom, and p = 0.02.
+For example, BD rates of -3, -4 and -5 % have a mean of -4, a deviation of 1, t = -4 / (1 / sqrt(3))
+= -6.9 with 2 degrees of freedom, and p = 0.02.
 """
 
 import math

@@ -1,12 +1,13 @@
-"""Results as tables for papers and spreadsheets: points of the curves, BD rates of all curves, costs.
+"""Results as tables for papers and spreadsheets: points of the curves, BD rates of all curves,
+costs.
 
     points    one row a point and sequence, one for each class, and one for the mean:
               codec, setting, sequence, bpp, every quality that was measured, and the conditions
     bd        one row a curve, one column a sequence and a class: % of rate against the anchor
     cost      one row a curve: parameters, multiplications a pixel, frames a second
 
-A class is what lies in one folder, such as HEVC_B; it is shown where there are several. It counts each of
-its sequences the same, as the mean of all does.
+A class is what lies in one folder, such as HEVC_B; it is shown where there are several. It counts
+each of its sequences the same, as the mean of all does.
 
 The same table becomes CSV (numbers as they are), LaTeX or Markdown (rounded). LaTeX needs no
 package: `tabular` and `\\hline` only. What is no number, since a curve has too few points or does
@@ -103,8 +104,8 @@ def bd_table(tables: Sequence[dict[str, Any]], metric: str, anchor: str | None =
 
 
 def cost_table(tables: Sequence[dict[str, Any]]) -> Table:
-    """What each curve costs: parameters and thousands of multiplications a pixel of a P-frame, where
-    `dcvc eval --cost` counted them, and frames per second over all sequences and points."""
+    """What each curve costs: parameters and thousands of multiplications a pixel of a P-frame,
+    where `dcvc eval --cost` counted them, and frames per second over all sequences and points."""
     described = joined_sequences(tables)
     by_codec: dict[str, list[dict[str, Any]]] = {}
     for point in checked_points([point for table in tables for point in table["points"]]):

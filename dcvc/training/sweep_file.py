@@ -16,9 +16,9 @@
     videos = "videos/val"
     qualities = [0, 21, 42, 63]
 
-The grid above, of two values, one variant and three seeds, has 2 x 1 x 3 = 6 runs. A run's name tells
-what it differs in: "no jumps, stage1.learning_rate=0.0002". All of the file is checked before anything
-runs: a wrong key is one line, which names the nearest one.
+The grid above, of two values, one variant and three seeds, has 2 x 1 x 3 = 6 runs. A run's name
+tells what it differs in: "no jumps, stage1.learning_rate=0.0002". All of the file is checked before
+anything runs: a wrong key is one line, which names the nearest one.
 """
 
 import json
@@ -70,8 +70,8 @@ class Run:
 
 def read_sweep(path: str | Path, train_flags: Collection[str],
                eval_flags: Collection[str]) -> Sweep:
-    """train_flags, eval_flags: names of the options of `dcvc train` and `dcvc eval`, without dashes.
-    Raises MissingError, InputError naming the key that is wrong."""
+    """train_flags, eval_flags: names of the options of `dcvc train` and `dcvc eval`, without
+    dashes. Raises MissingError, InputError naming the key that is wrong."""
     try:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,14 +1,14 @@
-"""The runs of a sweep, one after another: each trained and judged by the same commands that a person
-would type, in a process of its own.
+"""The runs of a sweep, one after another: each trained and judged by the same commands that a
+person would type, in a process of its own.
 
     SWEEP/runs/NAME-seed0/training/     the run folder of `dcvc train`
                           results.json  of `dcvc eval`
                           run.json      the commands that made them
                           log.txt       what they said
 
-What is done is what lies there: the same command goes on where it was stopped, since a recipe goes on
-in its folder and a results file appears when it is whole. Shards share one folder and nothing else,
-so that any scheduler may start them, on machines that see the same disk.
+What is done is what lies there: the same command goes on where it was stopped, since a recipe goes
+on in its folder and a results file appears when it is whole. Shards share one folder and nothing
+else, so that any scheduler may start them, on machines that see the same disk.
 """
 
 import hashlib
