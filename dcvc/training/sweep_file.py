@@ -33,7 +33,8 @@ from dcvc.config import from_dict, nearest
 from dcvc.errors import InputError, MissingError
 from dcvc.training.recipe_file import change_recipe, load_recipe
 
-# Flags that a sweep gives to its runs itself.
+# Flags that a sweep gives to its runs itself: in the file they would make runs of another name, or
+# several runs in one folder.
 OWN_TRAIN = ("recipe", "set", "seed", "checkpoint_dir", "resume", "dry_run")
 OWN_EVAL = ("model", "name", "output", "json", "intra_only", "i_frame")
 
@@ -78,12 +79,14 @@ def read_sweep(path: str | Path, train_flags: Collection[str],
         raise MissingError(f"{path}: no such sweep file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable as TOML ({error})") from None
+    # Names of the file's own keys, and the types of their values.
     sweep = from_dict(Sweep, values, str(path))
     if bool(sweep.recipe) == bool(sweep.recipes):
         raise InputError(f"{path}: found {'both' if sweep.recipe else 'neither'} of recipe and "
                          "recipes, needed one of them")
     if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
         raise InputError(f"{path}: seeds: found {list(sweep.seeds)}, needed different numbers")
+    # Flags are known by the commands that take them; their values are checked there, too.
     for table, known, own in (("train", train_flags, OWN_TRAIN), ("eval", eval_flags, OWN_EVAL)):
         allowed = [name for name in known if name not in own]
         for key in getattr(sweep, table):
@@ -114,10 +117,12 @@ def _check_settings(path: str | Path, sweep: Sweep) -> None:
         if double is not None:
             raise InputError(f"{path}: found {double} in grid and in variants, needed it in one")
     for run in runs_of(sweep):
+        # `dcvc train --batch_size 8 --set batch_size=4` trains with 8: all runs would be the same.
         flags = {text.partition("=")[0] for text in run.settings} & set(sweep.train)
         if flags:
             raise InputError(f"{path}: found {min(flags)} in train too, which wins over settings; "
                              "needed it in one place")
+        # The recipe itself knows which settings it has.
         try:
             change_recipe(load_recipe(run.recipe), list(run.settings))
         except (InputError, MissingError) as error:
@@ -128,6 +133,7 @@ def runs_of(sweep: Sweep) -> list[Run]:
     """All runs, in the order they are done: seed after seed, so that every variant has a first
     result before any has a second one."""
     recipes = sweep.recipes or (sweep.recipe,)
+    # Without variants there is one that changes nothing and has no name.
     variants = sweep.variants or {"": {}}
     runs = []
     for seed in sweep.seeds:
@@ -138,6 +144,7 @@ def runs_of(sweep: Sweep) -> list[Run]:
             told = [Path(recipe).stem if recipe.endswith((".json", ".toml")) else recipe]
             # Told is what runs differ in; where nothing differs, the recipe.
             parts = [*(told if len(recipes) > 1 else ()), *((name,) if name else ()), *own]
+            # A variant's own settings are told by its name.
             chosen = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
             runs.append(Run(", ".join(parts) or told[0], recipe, (*chosen, *own), seed))
     return runs
@@ -150,6 +157,7 @@ def flag_words(values: dict[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{key}" if value else f"--no-{key}")
             continue
+        # A list is several words behind one flag.
         items = [str(item) for item in value] if isinstance(value, list) else [str(value)]
         words += items if key == "videos" else [f"--{key}", *items]
     return words

@@ -51,6 +51,7 @@ def run_folder(sweep: Sweep, run: Run, folder: Path) -> RunFolder:
     if lambdas:
         # A point of the curve each; `dcvc train` names their folders so.
         models = [training / f"lambda{value:g}" for value in lambdas]
+    # The flags of the file come first: what the sweep decides itself stands at the end, and wins.
     settings = ("--set", *run.settings) if run.settings else ()
     train = ("train", *flag_words(sweep.train), "--recipe", run.recipe, *settings,
              "--seed", str(run.seed), "--checkpoint_dir", str(training), "--quiet")
@@ -63,6 +64,7 @@ def run_folder(sweep: Sweep, run: Run, folder: Path) -> RunFolder:
 
 def _folder_name(run: Run) -> str:
     """A readable one, and another for each variant."""
+    # Settings hold quotes, brackets and slashes, and many of them would be too long for a file.
     plain = "".join(c if c.isalnum() or c in "-.=" else "_" for c in run.variant)[:60]
     digest = hashlib.sha256(run.variant.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{plain}-{digest}-seed{run.seed}"
@@ -72,6 +74,8 @@ def is_done(folder: RunFolder) -> bool:
     """Whether its results are there and were made by these commands. Raises InputError where it was
     trained by others."""
     then = _read_commands(folder)
+    # Weights that other settings made must not be judged as if these had made them. Judging again
+    # is cheap, so another `eval` is no error: it is done anew.
     if then.get("train") not in (None, folder.commands["train"]):
         raise InputError(f"{folder.path}: was made by another command ({then['train']}), needed the "
                          "sweep file it was begun with; give another --output, or remove it")
@@ -104,6 +108,7 @@ def do_runs(folders: list[RunFolder], tell: Callable[[str], None]) -> list[str]:
             tell(f"{where}: dcvc {verb}")
             code, last = _call(words, folder.path / "log.txt")
             if code:
+                # One variant that diverges is a result, and no reason to leave the others undone.
                 failed.append(f"{folder.run.name}: dcvc {verb} ended with code {code} ({last}); "
                               f"{folder.path / 'log.txt'}")
                 tell(f"{where}: failed")
