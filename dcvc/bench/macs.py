@@ -78,6 +78,14 @@ def total(parts: list[Part]) -> Part:
                 sum(part.encoder for part in parts), sum(part.decoder for part in parts))
 
 
+def cost_of(p_frame: PFrameCodec, intra: FrameCodec) -> dict[str, float]:
+    """For tables: "parameters" of both codecs, "kmac_encoder" and "kmac_decoder" of a P-frame."""
+    parts = total(p_frame_parts(p_frame))
+    parameters = parts.parameters + sum(p.numel() for p in intra.parameters())
+    return {"parameters": parameters, "kmac_encoder": round(parts.encoder, 2),
+            "kmac_decoder": round(parts.decoder, 2)}
+
+
 def _noise(codec: Any, side: int) -> torch.Tensor:
     return torch.rand(1, 3, side, side, device=next(codec.parameters()).device)
 

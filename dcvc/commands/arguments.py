@@ -56,6 +56,12 @@ class ArgumentParser(argparse.ArgumentParser):
         self.refuse(unknown)
         return options
 
+    @property
+    def option_names(self) -> list[str]:
+        """Of every option, without dashes; of a boolean one without its negative form."""
+        return [name[2:] for name in self._option_string_actions
+                if name.startswith("--") and not name.startswith("--no-")]
+
     def refuse(self, unknown: Sequence[str]) -> None:
         """End with an error about the first word that no option takes, if there is one."""
         if unknown:

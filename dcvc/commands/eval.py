@@ -3,6 +3,7 @@ into a results file. With --intra_only: I-frame codecs on every frame, side by s
 
 import argparse
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag, add_options
@@ -60,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              "take the bits from likelihoods and write no streams: faster, but marked as an estimate")
     add_flag(parser, "decode", True,
              "decode every stream again, compare its frames, and measure the time")
+    add_flag(parser, "cost", False,
+             "also count each model's parameters and multiplications a pixel, for dcvc table --cost")
     add_flag(parser, "copy", False, "also measure showing the last I-frame again until the next one")
     add_processes(parser, "models and sequences")
     add_device(parser)
@@ -167,8 +170,13 @@ def run(options: argparse.Namespace) -> int | None:
     check_results_output(options, figure=options.intra_only)
     sequences, intra_period = sequences_from(options)
     codecs, folder = codecs_from(options, intra_period), frames_folder(options.output)
+    cost = None
+    if options.cost:
+        from dcvc.bench.macs import cost_of
+
+        cost = cache(cost_of)
     results = evaluate_codecs(codecs, sequences, folder, load_codec, command=command_line("eval"),
-                              processes=processes, progress=frame_progress(options))
+                              cost=cost, processes=processes, progress=frame_progress(options))
     write_and_print(options, results)
     if options.intra_only:
         from dcvc.report.figures import draw_rate_distortion

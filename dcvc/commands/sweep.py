@@ -27,11 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _flags_of(module) -> Collection[str]:
-    """Names of a command's options, without dashes, and `videos`."""
+    """Names of a command's options, and `videos`."""
     parser = ArgumentParser()
     module.add_arguments(parser)
-    return [name[2:] for name in parser._option_string_actions
-            if name.startswith("--") and not name.startswith("--no-")] + ["videos"]
+    return [*parser.option_names, "videos"]
 
 
 def run(options: argparse.Namespace) -> int | None:

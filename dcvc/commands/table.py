@@ -7,14 +7,16 @@ from dcvc.commands.options import add_published, published_from
 from dcvc.commands.output import add_overwrite, check_target
 from dcvc.files import write_text
 from dcvc.report.results import read_results
-from dcvc.report.tables import FORMATS, bd_table, points_table
+from dcvc.report.tables import FORMATS, bd_table, cost_table, points_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", nargs="+", metavar="RESULTS",
                         help="results files of dcvc eval and dcvc compare")
     parser.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="of the table")
-    add_flag(parser, "bd", False, "BD rates of every curve and sequence, not the points themselves")
+    kind = parser.add_mutually_exclusive_group()
+    add_flag(kind, "bd", False, "BD rates of every curve and sequence, not the points themselves")
+    add_flag(kind, "cost", False, "parameters, multiplications and speed of every curve")
     parser.add_argument("--metric", default="psnr",
                         help="what BD rates are counted by: psnr, psnr_yuv, psnr_planes, ms_ssim …")
     parser.add_argument("--anchor", help="the curve that BD rates are counted against (default: "
@@ -31,6 +33,8 @@ def run(options: argparse.Namespace) -> int | None:
     published = published_from(options)
     if options.bd:
         table = bd_table(results, options.metric, options.anchor, published)
+    elif options.cost:
+        table = cost_table(results)
     else:
         table = points_table(results, published)
     text = FORMATS[options.format](table)

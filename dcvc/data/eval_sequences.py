@@ -158,9 +158,11 @@ class EvalSequence:
         return hashlib.sha256(f"{self.width}x{self.height}".encode())
 
     def describe(self) -> dict:
-        """What results say about it."""
+        """What results say about it. class: the folder that it lies in, as test sets have
+        theirs."""
         names = ("name", "width", "height", "fps", "frames", "colour", "notes")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names},
+                "class": os.path.basename(os.path.dirname(os.path.abspath(self.path)))}
 
 
 def video_sequence(path: PathLike) -> EvalSequence:

@@ -4,12 +4,12 @@
        |                             | bytes                        |
        +--- waits here until its decoded frame comes out and is compared
 
-Only the frames within encoder and decoder are held, and a sequence that is small: its frames are read
-and made into planes once for all points of its curves. Bits are 8 x the bytes of
-the packets: what a container adds says something about the container, not about the codec, and at
-low rates it would hide the differences. Parameter sets count where the encoder puts them into its
-packets. A frame's bits are those of the packets with its presentation number, since encoders may
-hand out packets in another order than frames.
+Only the frames within encoder and decoder are held, and a sequence that is small: its frames are
+read and made into planes once for all points of its curves. Bits are 8 x the bytes of the packets:
+what a container adds says something about the container, not about the codec, and at low rates it
+would hide the differences. Parameter sets count where the encoder puts them into its packets. A
+frame's bits are those of the packets with its presentation number, since encoders may hand out
+packets in another order than frames.
 """
 
 import os
@@ -45,7 +45,8 @@ def frames_to_code(sequence: EvalSequence, pixels: str,
     """Each frame with what the encoder gets of it. digest: of the sequence's content; with it, the
     frames of a small sequence are kept for the next call."""
     deep = 2 if coded_colour(sequence, pixels).depth > 8 else 1
-    # RGB, the source's planes and the encoder's, all but the first with three samples a pixel at most.
+    # RGB, the source's planes and the encoder's, all but the first with three samples a pixel at
+    # most.
     bytes_of_frame = (3 + 6 * deep) * sequence.width * sequence.height
     if digest is not None and bytes_of_frame * sequence.frames <= KEPT_BYTES:
         return _kept_frames(sequence, pixels, digest)

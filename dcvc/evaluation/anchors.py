@@ -38,9 +38,9 @@ Qualities = tuple[int, ...]     # CRF values
 
 @dataclass(frozen=True)
 class AnchorTask:
-    """One setting on one sequence; plain data, so that it travels to other processes. digest: of the
-    frames' content. picture: where the frame goes that the report shows. cache: where results are
-    kept, None: nowhere."""
+    """One setting on one sequence; plain data, so that it travels to other processes. digest: of
+    the frames' content. picture: where the frame goes that the report shows. cache: where results
+    are kept, None: nowhere."""
 
     setting: AnchorSetting | ProgramSetting
     sequence: EvalSequence
@@ -64,7 +64,8 @@ class AnchorTask:
         sequence, network = self.sequence, shared_lpips(self.lpips)
         usual = chosen_metrics(None, planes=sequence.conditions is not None,
                                lpips=network is not None)
-        # What has its usual value is left out: what was kept before there was a choice still counts.
+        # What has its usual value is left out: what was kept before there was a choice still
+        # counts.
         content = {
             "version": CACHE_VERSION, "digest": self.digest, "frames": sequence.frames,
             "fps": sequence.fps, **self.setting.kept_by,

@@ -10,18 +10,20 @@ reads this.
     ms_ssim_planes   MS-SSIM of each plane,
     ssim_planes      SSIM as FFmpeg's filter has it,
     xpsnr            XPSNR, by FFmpeg's filter
+    vmaf             VMAF of the luma plane, by the package vmaf-torch, an extra of this one
 
 What is asked for and cannot be had is an error that says what is needed: a metric that is not there
 is never 0.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from dcvc.config import nearest
 from dcvc.errors import InputError
 
 USUAL = ("psnr", "psnr_yuv", "ms_ssim")
-OF_PLANES = ("psnr_planes", "ms_ssim_planes", "ssim_planes", "xpsnr")
+OF_PLANES = ("psnr_planes", "ms_ssim_planes", "ssim_planes", "xpsnr", "vmaf")
 METRICS = (*USUAL, "lpips", *OF_PLANES)
 # Measured by filters of FFmpeg's, under this name.
 FILTERS = {"ssim_planes": "ssim", "xpsnr": "xpsnr"}
@@ -37,8 +39,8 @@ def chosen_metrics(asked: Sequence[str] | None, *, planes: bool, lpips: bool) ->
             raise InputError(f"--metrics: found {name!r}, needed some of {', '.join(METRICS)}"
                              f"{nearest(name, METRICS)}")
         if name in OF_PLANES and not planes:
-            raise InputError(f"--metrics: found {name}, which is of the source's own planes; needed "
-                             "--conditions microsoft beside it")
+            raise InputError(f"--metrics: found {name}, which is of the source's own planes; "
+                             "needed --conditions microsoft beside it")
         if name == "lpips" and not lpips:
             raise InputError("--metrics: found lpips, needed its weights by --lpips_weights")
         reason = missing_reason(name)
@@ -49,6 +51,8 @@ def chosen_metrics(asked: Sequence[str] | None, *, planes: bool, lpips: bool) ->
 
 def missing_reason(metric: str) -> str | None:
     """Why this installation cannot measure it, None if it can."""
+    if metric == "vmaf" and find_spec("vmaf_torch") is None:
+        return "needed the package vmaf-torch: pip install 'dcvc[vmaf]'"
     if metric in FILTERS:
         import av.filter  # late: --help starts without it
 

@@ -128,8 +128,8 @@ def measure_frame(x_hat: Tensor, x: Tensor, metrics: Collection[str] = USUAL,
                   matrix: str = "bt709") -> dict[str, float | list[float]]:
     """One decoded frame against the original, both uint8 `(3, H, W)`: "mse" (RGB), and of `metrics`
     (metric_names) "mse_yuv" (three, 8-bit scale) and "ms_ssim" (left out below 11 pixels a side);
-    "lpips" where that network is given. Nothing else is computed: MS-SSIM alone takes ten times as long
-    as the rest."""
+    "lpips" where that network is given. Nothing else is computed: MS-SSIM alone takes ten times as
+    long as the rest."""
     measured: dict[str, float | list[float]] = {"mse": levels_mse(x_hat, x)}
     if set(metrics) <= {"psnr"} and lpips is None:
         return measured
@@ -152,8 +152,8 @@ class RunningMetrics(FrameSums):
     """
 
     def add(self, measured: dict[str, float | list[float]]) -> None:
-        """`measured`: the dictionary of `measure_frame`, and what plane_metrics adds to it where the
-        source's own planes are judged: lists of three, for Y, U and V."""
+        """`measured`: the dictionary of `measure_frame`, and what plane_metrics adds to it where
+        the source's own planes are judged: lists of three, for Y, U and V."""
         values = {"psnr": psnr_from_mse(measured["mse"]), "mse": measured["mse"]}
         values |= {name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}
         if "mse_yuv" in measured:

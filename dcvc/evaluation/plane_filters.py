@@ -5,10 +5,10 @@
     decoded planes    --> buffer --/
 
 XPSNR (Helmrich et al., "XPSNR: a low-complexity extension of the perceptually weighted peak
-signal-to-noise ratio for high-resolution video quality assessment", ICASSP 2020) weights the error of
-each block by how busy the original is there, in space and against the frames before. So the filter
-sees all frames of a sequence in their order, and the original is its first input. Over a sequence it
-averages distances, not dB:
+signal-to-noise ratio for high-resolution video quality assessment", ICASSP 2020) weights the error
+of each block by how busy the original is there, in space and against the frames before. So the
+filter sees all frames of a sequence in their order, and the original is its first input. Over a
+sequence it averages distances, not dB:
 
     frames of 40 dB and 34 dB    root of the weighted error, in shares of the largest sample: 0.01, 0.02
     their mean 0.015             XPSNR = -20 log10(0.015) = 36.5 dB, and not 37

@@ -41,8 +41,8 @@ def planes_mse(decoded: Triple, source: Planes) -> tuple[float, float, float]:
 
 
 def planes_ms_ssim(decoded: Triple, source: Planes) -> list[float] | None:
-    """MS-SSIM of Y, U and V by themselves, as of pictures of one channel; fewer scales where a plane
-    has no room for five (metrics.ms_ssim). None below 11 pixels."""
+    """MS-SSIM of Y, U and V by themselves, as of pictures of one channel; fewer scales where a
+    plane has no room for five (metrics.ms_ssim). None below 11 pixels."""
     peak = (1 << source.colour.depth) - 1
     originals = (source.y[0], source.u[0], source.v[0])
     if not all(ms_ssim_scales(*plane.shape) for plane in originals):

@@ -35,6 +35,8 @@ from dcvc.weights import weights_hash
 
 # What a task gives: a hash of the codec's weights, and {variant: entry of the sequence}.
 Outcome = tuple[str, dict[str, dict]]
+# A P-frame codec and its I-frame codec -> what they cost, as JSON values.
+Cost = Callable[[Any, Any], dict[str, Any]]
 
 
 # dcvc.checkpoint.load_codec, or what stands in for it: this room need not know where models lie.
@@ -88,12 +90,13 @@ def _measure(task: EvalTask, frame_done: FrameDone) -> Outcome:
 
 def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], folder: Path,
                     load: LoadCodec, *, command: str = "dcvc eval", processes: int = 1,
-                    progress: Progress | None = None) -> dict[str, Any]:
+                    progress: Progress | None = None, cost: Cost | None = None) -> dict[str, Any]:
     """Every codec on every sequence -> a results table (dcvc.report.results). Decoded frames for
     the report go to `folder`. load: opens the models that the codecs name.
 
     processes: the tasks are shared out over so many. progress: called with (frames done, of how
-    many, what). Raises InputError, and whatever one of the tasks raises.
+    many, what). cost: what a model costs, for its points' settings. Raises InputError, and whatever
+    one of the tasks raises.
     """
     if not codecs or not sequences:
         raise InputError(f"eval: found {len(codecs)} codecs and {len(sequences)} sequences, "
@@ -109,7 +112,14 @@ def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], 
     outcomes = _run_tasks(codecs, sequences, load, processes, progress)
     for number, measured in enumerate(codecs):
         own = [outcomes[number, k] for k in range(len(sequences))]
-        results["points"] += _points(measured, own, results["points"])
+        points = list(_points(measured, own, results["points"]))
+        if cost is not None and measured.model is not None:
+            codec, _ = _load(load, measured.model, measured.intra, measured.device,
+                             measured.weights)
+            told = cost(codec.p_frame, codec.intra)
+            points = [{**point, "settings": {**point["settings"], "cost": told}}
+                      if point["kind"] == "neural" else point for point in points]
+        results["points"] += points
     return results
 
 

@@ -22,6 +22,7 @@ from dcvc.evaluation.metrics import (
 )
 from dcvc.evaluation.plane_filters import PlaneFilter
 from dcvc.evaluation.plane_metrics import Triple, planes_ms_ssim, planes_mse, planes_of
+from dcvc.evaluation.vmaf import Vmaf
 from dcvc.files import replacing
 from dcvc.video.frame_stack import Planes
 
@@ -89,9 +90,10 @@ class SequenceRecorder:
         planes = sequence.conditions is not None
         self.metrics = metrics or chosen_metrics(None, planes=planes, lpips=lpips is not None)
         self.lpips = lpips
-        self._filters = {name: PlaneFilter(name, sequence.planar[0], (sequence.height, sequence.width),
-                                           sequence.fps)
+        size = (sequence.height, sequence.width)
+        self._filters = {name: PlaneFilter(name, sequence.planar[0], size, sequence.fps)
                          for name in self.metrics if name in FILTERS}
+        self._vmaf = Vmaf() if "vmaf" in self.metrics else None
         self.bits = 0.0
         self._means = RunningMetrics()
         self._frames: dict[str, list] = {}
@@ -132,8 +134,9 @@ class SequenceRecorder:
 
     @property
     def remembers(self) -> bool:
-        """Whether a metric looks at the frames before, too: then each frame must be measured here."""
-        return bool(self._filters)
+        """Whether a metric looks at the frames before, too: then each frame must be measured
+        here."""
+        return bool(self._filters) or self._vmaf is not None
 
     def _of_planes(self, decoded: Triple, source: Planes) -> dict[str, list[float]]:
         """Lists of three, for Y, U and V."""
@@ -142,6 +145,8 @@ class SequenceRecorder:
             measured["mse_planes"] = planes_mse(decoded, source)
         if "ms_ssim_planes" in self.metrics and (found := planes_ms_ssim(decoded, source)):
             measured["ms_ssim_planes"] = found
+        if self._vmaf is not None:
+            self._vmaf.add(decoded[0], source.y[0], (1 << source.colour.depth) - 1)
         return measured | {name: one.add(decoded, source) for name, one in self._filters.items()}
 
     def result(self, bits: float | None = None, **more: Any) -> dict[str, Any]:
@@ -155,7 +160,9 @@ class SequenceRecorder:
         return {"name": s.name, "width": s.width, "height": s.height, "frames": count, "bits": bits,
                 "bpp": bits / pixels,
                 **({"bpp_estimate": estimate / pixels} if self._terms else {}),
-                **self._means.means(), "ms_ssim_scales": ms_ssim_scales(s.height, s.width), **more,
+                **self._means.means(),
+                **({} if self._vmaf is None else {"vmaf": self._vmaf.mean()}),
+                "ms_ssim_scales": ms_ssim_scales(s.height, s.width), **more,
                 "snapshot": {"frame": self.snapshot,
                              "file": str(self.picture) if self.picture else None},
                 "per_frame": {**self._frames, "terms": self._terms}}

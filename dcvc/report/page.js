@@ -253,7 +253,8 @@ function drawHistory(row, W, left) {
 
 /* One row for each codec and sequence, the metrics side by side. */
 function deltas() {
-  const short = { psnr: "PSNR", psnr_yuv: "PSNR YUV", psnr_planes: "PSNR of planes", ms_ssim: "MS-SSIM" }, metrics = Object.keys(data.bd);
+  const short = { psnr: "PSNR", psnr_yuv: "PSNR YUV", psnr_planes: "PSNR of planes", xpsnr: "XPSNR",
+    ms_ssim: "MS-SSIM", ms_ssim_planes: "MS-SSIM of planes", ssim_planes: "SSIM of planes", vmaf: "VMAF" }, metrics = Object.keys(data.bd);
   const rows = new Map();
   for (const metric of metrics) for (const r of data.bd[metric]) {
     const key = `${r.codec}|${r.sequence}`;

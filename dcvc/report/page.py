@@ -152,7 +152,8 @@ def _slim(point: dict[str, Any], fps: dict[str, float]) -> dict[str, Any]:
     """A point with its per-frame numbers rounded: pages are read, not computed with. fps: of each
     sequence."""
     rows = []
-    # What others publish of single sequences has no frames: BD rates use it, the page's curves do not.
+    # What others publish of single sequences has no frames: BD rates use it, the page's curves do
+    # not.
     for row in point["sequences"] if point["kind"] != "published" else ():
         frames = row["per_frame"]
         terms = {term: [round(v) for v in values]

@@ -21,7 +21,7 @@ from dcvc.errors import InputError
 from dcvc.files import replaced
 from dcvc.report.bd import quality_for_bd
 from dcvc.report.page import chosen_anchor, joined_sequences
-from dcvc.report.published import conditions_of
+from dcvc.report.published import conditions_in_words
 from dcvc.report.runs import joined_runs
 
 FORMATS = ("pdf", "svg", "png")
@@ -135,11 +135,9 @@ def paper_curves(points: Sequence[dict[str, Any]], metric: str,
 
 def _caption(tables: Sequence[dict[str, Any]], figure: PaperFigure, names: list[str],
              anchor: str) -> str:
-    told = conditions_of(tables[0])
     of = figure.sequence or f"mean of {len(names)} sequence{'s' * (len(names) > 1)}"
     beneath = f" Beneath: quality against {anchor} at equal rate." if figure.difference else ""
-    return (f"Rate and quality, {of}; {told['frames']} frames, an I-frame every "
-            f"{told['intra_period']}, conditions: {told['conditions']}.{beneath}")
+    return f"Rate and quality, {of}; {conditions_in_words(tables)}.{beneath}"
 
 
 def _draw(panels: dict[str, list[Curve]], anchor: str, path: Path, figure: PaperFigure,

@@ -1,5 +1,5 @@
-"""Points from elsewhere, a paper's or another tool's, from a CSV file beside ours, or from a results
-file of microsoft/DCVC's layout (published_json).
+"""Points from elsewhere, a paper's or another tool's, from a CSV file beside ours, or from a
+results file of microsoft/DCVC's layout (published_json).
 
     codec,setting,bpp,psnr_planes,source,frames,intra_period,conditions
     DCVC-XY,q0,0.021,33.10,"Li et al. 2025, table 3",96,32,microsoft
@@ -15,7 +15,7 @@ unsaid. A published point has no frames, pictures or speed.
 import csv
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ UNSAID = "not told"
 
 
 def read_published(path: str | Path, sequences: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The points of a .json file of microsoft/DCVC's layout, or of a CSV file, as results have them.
-    sequences: names of those that our results are about. Raises MissingError, ReadError, and
+    """The points of a .json file of microsoft/DCVC's layout, or of a CSV file, as results have
+    them. sequences: names of those that our results are about. Raises MissingError, ReadError, and
     InputError for another layout."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -92,6 +92,15 @@ def conditions_of(table: dict[str, Any]) -> dict[str, str]:
     return {"frames": "-".join(str(count) for count in dict.fromkeys((frames[0], frames[-1]))),
             "intra_period": str(settings.get("gop_size", UNSAID)),
             "conditions": settings.get("conditions", "none")}
+
+
+def conditions_in_words(tables: Sequence[dict[str, Any]]) -> str:
+    """Of all results files, for captions. Where files differ, such as in their intra period, each
+    value stands there."""
+    told = [conditions_of(table) for table in tables]
+    frames, period, conditions = (" and ".join(dict.fromkeys(each[name] for each in told))
+                                  for name in CONDITIONS)
+    return f"{frames} frames, an I-frame every {period}, conditions: {conditions}"
 
 
 def differences(points: list[dict[str, Any]], table: dict[str, Any]) -> list[str]:

@@ -1,18 +1,20 @@
-"""Points from results files of microsoft/DCVC and microsoft/mlvc, and of whoever writes their layout.
+"""Points from results files of microsoft/DCVC and microsoft/mlvc, and of whoever writes their
+layout.
 
     {"UVG": {"Beauty_1920x1080_120fps_420_8bit_YUV.yuv": {"022": {"ave_all_frame_bpp": 0.0572,
                                                                   "ave_all_frame_psnr": 40.08,
                                                                   "ave_all_frame_psnr_y": 39.91, …
-                                                                  "i_frame_num": 3, "p_frame_num": 93}, …
+                                                                  "i_frame_num": 3, "p_frame_num":
+                                                                  93}, …
 
-Data sets, sequences, rates. Where a rate tells PSNR of Y, its planes were judged: `psnr` is then
-(6 Y + U + V) / 8, our psnr_planes. Where it does not, `psnr` is that of RGB. A similarity of 0 was not
+Data sets, sequences, rates. Where a rate tells PSNR of Y, its planes were judged: `psnr` is then (6
+Y + U + V) / 8, our psnr_planes. Where it does not, `psnr` is that of RGB. A similarity of 0 was not
 measured.
 
-Of a data set that has all of our sequences, by their names without ending, these alone count, one by
-one and as their mean. Of a file that has them not, each data set is a curve of its own, and the
-page's notes say that it is about other sequences. Points of two sequences belong together by the name
-of their rate, or where names differ by their order.
+Of a data set that has all of our sequences, by their names without ending, these alone count, one
+by one and as their mean. Of a file that has them not, each data set is a curve of its own, and the
+page's notes say that it is about other sequences. Points of two sequences belong together by the
+name of their rate, or where names differ by their order.
 """
 
 import math

@@ -5,8 +5,8 @@
     file 3    ours q16  0.100 bpp  33.2 dB  /
 
 Points of one name in several results files are runs. The deviation is that of a sample (n - 1 below
-the line), and 0 for one run. A point whose numbers equal those of one before is the same measurement
-once more, such as that of an anchor which was measured beside each run: it counts once.
+the line), and 0 for one run. A point whose numbers equal those of one before is the same
+measurement once more, such as that of an anchor which was measured beside each run: it counts once.
 """
 
 import statistics
@@ -20,9 +20,10 @@ Row = dict[str, Any]
 
 
 def joined_runs(tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The points of all tables, those of one name as one: "mean" and "sequences" hold means over the
-    runs, "deviation" beside each of them the deviations of the same numbers, and "runs" says how many.
-    Raises InputError for two points of one name within one table, and where there is no point."""
+    """The points of all tables, those of one name as one: "mean" and "sequences" hold means over
+    the runs, "deviation" beside each of them the deviations of the same numbers, and "runs" says
+    how many. Raises InputError for two points of one name within one table, and where there is no
+    point."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for table in tables:
         own: set[tuple[str, str]] = set()

@@ -1,4 +1,5 @@
-"""What a sweep found, as one table: a row for each variant, mean ± standard deviation over its seeds.
+"""What a sweep found, as one table: a row for each variant, mean ± standard deviation over its
+seeds.
 
     variant | runs | bpp | quality | BD rate against the baseline | p
 
@@ -6,13 +7,13 @@ bpp and quality are means over the points of a run's curve. BD rate is that of a
 against the baseline's run of the same seed, where curves have points enough; each seed gives one
 number, and the deviation is that between seeds. Beside it stands p: were there no difference, how
 likely would seeds scatter so? It is that of a t-test of the numbers of all seeds against 0, of two
-sides, corrected for the number of variants (Holm): the smallest of m is multiplied by m, the next by
-m - 1, and so on, since of twenty variants without effect one would be "significant" by chance. Where
-there is no BD rate, the difference of the quality is tested in its place. With one seed nothing can be
-said, and that stands there.
+sides, corrected for the number of variants (Holm): the smallest of m is multiplied by m, the next
+by m - 1, and so on, since of twenty variants without effect one would be "significant" by chance.
+Where there is no BD rate, the difference of the quality is tested in its place. With one seed
+nothing can be said, and that stands there.
 
-For example, BD rates of -3, -4 and -5 % have a mean of -4, a deviation of 1, t = -4 / (1 / sqrt(3)) =
--6.9 with 2 degrees of freedom, and p = 0.02.
+For example, BD rates of -3, -4 and -5 % have a mean of -4, a deviation of 1, t = -4 / (1 / sqrt(3))
+= -6.9 with 2 degrees of freedom, and p = 0.02.
 """
 
 import math
@@ -24,7 +25,7 @@ from typing import Any
 from dcvc.errors import InputError
 from dcvc.report.bd import bd, quality_for_bd
 from dcvc.report.page import METRICS, joined_sequences
-from dcvc.report.published import conditions_of
+from dcvc.report.published import conditions_in_words
 from dcvc.report.tables import Table
 
 SIGNIFICANT = 0.05
@@ -62,12 +63,10 @@ def summary_table(runs: Mapping[str, BySeed], metric: str, baseline: str | None 
               _spread(row.quality, 4 if max(row.quality) <= 1 else 2),
               *(("baseline", "") if row.variant == base else
                 (_spread(row.bd_rates, 2), _verdict(row)))) for row in rows]
-    told = conditions_of(tables[0])
     absent = f" Without results: {', '.join(missing)}." if missing else ""
     caption = (f"Mean ± standard deviation over seeds; {METRICS.get(metric, metric)}, mean of the points; "
-               f"{told['frames']} frames, an I-frame every {told['intra_period']}, conditions: "
-               f"{told['conditions']}. BD rate in % against {base}, seed by seed; p: t-test over "
-               f"seeds, Holm's correction.{absent}")
+               f"{conditions_in_words(tables)}. BD rate in % against {base}, seed by seed; p: "
+               f"t-test over seeds, Holm's correction.{absent}")
     return Table(("variant", "runs", "bpp", metric, "BD rate", "significance"), tuple(cells),
                  caption)
 

@@ -16,9 +16,9 @@
     videos = "videos/val"
     qualities = [0, 21, 42, 63]
 
-The grid above, of two values, one variant and three seeds, has 2 x 1 x 3 = 6 runs. A run's name tells
-what it differs in: "no jumps, stage1.learning_rate=0.0002". All of the file is checked before anything
-runs: a wrong key is one line, which names the nearest one.
+The grid above, of two values, one variant and three seeds, has 2 x 1 x 3 = 6 runs. A run's name
+tells what it differs in: "no jumps, stage1.learning_rate=0.0002". All of the file is checked before
+anything runs: a wrong key is one line, which names the nearest one.
 """
 
 import json
@@ -33,7 +33,8 @@ from dcvc.config import from_dict, nearest
 from dcvc.errors import InputError, MissingError
 from dcvc.training.recipe_file import change_recipe, load_recipe
 
-# Flags that a sweep gives to its runs itself.
+# Flags that a sweep gives to its runs itself: in the file they would make runs of another name, or
+# several runs in one folder.
 OWN_TRAIN = ("recipe", "set", "seed", "checkpoint_dir", "resume", "dry_run")
 OWN_EVAL = ("model", "name", "output", "json", "intra_only", "i_frame")
 
@@ -70,22 +71,22 @@ class Run:
 
 def read_sweep(path: str | Path, train_flags: Collection[str],
                eval_flags: Collection[str]) -> Sweep:
-    """train_flags, eval_flags: names of the options of `dcvc train` and `dcvc eval`, without dashes.
-    Raises MissingError, InputError naming the key that is wrong."""
+    """train_flags, eval_flags: names of the options of `dcvc train` and `dcvc eval`, without
+    dashes. Raises MissingError, InputError naming the key that is wrong."""
     try:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingError(f"{path}: no such sweep file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable as TOML ({error})") from None
-    # Keys of the first level and their types; what tables hold is looked at below.
+    # Names of the file's own keys, and the types of their values.
     sweep = from_dict(Sweep, values, str(path))
     if bool(sweep.recipe) == bool(sweep.recipes):
         raise InputError(f"{path}: found {'both' if sweep.recipe else 'neither'} of recipe and "
                          "recipes, needed one of them")
-    # A seed twice would count one run as two, and the deviation would be too small.
     if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
         raise InputError(f"{path}: seeds: found {list(sweep.seeds)}, needed different numbers")
+    # Flags are known by the commands that take them; their values are checked there, too.
     for table, known, own in (("train", train_flags, OWN_TRAIN), ("eval", eval_flags, OWN_EVAL)):
         allowed = [name for name in known if name not in own]
         for key in getattr(sweep, table):
@@ -94,11 +95,9 @@ def read_sweep(path: str | Path, train_flags: Collection[str],
                                  "leave it out")
             if key not in allowed:
                 raise InputError(f"{path}: {table}: unknown key '{key}'{nearest(key, allowed)}")
-    # Found out now and not after days of training.
     if "videos" not in sweep.eval:
         raise InputError(f"{path}: eval: found no videos, needed those that runs are judged by")
     _check_settings(path, sweep)
-    # In the order of the file, each once: every seed has the same variants.
     names = list(dict.fromkeys(run.variant for run in runs_of(sweep)))
     if sweep.baseline is not None and sweep.baseline not in names:
         raise InputError(f"{path}: baseline: found {sweep.baseline!r}, needed one of "
@@ -114,17 +113,16 @@ def _check_settings(path: str | Path, sweep: Sweep) -> None:
         if not isinstance(settings, dict):
             raise InputError(f"{path}: variants: {name}: found {settings!r}, needed a table of "
                              "settings")
-        # Which of two values of one setting counts would be a guess.
         double = next((key for key in settings if key in sweep.grid), None)
         if double is not None:
             raise InputError(f"{path}: found {double} in grid and in variants, needed it in one")
     for run in runs_of(sweep):
-        # A flag of the command line overrules --set silently, and all runs would be the same.
+        # `dcvc train --batch_size 8 --set batch_size=4` trains with 8: all runs would be the same.
         flags = {text.partition("=")[0] for text in run.settings} & set(sweep.train)
         if flags:
             raise InputError(f"{path}: found {min(flags)} in train too, which wins over settings; "
                              "needed it in one place")
-        # The recipe itself says which settings there are.
+        # The recipe itself knows which settings it has.
         try:
             change_recipe(load_recipe(run.recipe), list(run.settings))
         except (InputError, MissingError) as error:
@@ -135,6 +133,7 @@ def runs_of(sweep: Sweep) -> list[Run]:
     """All runs, in the order they are done: seed after seed, so that every variant has a first
     result before any has a second one."""
     recipes = sweep.recipes or (sweep.recipe,)
+    # Without variants there is one that changes nothing and has no name.
     variants = sweep.variants or {"": {}}
     runs = []
     for seed in sweep.seeds:
@@ -145,6 +144,7 @@ def runs_of(sweep: Sweep) -> list[Run]:
             told = [Path(recipe).stem if recipe.endswith((".json", ".toml")) else recipe]
             # Told is what runs differ in; where nothing differs, the recipe.
             parts = [*(told if len(recipes) > 1 else ()), *((name,) if name else ()), *own]
+            # A variant's own settings are told by its name.
             chosen = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
             runs.append(Run(", ".join(parts) or told[0], recipe, (*chosen, *own), seed))
     return runs
@@ -157,7 +157,7 @@ def flag_words(values: dict[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{key}" if value else f"--no-{key}")
             continue
-        # Lists are several words after one flag, as argparse takes them.
+        # A list is several words behind one flag.
         items = [str(item) for item in value] if isinstance(value, list) else [str(value)]
         words += items if key == "videos" else [f"--{key}", *items]
     return words

@@ -1,14 +1,14 @@
-"""The runs of a sweep, one after another: each trained and judged by the same commands that a person
-would type, in a process of its own.
+"""The runs of a sweep, one after another: each trained and judged by the same commands that a
+person would type, in a process of its own.
 
     SWEEP/runs/NAME-seed0/training/     the run folder of `dcvc train`
                           results.json  of `dcvc eval`
                           run.json      the commands that made them
                           log.txt       what they said
 
-What is done is what lies there: the same command goes on where it was stopped, since a recipe goes on
-in its folder and a results file appears when it is whole. Shards share one folder and nothing else,
-so that any scheduler may start them, on machines that see the same disk.
+What is done is what lies there: the same command goes on where it was stopped, since a recipe goes
+on in its folder and a results file appears when it is whole. Shards share one folder and nothing
+else, so that any scheduler may start them, on machines that see the same disk.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def run_folder(sweep: Sweep, run: Run, folder: Path) -> RunFolder:
     if lambdas:
         # A point of the curve each; `dcvc train` names their folders so.
         models = [training / f"lambda{value:g}" for value in lambdas]
-    # The flag without a word would be an error of the command line.
+    # The flags of the file come first: what the sweep decides itself stands at the end, and wins.
     settings = ("--set", *run.settings) if run.settings else ()
     train = ("train", *flag_words(sweep.train), "--recipe", run.recipe, *settings,
              "--seed", str(run.seed), "--checkpoint_dir", str(training), "--quiet")
@@ -64,7 +64,7 @@ def run_folder(sweep: Sweep, run: Run, folder: Path) -> RunFolder:
 
 def _folder_name(run: Run) -> str:
     """A readable one, and another for each variant."""
-    # File systems differ in what a name may hold; all take these.
+    # Settings hold quotes, brackets and slashes, and many of them would be too long for a file.
     plain = "".join(c if c.isalnum() or c in "-.=" else "_" for c in run.variant)[:60]
     digest = hashlib.sha256(run.variant.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{plain}-{digest}-seed{run.seed}"
@@ -73,8 +73,9 @@ def _folder_name(run: Run) -> str:
 def is_done(folder: RunFolder) -> bool:
     """Whether its results are there and were made by these commands. Raises InputError where it was
     trained by others."""
-    # A results file tells how it was judged, but not by which command its codec was trained.
     then = _read_commands(folder)
+    # Weights that other settings made must not be judged as if these had made them. Judging again
+    # is cheap, so another `eval` is no error: it is done anew.
     if then.get("train") not in (None, folder.commands["train"]):
         raise InputError(f"{folder.path}: was made by another command ({then['train']}), needed the "
                          "sweep file it was begun with; give another --output, or remove it")
@@ -94,7 +95,6 @@ def _read_commands(folder: RunFolder) -> dict[str, str]:
 
 def do_runs(folders: list[RunFolder], tell: Callable[[str], None]) -> list[str]:
     """Do what is not done -> a line for each run that failed; the others go on."""
-    # One run that fails must not cost those behind it a night.
     failed = []
     for number, folder in enumerate(folders, 1):
         where = f"[{number}/{len(folders)}] {folder.run.name}"
@@ -108,6 +108,7 @@ def do_runs(folders: list[RunFolder], tell: Callable[[str], None]) -> list[str]:
             tell(f"{where}: dcvc {verb}")
             code, last = _call(words, folder.path / "log.txt")
             if code:
+                # One variant that diverges is a result, and no reason to leave the others undone.
                 failed.append(f"{folder.run.name}: dcvc {verb} ended with code {code} ({last}); "
                               f"{folder.path / 'log.txt'}")
                 tell(f"{where}: failed")
@@ -120,10 +121,8 @@ def do_runs(folders: list[RunFolder], tell: Callable[[str], None]) -> list[str]:
 
 def _call(words: tuple[str, ...], log: Path) -> tuple[int, str]:
     """A command of this package in a process of its own -> its exit code and its last line."""
-    # Appended: the log of a run that was stopped still tells why.
     with open(log, "a", encoding="utf-8") as file:
         print(f"$ dcvc {shlex.join(words)}", file=file, flush=True)
-        # A process of its own gives all memory back, and a crash ends one run alone.
         process = subprocess.Popen([sys.executable, "-m", "dcvc.cli", *words],
                                    stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         try:

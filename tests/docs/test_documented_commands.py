@@ -36,6 +36,7 @@ ADDED = {
     "--recipe light-m": "--num_workers 0 --device cpu --quiet --max_steps 1 "
                         "--set stage1.crop_size=64 stage1.batch_size=2",
     "dcvc models": "",
+    "dcvc sweep": "--shard 1/4 --quiet",
     "dcvc tune": "--model light/light_run.pt --minutes 0.1 --device cpu --quiet",
     "--recipe tiny": f"{SHORT} {ZOO} --max_steps 1",
     "train-vqgan --from": "--steps 2 --crop_size 64 --batch_size 2 --prior_steps 2 --device cpu --quiet",
@@ -67,6 +68,16 @@ def commands() -> list[str]:
     return found
 
 
+def short_sweep() -> str:
+    """The sweep file that docs/recipes.md shows, made short."""
+    page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    shown = next(block for block in re.findall(r"^```toml\n(.*?)^```", page, re.S | re.M) if "[grid]" in block)
+    short = shown.replace("seeds = [0, 1, 2]", "seeds = [0]")
+    for table, more in (("train", "num_workers = 0\nmax_steps = 1"), ("eval", "max_frames = 2\nmetrics = ['psnr']")):
+        short = re.sub(rf"^\[{table}\].*$", f"[{table}]\ndevice = 'cpu'\n{more}", short, flags=re.M)
+    return short
+
+
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory) -> Path:
     """A folder like a newcomer's: videos/train, videos/val, in.mp4, two septuplets, two image sequences."""
@@ -77,6 +88,7 @@ def desk(tmp_path_factory) -> Path:
     (desk / "in.mp4").write_bytes(clips[0].read_bytes())
     named = [f"{clip.name},CC0" for clip in sorted((desk / "videos" / "val").glob("*.mp4"))]
     (desk / "licences.csv").write_text("\n".join(("file,licence", *named)))
+    (desk / "sweep.toml").write_text(short_sweep())
     (desk / "light").mkdir()
     make_runs(desk / "light", SMALL_LIGHT)
     for number, clip in enumerate(clips[:2], 1):
@@ -115,3 +127,4 @@ def test_every_documented_command_runs(desk, monkeypatch, capfd):
     assert VideoReader("out.mp4").size == VideoReader("in.mp4").size
     assert "ours" in Path("report.html").read_text("utf-8")
     assert (desk / "runs" / "all" / "summary.html").is_file()
+    assert "learning_rate=0.0001" in (desk / "runs" / "sweep" / "summary.md").read_text("utf-8")

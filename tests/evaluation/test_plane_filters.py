@@ -13,6 +13,7 @@ from scipy.signal import convolve2d
 from dcvc.cli import main
 from dcvc.data.conditions import CONDITIONS
 from dcvc.data.eval_sequences import open_sequences
+from dcvc.errors import InputError
 from dcvc.evaluation import sequence_recorder
 from dcvc.evaluation.metric_names import chosen_metrics
 from dcvc.evaluation.metrics import MS_SSIM_WEIGHTS
@@ -169,3 +170,26 @@ def test_the_usual_metrics_are_those_of_before():
     assert chosen_metrics(None, planes=False, lpips=False) == ("psnr", "psnr_yuv", "ms_ssim")
     assert chosen_metrics(None, planes=True, lpips=True) == ("psnr", "psnr_yuv", "ms_ssim", "psnr_planes", "lpips")
     assert chosen_metrics(["xpsnr"], planes=True, lpips=False) == ("psnr", "xpsnr")
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+def test_vmaf_is_the_packages_own_figure(tmp_path, depth):
+    package = pytest.importorskip("vmaf_torch", reason="the extra dcvc[vmaf] is not installed")
+    pairs = [open_sequences(waves(tmp_path, depth, noise), conditions=CONDITIONS["microsoft"])[0]
+             for noise in (0.0, 0.03)]
+    recorder, lumas = SequenceRecorder(pairs[0], 1, None, ("psnr", "vmaf")), []
+    for source, coded in zip(*(sequence.source_frames() for sequence in pairs), strict=True):
+        planes = tuple(plane[0] for plane in (coded.planes.y, coded.planes.u, coded.planes.v))
+        recorder.add("P", 1, source.rgb, coded.rgb, source=source.planes, decoded=planes)
+        lumas.append([one.planes.y.float() * (255 / ((1 << depth) - 1)) for one in (source, coded)])
+    reference, distorted = (torch.stack(each) for each in zip(*lumas, strict=True))
+    with torch.no_grad():
+        wanted = float(package.VMAF(clip_score=True, temporal_pooling=True)(reference, distorted))
+    assert 10 < wanted < 99
+    assert recorder.result()["vmaf"] == pytest.approx(wanted, abs=0.005)
+
+
+def test_vmaf_without_its_package_is_named(monkeypatch):
+    monkeypatch.setattr("dcvc.evaluation.metric_names.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"found vmaf, needed the package vmaf-torch: pip install 'dcvc\[vmaf\]'"):
+        chosen_metrics(["vmaf"], planes=True, lpips=False)

@@ -12,7 +12,7 @@ from dcvc.cli import main
 from dcvc.report.page import page_data, report_data
 from dcvc.report.published import differences, read_published
 from dcvc.report.results import write_results
-from dcvc.report.tables import as_csv, as_latex, as_markdown, bd_table, points_table
+from dcvc.report.tables import as_csv, as_latex, as_markdown, bd_table, cost_table, points_table
 
 PAPER = "codec,setting,bpp,psnr,source,frames,intra_period,conditions\n" + "".join(
     f'Theirs & co_{{1}},q{r},{0.04 * 2**r},{30.15 + 2.2 * r - 0.05 * r * r},"Paper, table 3",96,32,microsoft\n'
@@ -165,3 +165,37 @@ def test_json_of_another_layout_is_one_line(tmp_path, capsys, text, words):
     error = capsys.readouterr().err
     assert words in error
     assert len(error.splitlines()) == 1
+
+
+def test_classes_are_means_of_their_sequences(tmp_path):
+    results = invented_results(tmp_path, sequences=3)
+    for sequence, name in zip(results["sequences"], ("HEVC_B", "HEVC_B", "HEVC_C"), strict=True):
+        sequence["class"] = name
+    rows = list(csv.DictReader(io.StringIO(as_csv(points_table([results])))))
+    shown = [row["sequence"] for row in rows[:6]]
+    assert shown == ["clip0", "clip1", "clip2", "class HEVC_B", "class HEVC_C", "mean"]
+    psnr = {row["sequence"]: float(row["psnr"]) for row in rows[:6]}
+    assert psnr["class HEVC_B"] == pytest.approx((psnr["clip0"] + psnr["clip1"]) / 2)
+    assert psnr["class HEVC_C"] == psnr["clip2"]
+    table = bd_table([results], "psnr")
+    assert table.heads == ("codec", "clip0", "clip1", "clip2", "class HEVC_B", "class HEVC_C", "mean curve")
+    assert table.rows[0][4] == pytest.approx(table.rows[0][1])              # all clips have one distance here
+    for sequence in results["sequences"]:
+        sequence["class"] = "all"
+    assert bd_table([results], "psnr").heads == ("codec", "clip0", "clip1", "clip2", "mean curve")
+
+
+def test_costs_are_those_that_eval_counted(tmp_path, capsys):
+    results = invented_results(tmp_path)
+    for point in results["points"][:4]:
+        point["settings"]["cost"] = {"parameters": 123456, "kmac_encoder": 12.5, "kmac_decoder": 7.25}
+    table = cost_table([results])
+    # Eight clips of 8 frames in one second each; nobody decoded.
+    assert table.rows == (("dcvc", 123456, 12.5, 7.25, 8.0, None), ("x264", None, None, None, 8.0, None))
+    assert "at 96x64 on the machine that measured; 8 frames, an I-frame every 4" in table.caption
+    write_results(tmp_path / "r.json", results)
+    assert main(["table", str(tmp_path / "r.json"), "--cost", "--format", "markdown"]) == 0
+    assert "| dcvc | 123456 | 12.50 | 7.25 | 8.00 | – |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["table", str(tmp_path / "r.json"), "--cost", "--bd"])
+    assert "not allowed with" in capsys.readouterr().err
