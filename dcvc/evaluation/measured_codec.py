@@ -24,7 +24,8 @@ class MeasuredCodec:
     checkpoint holds. lpips: files of that metric's weights; none: it is not measured. quality: of
     a model with many rates, None for its own default; steps: around it, None: the model's own;
     refresh: every so many frames, None for never.
-    weights: "raw" or "ema", of a model's file that holds both. with_ms_ssim: measure that too.
+    weights: "raw" or "ema", of a model's file that holds both. with_ms_ssim, with_flicker: measure
+    those too.
     """
 
     label: str
@@ -44,6 +45,7 @@ class MeasuredCodec:
     refresh: int | None = None
     weights: str | None = None
     with_ms_ssim: bool = True
+    with_flicker: bool = False
 
     @property
     def name(self) -> str:
@@ -56,7 +58,8 @@ class MeasuredCodec:
         return SequenceRecorder(
             sequence, snapshot_frame(sequence.frames, self.intra_period),
             picture=self.folder / f"{name}.png" if self.folder else None,
-            lpips=shared_lpips(self.lpips, self.device), with_ms_ssim=self.with_ms_ssim)
+            lpips=shared_lpips(self.lpips, self.device), with_ms_ssim=self.with_ms_ssim,
+            with_flicker=self.with_flicker)
 
     def recorder_with_copy(self, sequence: EvalSequence) -> CopyRecorder:
         copy = self.recorder(sequence, COPY) if self.copy else None

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcvc.data.eval_sequences import EvalSequence
+from dcvc.evaluation.flicker import Flicker
 from dcvc.evaluation.metrics import (
     RunningMetrics,
     measure_frame,
@@ -76,14 +77,16 @@ class SequenceRecorder:
     """`add` every frame, then `result`.
 
     snapshot: number of the frame that the report shows. picture: where to save it as it was
-    decoded, None: nowhere. lpips: that metric, where it is measured. with_ms_ssim: measure it.
+    decoded, None: nowhere. lpips: that metric, where it is measured. with_ms_ssim, with_flicker:
+    measure those.
     """
 
     def __init__(self, sequence: EvalSequence, snapshot: int, picture: Path | None,
                  lpips: Callable[[Tensor, Tensor], float] | None = None,
-                 with_ms_ssim: bool = True) -> None:
+                 with_ms_ssim: bool = True, with_flicker: bool = False) -> None:
         self.sequence, self.snapshot, self.picture = sequence, snapshot, picture
         self.lpips, self.with_ms_ssim = lpips, with_ms_ssim
+        self.flicker = Flicker() if with_flicker else None
         self.bits = 0.0
         self._means = RunningMetrics()
         self._frames: dict[str, list] = {}
@@ -103,11 +106,13 @@ class SequenceRecorder:
             if source is not None:
                 decoded = decoded or planes_of(x_hat, source.colour)
                 measured["mse_planes"] = planes_mse(decoded, source)
+            if self.flicker is not None:
+                measured["flicker"] = self.flicker(x_hat.cpu(), x.cpu())
         number = self._means.frames
         self._means.add(measured)
         self.bits += bits
         values = {"type": kind, "bits": bits, "psnr": psnr_from_mse(measured["mse"]),
-                  **{name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}}
+                  **{name: measured[name] for name in ("ms_ssim", "lpips", "flicker") if name in measured}}
         if source is not None:
             values["psnr_planes"] = yuv_psnr(measured["mse_planes"], peak=1.0)
         for name, value in values.items():
@@ -135,7 +140,13 @@ class SequenceRecorder:
         return {"name": s.name, "width": s.width, "height": s.height, "frames": count, "bits": bits,
                 "bpp": bits / pixels,
                 **({"bpp_estimate": estimate / pixels} if self._terms else {}),
-                **self._means.means(), "ms_ssim_scales": ms_ssim_scales(s.height, s.width), **more,
+                **self._means.means(), **self._mean_flicker(),
+                "ms_ssim_scales": ms_ssim_scales(s.height, s.width), **more,
                 "snapshot": {"frame": self.snapshot,
                              "file": str(self.picture) if self.picture else None},
                 "per_frame": {**self._frames, "terms": self._terms}}
+
+    def _mean_flicker(self) -> dict[str, float]:
+        # The first frame has none.
+        values = self._frames.get("flicker", [])[1:]
+        return {"flicker": math.fsum(values) / len(values)} if values else {}

@@ -15,8 +15,11 @@ from dcvc.files import write_text
 
 SCHEMA, VERSION = "dcvc-results", 1
 QUALITIES = ("psnr", "psnr_of_mean_mse", "psnr_yuv", "psnr_yuv_of_mean_mse", "psnr_planes",
-             "psnr_y", "psnr_u", "psnr_v", "psnr_planes_of_weighted_mse", "ms_ssim", "lpips")
-AVERAGED = ("bpp", "bpp_estimate", *QUALITIES)
+             "psnr_y", "psnr_u", "psnr_v", "psnr_planes_of_weighted_mse", "ms_ssim", "lpips",
+             "flicker")
+# Of I-frame codecs by themselves; the last two of those that have codes.
+TOKENS = ("bits_per_frame", "codes_used", "perplexity")
+AVERAGED = ("bpp", "bpp_estimate", *QUALITIES, *TOKENS)
 
 
 def new_results(command: str, sequences: list[dict], settings: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +103,10 @@ def curves(points: Iterable[dict[str, Any]], metric: str,
 
 COLUMNS = {"bpp": ("bpp", ".4f"), "bpp_estimate": ("estimate", ".4f"), "psnr": ("PSNR", ".2f"),
            "psnr_yuv": ("PSNR YUV", ".2f"), "psnr_planes": ("planes", ".2f"),
-           "ms_ssim": ("MS-SSIM", ".4f"), "lpips": ("LPIPS", ".4f")}
+           "ms_ssim": ("MS-SSIM", ".4f"), "lpips": ("LPIPS", ".4f"),
+           "flicker": ("flicker", ".3f"),
+           "bits_per_frame": ("bits/frame", ".0f"), "codes_used": ("codes", ".0f"),
+           "perplexity": ("perplexity", ".1f")}
 
 
 def results_rows(results: dict[str, Any]) -> str:
@@ -108,10 +114,10 @@ def results_rows(results: dict[str, Any]) -> str:
     points = results["points"]
     columns = {key: form for key, form in COLUMNS.items() if any(key in p["mean"] for p in points)}
     codec, setting = (max([len(p[name]) for p in points] + [len(name)]) for name in ("codec", "setting"))
-    heads = "".join(f"{name:>10}" for name, _ in columns.values())
+    heads = "".join(f"{name:>11}" for name, _ in columns.values())
     lines = [f"{'codec':<{codec}}  {'setting':<{setting}}{heads}{'enc fps':>9}{'dec fps':>9}  rates"]
     for p in points:
-        cells = "".join(f"{p['mean'][key]:>10{form}}" if key in p["mean"] else f"{'-':>10}"
+        cells = "".join(f"{p['mean'][key]:>11{form}}" if key in p["mean"] else f"{'-':>11}"
                         for key, (_, form) in columns.items())
         speeds = [frames_per_second(p, way) for way in ("encode_seconds", "decode_seconds")]
         told = "".join(f"{'-' if fps is None else format(fps, '.2f'):>9}" for fps in speeds)
