@@ -52,17 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--i_frame", nargs="+", default=[], metavar="TYPE:…",
                         help=f"I-frame codecs: {FORMS}; RATE is uniform, static or prior "
                              "(default: all that the checkpoint holds)")
-    add_options(parser, IntraConfig, ("pretrained", "weights"), pretrained={
+    add_options(parser, IntraConfig, ("pretrained", "weights", "tile"), pretrained={
         "help": "CompressAI's published weights, for --i_frame codecs without a checkpoint"})
     add_flag(parser, "intra_only", False,
              "measure every --i_frame codec on every frame, no P-frames; the curves are drawn too, "
-             "beside the results file (.png)")
+             "beside the results file (.png), and the same crop of every codec (crops.png)")
     add_flag(parser, "estimate", False,
              "take the bits from likelihoods and write no streams: faster, but marked as an estimate")
     add_flag(parser, "decode", True,
              "decode every stream again, compare its frames, and measure the time")
     add_flag(parser, "cost", False,
              "also count each model's parameters and multiplications a pixel, for dcvc table --cost")
+    add_flag(parser, "flicker", False,
+             "measure how much the error changes from frame to frame along the motion")
     add_flag(parser, "copy", False, "also measure showing the last I-frame again until the next one")
     add_processes(parser, "models and sequences")
     add_device(parser)
@@ -98,12 +100,15 @@ def codecs_from(options: argparse.Namespace, intra_period: int):
     """The codecs to measure (dcvc.evaluation.measured_codec), checked. Raises InputError."""
     from dcvc.device import choose_device
 
-    intra = [(replace(config, weights=options.weights), rates) for text in options.i_frame
+    intra = [(replace(config, weights=options.weights,
+                      tile=options.tile if config.type == "vqgan" else None), rates)
+             for text in options.i_frame
              for config, rates in parse_i_frame(text, options.i_frame_pretrained)]
     metrics, lpips = metrics_from(options)
     common = {"weights": options.weights,
               "estimate": options.estimate, "decode": options.decode,
-              "device": choose_device(options.device), "lpips": lpips, "metrics": metrics}
+              "device": choose_device(options.device), "lpips": lpips, "metrics": metrics,
+              "with_flicker": options.flicker}
     if options.intra_only:
         return _intra_codecs(options, intra, common)
     if not options.model:
@@ -179,9 +184,11 @@ def run(options: argparse.Namespace) -> int | None:
                               cost=cost, processes=processes, progress=frame_progress(options))
     write_and_print(options, results)
     if options.intra_only:
+        from dcvc.report.crops import draw_crops
         from dcvc.report.figures import draw_rate_distortion
 
         picture = draw_rate_distortion(results["points"], Path(options.output).with_suffix(".png"))
+        crops = draw_crops(results, frames_folder(options.output) / "crops.png")
         if not options.json:
-            print(picture)
+            print(*filter(None, (picture, crops)), sep="\n")
     return 0

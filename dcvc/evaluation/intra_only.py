@@ -7,6 +7,8 @@ writes the same codes:
     frame -> codes --+-- uniform -> payload      one picture, several payloads: a point of its own
           (networks) +-- static  -> payload      for each in the results
                      +-- prior   -> payload
+
+Of such a codec the entries also tell how many of its codes were used, and how evenly.
 """
 
 from typing import Protocol, runtime_checkable
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.errors import BitstreamError, InputError
+from dcvc.evaluation.code_count import CodeCount
 from dcvc.evaluation.frame_counter import FrameDone
 from dcvc.evaluation.measured_codec import MeasuredCodec
 from dcvc.evaluation.stopwatch import Stopwatch
@@ -56,7 +59,7 @@ class WholeCodec:
     variants = ("",)
 
     def __init__(self, codec: FrameCodec) -> None:
-        self.codec, self.clocks = codec, Clocks(self.variants)
+        self.codec, self.clocks, self.count = codec, Clocks(self.variants), CodeCount()
 
     def estimate(self, x: Tensor) -> tuple[dict[str, float], Tensor]:
         """{variant: bits} and the reconstruction."""
@@ -78,6 +81,7 @@ class RateModels:
 
     def __init__(self, codec: CodesWithRateModels, variants: tuple[str, ...]) -> None:
         self.codec, self.variants, self.clocks = codec, variants, Clocks(variants)
+        self.count = CodeCount()
 
     def estimate(self, x: Tensor) -> tuple[dict[str, float], Tensor]:
         codes, x_hat = self._networks(x)
@@ -108,6 +112,7 @@ class RateModels:
     def _networks(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes and reconstruction."""
         codes = self.clocks.shared["encode"].call(self.codec.codes_of, x)
+        self.count.add(codes.cpu().numpy())
         return codes, self.clocks.shared["encode"].call(self.codec.frames_of, codes, *x.shape[-2:])
 
 
@@ -152,5 +157,6 @@ def measure_intra(codec: FrameCodec, sequence: EvalSequence, measured: MeasuredC
         size = {} if measured.estimate else {"file_bytes": round(recorder.bits / 8)}
         entries[name] = recorder.result(
             encode_seconds=coder.clocks.seconds("encode", name),
-            decode_seconds=coder.clocks.seconds("decode", name) if decodes else None, **size)
+            decode_seconds=coder.clocks.seconds("decode", name) if decodes else None,
+            bits_per_frame=recorder.bits / sequence.frames, **coder.count.result(), **size)
     return entries

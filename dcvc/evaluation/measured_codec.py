@@ -25,7 +25,7 @@ class MeasuredCodec:
     a model with many rates, None for its own default; steps: around it, None: the model's own;
     refresh: every so many frames, None for never.
     weights: "raw" or "ema", of a model's file that holds both. metrics: by their names
-    (metric_names), None for the usual ones.
+    (metric_names), None for the usual ones. with_flicker: measure that too.
     """
 
     label: str
@@ -45,6 +45,7 @@ class MeasuredCodec:
     refresh: int | None = None
     weights: str | None = None
     metrics: tuple[str, ...] | None = None
+    with_flicker: bool = False
 
     @property
     def name(self) -> str:
@@ -57,7 +58,8 @@ class MeasuredCodec:
         return SequenceRecorder(
             sequence, snapshot_frame(sequence.frames, self.intra_period),
             picture=self.folder / f"{name}.png" if self.folder else None,
-            metrics=self.metrics, lpips=shared_lpips(self.lpips, self.device))
+            metrics=self.metrics, lpips=shared_lpips(self.lpips, self.device),
+            with_flicker=self.with_flicker)
 
     def recorder_with_copy(self, sequence: EvalSequence) -> CopyRecorder:
         copy = self.recorder(sequence, COPY) if self.copy else None

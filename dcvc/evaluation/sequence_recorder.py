@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcvc.data.eval_sequences import EvalSequence
+from dcvc.evaluation.flicker import Flicker
 from dcvc.evaluation.metric_names import FILTERS, OF_PLANES, chosen_metrics
 from dcvc.evaluation.metrics import (
     RunningMetrics,
@@ -80,16 +81,18 @@ class SequenceRecorder:
 
     snapshot: number of the frame that the report shows. picture: where to save it as it was
     decoded, None: nowhere. metrics: by their names (metric_names), None for the usual ones. lpips:
-    that network, where it is measured.
+    that network, where it is measured. with_flicker: measure that.
     """
 
     def __init__(self, sequence: EvalSequence, snapshot: int, picture: Path | None,
                  metrics: tuple[str, ...] | None = None,
-                 lpips: Callable[[Tensor, Tensor], float] | None = None) -> None:
+                 lpips: Callable[[Tensor, Tensor], float] | None = None,
+                 with_flicker: bool = False) -> None:
         self.sequence, self.snapshot, self.picture = sequence, snapshot, picture
         planes = sequence.conditions is not None
         self.metrics = metrics or chosen_metrics(None, planes=planes, lpips=lpips is not None)
         self.lpips = lpips
+        self.flicker = Flicker() if with_flicker else None
         size = (sequence.height, sequence.width)
         self._filters = {name: PlaneFilter(name, sequence.planar[0], size, sequence.fps)
                          for name in self.metrics if name in FILTERS}
@@ -111,11 +114,14 @@ class SequenceRecorder:
             measured = measure_frame(x_hat, x, self.metrics, self.lpips)
             if source is not None and set(self.metrics) & set(OF_PLANES):
                 measured |= self._of_planes(decoded or planes_of(x_hat, source.colour), source)
+            if self.flicker is not None:
+                measured["flicker"] = self.flicker(x_hat.cpu(), x.cpu())
         number = self._means.frames
         self._means.add(measured)
         self.bits += bits
         values = {"type": kind, "bits": bits, "psnr": psnr_from_mse(measured["mse"]),
-                  **{name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}}
+                  **{name: measured[name] for name in ("ms_ssim", "lpips", "flicker")
+                     if name in measured}}
         if "mse_planes" in measured:
             values["psnr_planes"] = yuv_psnr(measured["mse_planes"], peak=1.0)
         for name, value in values.items():
@@ -136,7 +142,7 @@ class SequenceRecorder:
     def remembers(self) -> bool:
         """Whether a metric looks at the frames before, too: then each frame must be measured
         here."""
-        return bool(self._filters) or self._vmaf is not None
+        return bool(self._filters) or self._vmaf is not None or self.flicker is not None
 
     def _of_planes(self, decoded: Triple, source: Planes) -> dict[str, list[float]]:
         """Lists of three, for Y, U and V."""
@@ -160,9 +166,14 @@ class SequenceRecorder:
         return {"name": s.name, "width": s.width, "height": s.height, "frames": count, "bits": bits,
                 "bpp": bits / pixels,
                 **({"bpp_estimate": estimate / pixels} if self._terms else {}),
-                **self._means.means(),
+                **self._means.means(), **self._mean_flicker(),
                 **({} if self._vmaf is None else {"vmaf": self._vmaf.mean()}),
                 "ms_ssim_scales": ms_ssim_scales(s.height, s.width), **more,
                 "snapshot": {"frame": self.snapshot,
                              "file": str(self.picture) if self.picture else None},
                 "per_frame": {**self._frames, "terms": self._terms}}
+
+    def _mean_flicker(self) -> dict[str, float]:
+        # The first frame has none.
+        values = self._frames.get("flicker", [])[1:]
+        return {"flicker": math.fsum(values) / len(values)} if values else {}

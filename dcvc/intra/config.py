@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dcvc.config import from_dict, option, to_dict
+from dcvc.config import check_limits, from_dict, option, to_dict
 from dcvc.errors import InputError
 
 # The options that name files.
@@ -39,7 +39,15 @@ class IntraConfig:
         None, "which weights of a file that holds them as trained and averaged, of --model and of "
               "the I-frame codec (default: those that the tools of the file's owner take)")
 
+    tile: int | None = option(
+        None, "code large frames of a VQGAN in tiles of so many pixels a side, in less memory",
+        least=1, on_resume=True)
+
     def __post_init__(self) -> None:
+        check_limits(self)
+        if self.tile and self.type != "vqgan":
+            raise InputError(f"--tile: found with --i_frame_type {self.type}, needed vqgan; leave it "
+                             "out")
         if self.type == "vqgan" and not self.vqgan_checkpoint:
             names = "--vqgan_checkpoint" if self.vqgan_config else (
                 "--vqgan_config: missing, and --vqgan_checkpoint")

@@ -57,7 +57,7 @@ def _build_vqgan(config: IntraConfig, device: str | torch.device) -> FrameCodec:
     from dcvc.intra.vqgan.codec import VQGANIFrameModel
 
     return VQGANIFrameModel(config.vqgan_config, config.vqgan_checkpoint, device,
-                            weights=config.weights)
+                            weights=config.weights, tile=config.tile)
 
 
 def _build_light(config: IntraConfig, device: str | torch.device) -> FrameCodec:

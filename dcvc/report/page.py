@@ -32,7 +32,8 @@ METRICS = {"psnr": "RGB PSNR (dB), mean of frames",
            "xpsnr": "XPSNR of the source's planes 6:1:1 (dB)", "ms_ssim": "MS-SSIM",
            "ms_ssim_planes": "MS-SSIM of the source's planes 6:1:1",
            "ssim_planes": "SSIM of the source's planes 6:1:1", "vmaf": "VMAF",
-           "lpips": "LPIPS (lower is better)"}
+           "lpips": "LPIPS (lower is better)",
+           "flicker": "flicker, levels of 255 (lower is better)"}
 BD_METRICS = ("psnr", "psnr_yuv", "psnr_planes", "xpsnr", "ms_ssim", "ms_ssim_planes",
               "ssim_planes", "vmaf")
 PICTURE_BUDGET = 11_000_000     # characters; the page stays below 15 MB with its numbers
@@ -114,8 +115,7 @@ def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | N
     anchor = chosen_anchor(points, anchor)
     pictures, lost = _pictures(tables, folders)
     return {
-        "metrics": {key: text for key, text in METRICS.items()
-                    if any(key in p["mean"] for p in points)},
+        "metrics": shown_metrics(points),
         "codecs": kinds, "anchor": anchor, "sequences": sequences,
         "points": [_slim(point, {s["name"]: s["fps"] for s in sequences}) for point in points],
         "bd": {m: bd_rows(points, m, anchor, [s["name"] for s in sequences]) for m in BD_METRICS
@@ -129,6 +129,16 @@ def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | N
                   "made_by": t.get("made_by", {})}
                  for t in tables],
     }
+
+
+def shown_metrics(points: list[dict[str, Any]]) -> dict[str, str]:
+    """What was measured, the page's first choice in front: PSNR, but the perceptual metric of codecs
+    with codes, where it was measured for all of those. Pixels tell little about what they paint."""
+    found = [key for key in METRICS if any(key in point["mean"] for point in points)]
+    tokens = [point for point in points if "perplexity" in point["mean"]]
+    if tokens and all("lpips" in point["mean"] for point in tokens):
+        found.sort(key=lambda key: key != "lpips")
+    return {key: METRICS[key] for key in found}
 
 
 def joined_sequences(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,8 +17,11 @@ SCHEMA, VERSION = "dcvc-results", 1
 QUALITIES = ("psnr", "psnr_of_mean_mse", "psnr_yuv", "psnr_yuv_of_mean_mse", "psnr_planes",
              "psnr_y", "psnr_u", "psnr_v", "psnr_planes_of_weighted_mse", "xpsnr", "xpsnr_y",
              "xpsnr_u", "xpsnr_v", "ms_ssim", "ms_ssim_planes", "ms_ssim_y", "ms_ssim_u",
-             "ms_ssim_v", "ssim_planes", "ssim_y", "ssim_u", "ssim_v", "vmaf", "lpips")
-AVERAGED = ("bpp", "bpp_estimate", *QUALITIES)
+             "ms_ssim_v", "ssim_planes", "ssim_y", "ssim_u", "ssim_v", "vmaf", "lpips",
+             "flicker")
+# Of I-frame codecs by themselves; the last two of those that have codes.
+TOKENS = ("bits_per_frame", "codes_used", "perplexity")
+AVERAGED = ("bpp", "bpp_estimate", *QUALITIES, *TOKENS)
 
 
 def new_results(command: str, sequences: list[dict], settings: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +107,9 @@ COLUMNS = {"bpp": ("bpp", ".4f"), "bpp_estimate": ("estimate", ".4f"), "psnr": (
            "psnr_yuv": ("PSNR YUV", ".2f"), "psnr_planes": ("planes", ".2f"),
            "xpsnr": ("XPSNR", ".2f"), "ms_ssim": ("MS-SSIM", ".4f"),
            "ms_ssim_planes": ("planes MS", ".4f"), "ssim_planes": ("SSIM", ".4f"),
-           "vmaf": ("VMAF", ".2f"), "lpips": ("LPIPS", ".4f")}
+           "vmaf": ("VMAF", ".2f"), "lpips": ("LPIPS", ".4f"),
+           "flicker": ("flicker", ".3f"), "bits_per_frame": ("bits/frame", ".0f"),
+           "codes_used": ("codes", ".0f"), "perplexity": ("perplexity", ".1f")}
 
 
 def results_rows(results: dict[str, Any]) -> str:
@@ -112,10 +117,10 @@ def results_rows(results: dict[str, Any]) -> str:
     points = results["points"]
     columns = {key: form for key, form in COLUMNS.items() if any(key in p["mean"] for p in points)}
     codec, setting = (max([len(p[name]) for p in points] + [len(name)]) for name in ("codec", "setting"))
-    heads = "".join(f"{name:>10}" for name, _ in columns.values())
+    heads = "".join(f"{name:>11}" for name, _ in columns.values())
     lines = [f"{'codec':<{codec}}  {'setting':<{setting}}{heads}{'enc fps':>9}{'dec fps':>9}  rates"]
     for p in points:
-        cells = "".join(f"{p['mean'][key]:>10{form}}" if key in p["mean"] else f"{'-':>10}"
+        cells = "".join(f"{p['mean'][key]:>11{form}}" if key in p["mean"] else f"{'-':>11}"
                         for key, (_, form) in columns.items())
         speeds = [frames_per_second(p, way) for way in ("encode_seconds", "decode_seconds")]
         told = "".join(f"{'-' if fps is None else format(fps, '.2f'):>9}" for fps in speeds)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from kit.vqgan import make_rated_vqgan
@@ -10,8 +11,11 @@ from PIL import Image
 from dcvc.cli import main
 from dcvc.data.eval_sequences import open_sequences
 from dcvc.demo.synthetic import write_synthetic_clips
+from dcvc.evaluation.code_count import CodeCount
 from dcvc.intra import VQGANIFrameModel
 from dcvc.intra.vqgan.model import VQGAN
+from dcvc.report.crops import busiest_square
+from dcvc.report.page import shown_metrics
 from dcvc.report.results import read_results
 
 SIZE = (80, 48)
@@ -58,6 +62,17 @@ def test_every_codec_in_one_table_and_one_plot(place, capsys):
             assert row["bits"] == 8 * row["file_bytes"] == sum(row["per_frame"]["bits"])
             assert row["bpp"] == row["bits"] / (SIZE[0] * SIZE[1] * 3)
             assert row["decode_seconds"] > 0
+            codes = torch.stack([codec.codes_of(frame[None].float() / 255)[0] for frame in sequence.stream()])
+            _, counts = codes.unique(return_counts=True)
+            share = counts / counts.sum()
+            assert row["codes_used"] == len(counts)
+            assert row["perplexity"] == pytest.approx(float(torch.exp(-(share * share.log()).sum())), rel=1e-5)
+            assert row["bits_per_frame"] == row["bits"] / 3
+    assert all("perplexity" not in point["mean"] for point in points[:2])
+    # A square of the original and one of each codec, for both sequences; the rate models share one.
+    with Image.open(place / "intra_frames" / "crops.png") as crops:
+        assert crops.width > 1.2 * crops.height
+    assert "perplexity" in table
     # The pictures are the same, the learned models are smaller.
     assert len({json.dumps(p["mean"]["psnr"]) for p in vqgan}) == 1
     uniform, static, prior = (p["mean"]["bpp"] for p in vqgan)
@@ -99,3 +114,27 @@ def test_bad_codecs_are_named(place, capsys, codec, words):
                  *codec.format(place).split()]) == 1
     assert words in capsys.readouterr().err
     assert not (place / "no.json").exists()
+
+
+def test_codes_are_counted_level_by_level():
+    count = CodeCount()
+    count.add(np.array([[[[3, 3]], [[0, 1]]]]))
+    count.add(np.array([[[[3, 5]], [[7, 1 << 40]]]]))
+    # Level 0: 3 3 3 5, of which 2 are used, 2^0.811; level 1: four codes once each.
+    assert count.result() == {"codes_used": 3.0, "perplexity": pytest.approx((1.7548 + 4) / 2, abs=1e-4)}
+    assert CodeCount().result() == {}
+
+
+def test_the_crop_is_where_the_detail_is(tmp_path):
+    frame = np.full((96, 160, 3), 90, np.uint8)
+    frame[48:80, 96:128] = np.random.default_rng(0).integers(0, 256, (32, 32, 3))
+    assert busiest_square(frame, 32) == (48, 96, 32)
+    assert busiest_square(frame[:20, :16], 32) == (0, 0, 16)
+
+
+def test_a_perceptual_metric_comes_first_for_codecs_with_codes():
+    vqgan = {"mean": {"psnr": 20.0, "lpips": 0.1, "perplexity": 9.0}}
+    other = {"mean": {"psnr": 30.0}}
+    assert next(iter(shown_metrics([vqgan, other]))) == "lpips"
+    assert next(iter(shown_metrics([other]))) == "psnr"
+    assert next(iter(shown_metrics([{"mean": {"psnr": 20.0, "perplexity": 9.0}}, vqgan]))) == "psnr"

@@ -28,6 +28,7 @@ from dcvc.intra.vqgan.rate import RateModel, UniformRate, read_codes, write_code
 from dcvc.intra.vqgan.rate_file import rate_models_from_file
 from dcvc.intra.vqgan.stream import LARGEST_SIDE, Payload, read_payload, write_payload
 from dcvc.intra.vqgan.symbols import Symbols, sizes_of
+from dcvc.intra.vqgan.tiles import decode_tiled, encode_tiled, tile_size
 from dcvc.layers import crop, pad_to_multiple
 from dcvc.weights import weights_checksum
 
@@ -47,7 +48,8 @@ class VQGANIFrameModel(FrozenCodec):
     vq_config_path: JSON or YAML file, or a word of dcvc.intra.vqgan.config.PUBLISHED or TOLD; None:
     that beside the weights, or what they tell. vq_checkpoint_path: the weights, a file or a folder.
     rate_model: "auto" takes the best one that the checkpoint holds (prior, static,
-    uniform); a name insists on that one. weights: "raw" or "ema", of a file that holds both. Raises
+    uniform); a name insists on that one. weights: "raw" or "ema", of a file that holds both. tile:
+    pixels a side of the tiles that frames are coded in (dcvc.intra.vqgan.tiles), None: whole. Raises
     MissingError, ReadError, InputError with one line that names the file and what does not fit.
     """
 
@@ -56,11 +58,13 @@ class VQGANIFrameModel(FrozenCodec):
 
     def __init__(self, vq_config_path: str | Path | VQGANConfig | None,
                  vq_checkpoint_path: str | Path, device: str | torch.device = "cpu",
-                 rate_model: RateChoice = "auto", weights: str | None = None) -> None:
+                 rate_model: RateChoice = "auto", weights: str | None = None,
+                 tile: int | None = None) -> None:
         super().__init__()
         config, file = config_and_file(vq_config_path, vq_checkpoint_path, weights)
         self.model = load_vqgan(config, file)
         self.config, self.multiple = config, config.factor
+        self.tile = tile_size(tile, config) if tile else 0
         self.levels, self.codes = config.levels, config.n_embed
         self.symbols = Symbols(self.levels, sizes_of(config))
         self.model_id = model_fingerprint(self.model)
@@ -90,12 +94,22 @@ class VQGANIFrameModel(FrozenCodec):
         # A caller's autocast must not reach in here: in half precision other codes are nearest.
         with torch.autocast(x.device.type, enabled=False):
             padded = pad_to_multiple(x.to(self.device, torch.float32), self.multiple)
+            if self._tiled(padded.shape[-2:], self.tile):
+                return encode_tiled(self.model, padded * 2 - 1, self.tile)
             return self.model.encode(padded * 2 - 1)
 
+    def _tiled(self, sides: Sequence[int], tile: int) -> bool:
+        """Whether a frame of these sides has more than one tile; else it is coded as a whole."""
+        return bool(tile) and max(sides) > tile * self.multiple
+
     @torch.inference_mode()
-    def _frames(self, codes: Tensor, height: int, width: int) -> Tensor:
+    def _frames(self, codes: Tensor, height: int, width: int, tile: int) -> Tensor:
+        grid = self._grid(height, width)
         with torch.autocast(codes.device.type, enabled=False):
-            x_hat = self.model.decode(codes, self._grid(height, width))
+            if self._tiled((height, width), tile):
+                x_hat = decode_tiled(self.model, codes, grid, tile)
+            else:
+                x_hat = self.model.decode(codes, grid)
         # In place: at full size every copy counts.
         return crop(x_hat, height, width).add_(1).mul_(0.5).clamp_(0, 1)
 
@@ -140,7 +154,7 @@ class VQGANIFrameModel(FrozenCodec):
             raise InputError(f"indices: found {least}..{greatest}, needed 0..{self.codes - 1} "
                              f"(K is {self.codes})")
         height, width = (side * self.multiple for side in grid)
-        return self._frames(indices.to(self.device, torch.int64), height, width).clone()
+        return self._frames(indices.to(self.device, torch.int64), height, width, self.tile).clone()
 
     def _joined_scales(self, indices: Sequence[Tensor]) -> tuple[Tensor, tuple[int, int]]:
         """A VAR's grids -> codes `(B, 1, 1, n)` and the size of the last grid."""
@@ -170,7 +184,7 @@ class VQGANIFrameModel(FrozenCodec):
         precision = torch.float32 if codes.device.type == "mps" else torch.float64
         likelihoods = torch.exp2(-bits).to(codes.device, precision)
         # Clones are ordinary tensors: what leaves here may enter a graph that is differentiated.
-        x_hat, codes = self._frames(codes, *x.shape[-2:]).clone(), codes.clone()
+        x_hat, codes = self.frames_of(codes, *x.shape[-2:]), codes.clone()
         codes = self._as_owner(codes, self._grid(*x.shape[-2:]))
         if self.levels == 1:
             likelihoods = likelihoods[:, 0, 0] if isinstance(codes, list) else likelihoods[:, 0]
@@ -193,9 +207,10 @@ class VQGANIFrameModel(FrozenCodec):
         codes = self.codes_of(x)
         return self.payload_of(codes, *x.shape[-2:]), self.frames_of(codes, *x.shape[-2:])
 
-    def frames_of(self, codes: Tensor, height: int, width: int) -> Tensor:
-        """Codes `(B, D, h, w)` -> frames `(B, 3, height, width)` in [0, 1]."""
-        return self._frames(codes, height, width).clone()
+    def frames_of(self, codes: Tensor, height: int, width: int, tile: int | None = None) -> Tensor:
+        """Codes `(B, D, h, w)` -> frames `(B, 3, height, width)` in [0, 1]. tile: side of the tiles
+        in positions of the latent, 0: none; None: the codec's own."""
+        return self._frames(codes, height, width, self.tile if tile is None else tile).clone()
 
     def payload_of(self, codes: Tensor, height: int, width: int,
                    rate_name: str | None = None) -> bytes:
@@ -217,7 +232,9 @@ class VQGANIFrameModel(FrozenCodec):
                 chosen, words = rate_name, trial
         return write_payload(Payload(height=height, width=width, batch=len(indices),
                                      rate_model=chosen, fingerprint=self._fingerprint(chosen),
-                                     words=words))
+                                     words=words,
+                                     tile=self.tile if self._tiled((height, width), self.tile)
+                                     else 0))
 
     def _reproduces(self, words: np.ndarray, indices: np.ndarray, rate_name: str) -> bool:
         try:
@@ -234,7 +251,8 @@ class VQGANIFrameModel(FrozenCodec):
     def decompress(self, payload: bytes) -> Tensor:
         """Payload -> `(B, 3, H, W)` in [0, 1]. Raises BitstreamError on damage, another model."""
         codes, size = self.codes_from(payload)
-        return self.frames_of(codes, *size)
+        # As the encoder decoded it, whatever this codec's own tiles are.
+        return self.frames_of(codes, *size, tile=read_payload(payload).tile)
 
     def codes_from(self, payload: bytes) -> tuple[Tensor, tuple[int, int]]:
         """Payload -> codes `(B, D, h, w)` and (height, width) of the frames.

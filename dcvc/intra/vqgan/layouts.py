@@ -165,6 +165,11 @@ def refuse_other_models(state: State, where: str) -> None:
         raise InputError(f"{where}: found an encoder and no decoder, needed both; give the "
                          "original file with both (of Chameleon: vqgan.ckpt with vqgan.yaml; of Cosmos: the "
                          "folder with encoder.jit and decoder.jit)")
+    if "decoder.up.0.upsample.conv.weight" in state:
+        raise InputError(f"{where}: found the tokenizer of Janus as transformers stores it (the "
+                         "decoder's levels in running order, codes of latents that are not "
+                         "normalised), needed the original Janus, whose entries begin with "
+                         "gen_vision_model.")
     quantized = any(key.startswith(("quantize.", "quantizer.", "inv_quant.")) for key in state)
     conv = state.get("quant_conv.weight")
     if (not quantized and conv is not None and conv.shape[0] == conv.shape[1]

@@ -1,7 +1,8 @@
 """The payload of one VQGAN frame, byte by byte. No network in it.
 
     byte 0      format version (high 4 bits), batch follows (bit 3), rate model (low 3 bits)
-    varints     height, width[, batch], dcvc.entropy.varint
+    varints     height, width[, batch][, tile], dcvc.entropy.varint; version 2 has the side of the
+                tiles that the frame is decoded in, in positions of the latent
     2 bytes     F folded: its upper 16 bits xor its lower 16 bits, little-endian
     4 bytes     CRC-32 of everything else, xor F, little-endian
     rest        entropy-coded codes; zero bytes at the end of the last 32-bit word are left out
@@ -29,10 +30,12 @@ import numpy as np
 from dcvc.entropy.varint import read_varint, varint
 from dcvc.errors import BitstreamError, InputError
 
-VERSION = 1
+VERSION, TILED_VERSION = 1, 2
 # The low 3 bits of byte 0 count in this order.
 RATE_MODELS = ("uniform", "static", "prior")
 LARGEST_SIDE = 1 << 14
+# Tiles have at least so many positions a side: of fewer, nearly all would be overlap.
+SMALLEST_TILE = 8
 # In byte 0: a number of frames stands behind the sizes, where it is not 1.
 BATCHED = 8
 
@@ -42,7 +45,7 @@ class Payload:
     """A payload's content.
 
     height, width: of the frames, pixels. batch: how many frames. rate_model: one of RATE_MODELS.
-    fingerprint: F. words: of the entropy coder, uint32.
+    fingerprint: F. words: of the entropy coder, uint32. tile: dcvc.intra.vqgan.tiles, 0: none.
     """
 
     height: int
@@ -51,6 +54,7 @@ class Payload:
     rate_model: str
     fingerprint: int
     words: np.ndarray
+    tile: int = 0
 
 
 def _take(data: BinaryIO) -> int:
@@ -67,10 +71,13 @@ def _folded(fingerprint: int) -> int:
 def write_payload(payload: Payload) -> bytes:
     """The inverse of `read_payload`."""
     batched = BATCHED if payload.batch > 1 else 0
-    first = VERSION << 4 | batched | RATE_MODELS.index(payload.rate_model)
+    version = TILED_VERSION if payload.tile else VERSION
+    first = version << 4 | batched | RATE_MODELS.index(payload.rate_model)
     head = bytes([first]) + varint(payload.height) + varint(payload.width)
     if payload.batch > 1:
         head += varint(payload.batch)
+    if payload.tile:
+        head += varint(payload.tile)
     head += struct.pack("<H", _folded(payload.fingerprint))
     # The coder's last word is seldom full: on small frames its zero bytes would count.
     body = payload.words.astype("<u4").tobytes().rstrip(b"\0")
@@ -85,6 +92,7 @@ def read_payload(data: bytes) -> Payload:
     try:
         height, width = (read_varint(lambda: _take(head)) for _ in range(2))
         batch = read_varint(lambda: _take(head)) if data[0] & BATCHED else 1
+        tile = read_varint(lambda: _take(head)) if data[0] >> 4 == TILED_VERSION else 0
     except InputError as error:
         raise BitstreamError(f"I-frame of {len(data)} bytes: {error}") from None
     position = 1 + head.tell()
@@ -99,13 +107,16 @@ def read_payload(data: bytes) -> Payload:
                              "damaged or cut short")
     # What follows cannot be damage any more: another version's payload, or one made to mislead.
     version, rate_model = data[0] >> 4, data[0] & 7
-    if version != VERSION or rate_model >= len(RATE_MODELS):
+    if version not in (VERSION, TILED_VERSION) or rate_model >= len(RATE_MODELS):
         raise BitstreamError(f"I-frame: found format {version}, rate model {rate_model}; this "
-                             f"version reads format {VERSION}, rate models below "
+                             f"version reads formats {VERSION} and {TILED_VERSION}, rate models below "
                              f"{len(RATE_MODELS)}")
     if not all(0 < number <= LARGEST_SIDE for number in (height, width, batch)):
         raise BitstreamError(f"I-frame: found {batch} frames of {width}x{height}, needed sides up "
                              f"to {LARGEST_SIDE}")
+    if version == TILED_VERSION and not SMALLEST_TILE <= tile <= LARGEST_SIDE:
+        raise BitstreamError(f"I-frame: found tiles of {tile} positions, needed {SMALLEST_TILE} to "
+                             f"{LARGEST_SIDE}")
     words = np.frombuffer(body + b"\0" * (-len(body) % 4), dtype="<u4").astype(np.uint32)
     return Payload(height=height, width=width, batch=batch, rate_model=RATE_MODELS[rate_model],
-                   fingerprint=fingerprint, words=words)
+                   fingerprint=fingerprint, words=words, tile=tile)

@@ -13,6 +13,7 @@ third of the only one.
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ def fine_tune(config: VQGANTrainingConfig, videos: Sequence[str | Path], out_dir
         write_as_read(config.start, best["model"], out_dir / AS_READ)
     write_ours(best, rates, out_dir)
     if not quiet:
-        print(describe_best(best, first))
+        print(describe_best(best, first), file=sys.stderr)
     numbers = {**trained.numbers, "kept_step": float(best["step"]), "val_psnr": best["psnr"]}
     if first:
         numbers["start_psnr"] = first["psnr"]

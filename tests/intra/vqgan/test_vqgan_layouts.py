@@ -274,6 +274,15 @@ def _lone_var(folder):
     return None, vqgan_layouts.write(folder, "var")[1]
 
 
+def _running_order(folder):
+    """Janus as transformers stores it: taming's names, and the decoder's deepest level is its first."""
+    state = vqgan_layouts.random_state(vqgan_layouts.SMALL)
+    names = {"decoder.up.0.": "decoder.up.1.", "decoder.up.1.": "decoder.up.0."}
+    turned = {names.get(key[:13], key[:13]) + key[13:]: value for key, value in state.items()}
+    torch.save({f"model.vqmodel.{key}": value for key, value in turned.items()}, folder / "janus.pt")
+    return "vqmodel", folder / "janus.pt"
+
+
 def _half(folder):
     (folder / "decoder.jit").write_bytes(b"x")
     return None, folder
@@ -311,6 +320,7 @@ BAD = {
     "AutoencoderKL": (_class("AutoencoderKL"), InputError, "AutoencoderKL, which has continuous latents"),
     "Paella": (_class("PaellaVQModel"), InputError, "PaellaVQModel, which is another graph"),
     "Cosmos CV": (_changed_json("cosmos", "config.json", name="CV"), InputError, "found CV, which codes videos"),
+    "Janus in transformers": (_running_order, InputError, "found the tokenizer of Janus as transformers stores it"),
     "an empty folder": (lambda folder: (None, folder), MissingError, "found no weights of a VQGAN"),
     "a width without groups": (_changed_json("diffusers", "config.json", block_out_channels=[16, 20]), InputError,
                                "needed a multiple of 8"),
