@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 from dcvc import __version__
 from dcvc.commands.catalog import COMMANDS, module_of, parser_of
+from dcvc.commands.messages import told
 
 
 def usage() -> str:
-    rows = "\n".join(f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items())
-    return f"usage: dcvc COMMAND [options]\n\n{rows}\n\ndcvc COMMAND --help tells the options of one. dcvc --version"
+    rows = "\n".join(f"  {name:<14}{told(text)}" for name, (_, text) in COMMANDS.items())
+    head = told("usage: dcvc COMMAND [options]")
+    return f"{head}\n\n{rows}\n\n{told('dcvc COMMAND --help tells the options of one. dcvc --version')}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        print(f"error: unknown command '{name}'{nearest(name, COMMANDS)}\n{usage()}",
-              file=sys.stderr)
+        line = f"error: unknown command '{name}'{nearest(name, COMMANDS)}"
+        print(f"{told(line)}\n{usage()}", file=sys.stderr)
         return 2
     options = parser_of(name).parse_args(rest)
 

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+from dcvc.commands.messages import in_chinese, told
 from dcvc.config import flag_of, nearest, option_info
 from dcvc.device import DEVICES
 from dcvc.errors import DcvcError
@@ -20,7 +21,25 @@ from dcvc.files import home_cache
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Help in which a value has a short name (N, X, DIR, FILE) and every default is told."""
+    """Help in which a value has a short name (N, X, DIR, FILE) and every default is told, in the
+    user's language."""
+
+    def add_usage(self, usage, actions, groups, prefix=None) -> None:
+        prefix = told("usage: ") if prefix is None else prefix
+        super().add_usage(usage, actions, groups, prefix)
+
+    def add_text(self, text: str | None) -> None:
+        super().add_text(told(text) if text else text)
+
+    def start_section(self, heading: str | None) -> None:
+        super().start_section(told(heading) if heading else heading)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        # A Chinese character is two columns wide.
+        return super()._split_lines(text, width // 2 if in_chinese() else width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return super()._fill_text(text, width // 2 if in_chinese() else width, indent)
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
         if action.type in (int, float):
@@ -34,10 +53,11 @@ class HelpFormatter(argparse.HelpFormatter):
         text, default = action.help or "", action.default
         nothing = default is None or default is False or default in (argparse.SUPPRESS, [])
         if nothing or not action.option_strings or "default" in text:
-            return text
-        told = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else default
-        told = "on" if told is True else str(told).replace("%", "%%")
-        return f"{text} (default: {told})"
+            return told(text)
+        value = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else default
+        value = "on" if value is True else str(value).replace("%", "%%")
+        # Looked up without it: a text may hold brackets of its own.
+        return told(text) + told(f" (default: {value})")
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -81,7 +101,8 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line; argparse would print the whole usage before it and hide the message."""
-        self.exit(2, f"error: {self.prog}: {message}; {self.prog} --help lists the options\n")
+        line = f"error: {self.prog}: {message}; {self.prog} --help lists the options"
+        self.exit(2, f"{told(line)}\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -209,10 +230,10 @@ def run_reporting_errors(work: Callable[[], int | None]) -> int:
     except DcvcError as error:
         if os.environ.get("DCVC_TRACEBACK"):
             raise
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(told(f"error: {printable(str(error))}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print(told("stopped"), file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone. Point stdout elsewhere, or Python complains at its exit.

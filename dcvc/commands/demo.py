@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag
+from dcvc.commands.messages import told
 from dcvc.commands.options import add_training_sources
 from dcvc.commands.output import check_target
 
@@ -37,5 +38,5 @@ def run(options: argparse.Namespace) -> int:
         from dcvc.demo.run import run_demo
 
         summary = run_demo(demo)
-    print(f"done in {summary['minutes']:.1f} minutes")
+    print(told(f"done in {summary['minutes']:.1f} minutes"))
     return 0

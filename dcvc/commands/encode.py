@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dcvc.codec.bitstream import INTRA_PERIOD, ONE_I_FRAME
 from dcvc.commands.arguments import add_device, add_flag
+from dcvc.commands.messages import told
 from dcvc.commands.options import (
     PIPE,
     add_intra_period,
@@ -216,11 +217,11 @@ def _tell(options: argparse.Namespace, source: Source, written: Written,
     if options.json:
         print(json.dumps(result), file=out)
         return
-    print(f"{options.output}: {written.frames} frames, {written.bytes} bytes "
-          f"({result['container_bytes']} of the container), {result['bpp']:.4f} bpp "
-          f"(estimate {result['bpp_estimate']:.4f}), {result['bitrate'] / 1000:.1f} kbit/s"
-          + (f", asked {rate.asked}" if rate else "")
-          + (", verified" if options.verify else ""), file=out)
+    line = (f"{options.output}: {written.frames} frames, {written.bytes} bytes "
+            f"({result['container_bytes']} of the container), {result['bpp']:.4f} bpp "
+            f"(estimate {result['bpp_estimate']:.4f}), {result['bitrate'] / 1000:.1f} kbit/s"
+            + (f", asked {rate.asked}" if rate else "") + (", verified" if options.verify else ""))
+    print(told(line), file=out)
     if options.latency:
         print("latency of a frame: median {median:.1f} ms, 99th percentile {p99:.1f} ms"
               .format(**result["latency_ms"]), file=out)

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from dcvc.codec.stream_parts import StreamParts, cut_stream
+from dcvc.commands.messages import told
 from dcvc.commands.options import open_stream_file, start_frame
 from dcvc.commands.output import MUXED, add_overwrite, check_target
 from dcvc.errors import InputError
@@ -55,10 +56,10 @@ def run(options: argparse.Namespace) -> int | None:
             more.insert(0, f"{parts.unfinished}, and alone in {target}; dcvc cut makes a stream with "
                            "an end of them")
         for note in (*place.notes, *more, *left_out):
-            print(f"note: {note}", file=sys.stderr)
+            print(told(f"note: {note}"), file=sys.stderr)
         sound = (f"{tracks.sounds} audio track{'s' * (tracks.sounds > 1)}" if tracks.sounds
                  else f"no sound ({options.video} has none)")
-        print(f"{target}: {count} frames, {sound}, {target.stat().st_size} bytes")
+        print(told(f"{target}: {count} frames, {sound}, {target.stat().st_size} bytes"))
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from dcvc.codec.bitstream import MAGIC as STREAM_MAGIC
 from dcvc.commands.arguments import add_flag, printable
+from dcvc.commands.messages import told
 from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import Kind, check_output, replacing, short_stem
 from dcvc.report.results import read_results, results_rows, write_results
@@ -116,7 +117,7 @@ def _several(value: Any) -> list:
 def tell_notes(path: str, notes: Iterable[str]) -> None:
     """What is suspicious about a source, or will not be kept of it: a line each on stderr."""
     for note in notes:
-        print(f"note: {printable(path)}: {note}", file=sys.stderr)
+        print(told(f"note: {printable(path)}: {note}"), file=sys.stderr)
 
 
 @contextlib.contextmanager

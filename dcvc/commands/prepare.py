@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 
 from dcvc.commands.arguments import add_flag, add_options, printable, read_options
+from dcvc.commands.messages import told
 from dcvc.commands.options import add_stream_models
 from dcvc.commands.output import FrameProgress, check_target, tell_notes
 from dcvc.data.prepare_options import PrepareOptions, Shard
@@ -66,9 +67,9 @@ def run(options: argparse.Namespace) -> None:
                        skip_bad=options.skip_bad, licences=licences,
                        progress=None if options.quiet else FrameProgress())
     for line in report_lines(manifest):
-        print(printable(line))
-    print(f"{len(manifest['segments'])} segments in {options.out}; train with --train_video_dir "
-          f"{options.out}")
+        print(told(printable(line)))
+    print(told(f"{len(manifest['segments'])} segments in {options.out}; train with "
+               f"--train_video_dir {options.out}"))
 
 
 def report_lines(manifest: dict) -> list[str]:
