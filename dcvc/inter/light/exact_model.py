@@ -9,17 +9,13 @@ import torch
 from torch import Tensor
 
 from dcvc.entropy.checkerboard import Latents
+from dcvc.entropy.exact import scaled
 from dcvc.entropy.fixed_point import FRACTION_BITS
+from dcvc.errors import InputError
 from dcvc.inter.light.block_warp import LEVELS, warp
-from dcvc.inter.light.exact_networks import (
-    LATENT_BITS,
-    LATENT_LIMIT,
-    PRIOR_LIMIT,
-    ExactPFrameNetworks,
-    scaled,
-)
-from dcvc.inter.light.latent_coding import SMALLEST_STEP, Hyper, Side, starter
-from dcvc.inter.light.model import MULTIPLE, LightPFrameModel
+from dcvc.inter.light.config import MULTIPLE, NAME, STREAM_ID
+from dcvc.inter.light.exact_networks import ExactPFrameNetworks
+from dcvc.inter.light.latent_coding import SMALLEST_STEP, Hyper, LatentCoding, Side, starter
 from dcvc.inter.light.networks import PATCH
 from dcvc.inter.light.state import LightState
 from dcvc.inter.light.stream_coding import StreamCoding
@@ -33,17 +29,21 @@ from dcvc.layers.exact_pictures import (
     picture_to_levels,
     to_picture_units,
 )
+from dcvc.layers.exact_units import LATENT_BITS, LATENT_LIMIT, PRIOR_LIMIT
 
 _UNIT = 2.0**TRUNK_BITS
 
 
 class ExactLightPFrame(StreamCoding):
-    """A LightPFrameModel as it codes exact streams; the weights are the model's. x_hat has 256 levels."""
+    """A LightPFrameModel (model.py) as it codes exact streams; the weights are the model's. x_hat has 256
+    levels. Raises InputError for a model that has no exact form."""
 
-    name, stream_id = LightPFrameModel.name, LightPFrameModel.stream_id
-    multiple, refreshes = LightPFrameModel.multiple, LightPFrameModel.refreshes
+    name, stream_id, multiple, refreshes = NAME, STREAM_ID, MULTIPLE, True
 
-    def __init__(self, model: LightPFrameModel, ranges: Ranges) -> None:
+    def __init__(self, model: LatentCoding, ranges: Ranges) -> None:
+        if not (model.config.exact_scales and model.config.motion == "block"):
+            raise InputError(f"exact arithmetic: this {NAME} model has scales or pictures that are floats; sizes "
+                             "s, m and l have exact ones")
         self.model, self.config, self.rates, self.terms = model, model.config, model.rates, model.terms
         self.networks, self.tables = ExactPFrameNetworks(model, ranges), model.tables
 

@@ -9,31 +9,18 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from dcvc.entropy.exact import to_factor
+from dcvc.entropy.exact import scaled, to_factor
 from dcvc.errors import InputError
 from dcvc.inter.light.networks import PATCH_CHANNELS
 from dcvc.layers import in_bands
 from dcvc.layers.exact_blocks import TRUNK_BITS, ExactBlock, ExactChain, ExactPointwise, Ranges, trunk_grid
 from dcvc.layers.exact_linear import WIDE_BITS, ExactLinear, Grid, integers_crc, rounded
 from dcvc.layers.exact_pictures import PICTURE_BITS, PICTURE_LIMIT
+from dcvc.layers.exact_units import LATENT_BITS, LATENT_LIMIT, PRIOR_LIMIT, even_grid
 from dcvc.layers.packed import picture_of, rows_of
 
-LATENT_BITS = 6
-# Limits of what no range is measured of: y and its means, +-8192; what the priors see, +-64.
-LATENT_LIMIT, PRIOR_LIMIT = 2.0 ** (13 + LATENT_BITS), 2.0 ** (6 + TRUNK_BITS)
 # Tensors that have a range and are no layer's output: what y adds to the context.
-UP = "decoder.up"
-
-
-def even_grid(channels: int, bits: int, limit: float) -> Grid:
-    """The same limit for all channels."""
-    return Grid(bits, torch.full((channels,), limit, dtype=torch.float64))
-
-
-def scaled(x: Tensor, factor: Tensor, bits: int, limit: float) -> Tensor:
-    """Integers times multiples of 2^-16 times 2^bits, rounded: float32 integers. One product of float64
-    numbers with 53 bits together is exact."""
-    return rounded(x.double() * to_factor(factor) * 2.0**bits, limit)
+UP = "decoder.conv1.0:0"
 
 
 class ExactUpsampling:

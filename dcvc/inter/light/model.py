@@ -22,7 +22,8 @@ reconstructions, the encoder and the decoder; what happens to y and z between an
 is a `Latents` strategy (dcvc/entropy/checkerboard.py).
 """
 
-
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ from dcvc.entropy.exact import ExactNetworks
 from dcvc.errors import InputError
 from dcvc.inter.light.block_search import search
 from dcvc.inter.light.block_warp import to_picture_grid, warp
-from dcvc.inter.light.config import NAME, STEPS, STREAM_ID, TERMS, LightConfig
+from dcvc.inter.light.config import MULTIPLE, NAME, STEPS, STREAM_ID, TERMS, LightConfig
 from dcvc.inter.light.initial import initialise
 from dcvc.inter.light.latent_coding import QUALITY, LatentCoding, starter
 from dcvc.inter.light.motion_coder import MotionCoder
@@ -72,8 +73,6 @@ from dcvc.layers import (
     unshuffle,
     ycbcr_to_rgb,
 )
-
-MULTIPLE = 16
 
 
 def _one_packed(x: Tensor) -> bool:
@@ -164,6 +163,13 @@ class LightPFrameModel(StreamCoding, LatentCoding):
     @property
     def terms(self) -> tuple[str, ...]:
         return TERMS if self.moves else TERMS[1:]
+
+    def exact_form(self, ranges: Mapping[str, Any]) -> StreamCoding:
+        """This codec by arithmetic that never rounds (exact_model.py). Raises InputError where there is
+        none, and where the weights are too large for it."""
+        from dcvc.inter.light.exact_model import ExactLightPFrame
+
+        return ExactLightPFrame(self, ranges)
 
     def part_parameters(self, part: str) -> list[str]:
         if part not in self.parts:
