@@ -24,8 +24,8 @@ from dcvc.layers.exact_blocks import RANGE_UNIT, Ranges
 from dcvc.layers.exact_recorder import RangeRecorder
 
 RANGES_FILE, FORMAT = "exact.json", "dcvc-exact-1"
-# What is measured is taken this many times: other pictures go farther.
-MARGIN = 3.0
+# What is measured, of hard pictures too, is taken this many times: others may go farther.
+MARGIN = 1.25
 # Of each channel at least this share of the largest one: one that was silent may speak.
 LEAST_SHARE = 1 / 16
 
@@ -82,7 +82,26 @@ def measure_ranges(p_frame: PFrameCodec, intra: FrameCodec, clips: Iterable[Iter
                 state = p_frame.start(picture)
                 for frame in clip[1:]:
                     _, state = p_frame(state, from_levels(frame[None]).to(picture.device), quality)
-    return CodecRanges(_ranges_of(inter_seen.found), _ranges_of(intra_seen.found))
+    return CodecRanges(_used(p_frame, _ranges_of(inter_seen.found)), _used(intra, _ranges_of(intra_seen.found)))
+
+
+class _Asked(dict):
+    """Ranges that remember which of them were asked for."""
+
+    def __init__(self, ranges: Ranges) -> None:
+        super().__init__(ranges)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: int) -> int | list[int]:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def _used(codec: PFrameCodec | FrameCodec, ranges: Ranges) -> Ranges:
+    """Without those of networks that only an encoder has, which stay floats."""
+    asked = _Asked(ranges)
+    codec.exact_form(asked)
+    return {name: value for name, value in ranges.items() if name in asked.names}
 
 
 def _ranges_of(found: Mapping[str, Tensor]) -> Ranges:

@@ -1,9 +1,9 @@
 """The blocks of the light codecs on grids: the same bits on every machine (see exact_linear.py).
 
 A block's trunk lies on a grid of 2^-12, so that what passes through it stays what it is; its branches
-see it rounded to 2^-10, which leaves bits for their weights:
+see it rounded to 2^-9, which leaves bits for their weights:
 
-    x = adaptor(x)                                        on 2^-12, and c = x rounded to 2^-10
+    x = adaptor(x)                                        on 2^-12, and c = x rounded to 2^-9
     x = x + rounded(W1 depthwise(act(W0 c)))              x and c again
     x = x + rounded(W3 fold(act(W2 c)))
 
@@ -25,7 +25,7 @@ from dcvc.layers.blocks import Chain, DepthConvBlock
 from dcvc.layers.exact_linear import NARROW_BITS, ExactLinear, Grid, rounded
 from dcvc.layers.packed import _CUT, packs, picture_of, rows_of
 
-TRUNK_BITS, COARSE_BITS = 12, 10
+TRUNK_BITS, COARSE_BITS = 12, 9
 # Bits of the integers behind an activation and behind a depthwise convolution, about.
 BRANCH_BITS = 12
 # Ranges are kept in units of 2^-6: a tensor's channels each, or one number for all.
@@ -98,7 +98,7 @@ class _ExactDepthwise:
             sums = torch.empty(rows.shape[1], dtype=weight.dtype)
             arrays = [x.numpy() for x in (weight, linear.bias, linear.scale)]
             for picture, to in zip(pictures.numpy(), out.numpy(), strict=True):
-                depthwise(picture, *arrays, self.limit, first, last, sums.numpy(), to)
+                depthwise(picture, *arrays, np.float32(self.limit), first, last, sums.numpy(), to)
             return out.flatten(0, 1)
         around = F.pad(pictures, (0, 0, reach, reach, reach, reach)).to(linear.weight.dtype)
         total = linear.bias.expand(batch, height, width, -1).clone()

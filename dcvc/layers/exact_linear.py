@@ -20,6 +20,7 @@ import math
 import zlib
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +29,7 @@ from dcvc.layers.packed import packs
 
 NARROW_BITS, WIDE_BITS = 24, 53
 # Steps of weights are 2^-this at most and at least; with fewer bits float64 takes over.
-MOST_WEIGHT_BITS, FINE_WEIGHT_BITS, LEAST_WEIGHT_BITS = 16, 13, 7
+MOST_WEIGHT_BITS, FINE_WEIGHT_BITS, LEAST_WEIGHT_BITS = 16, 13, 9
 # Limits, so that rounding by a large number works (exact_loops.py).
 LARGEST_LIMIT = 1 << 20
 
@@ -63,6 +64,11 @@ def rounded(x: Tensor, limit: Tensor | float) -> Tensor:
     return x.round().clamp(-limit, limit).float()
 
 
+def _power(places: Tensor) -> Tensor:
+    """2^places, float64; exactly, which a library's power need not be."""
+    return torch.from_numpy(np.ldexp(1.0, places.int().numpy()))
+
+
 class ExactLinear:
     """rows (N, inputs), float32 integers, in parts that lie side by side -> their products with a matrix.
 
@@ -84,8 +90,8 @@ class ExactLinear:
 
         def integers(places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             """places A (outputs,) -> weights, bias and bounds."""
-            found = (weight * share * 2.0 ** places[:, None]).round()
-            shift = (bias * 2.0**places).round()
+            found = (weight * share * _power(places)[:, None]).round()
+            shift = (bias * _power(places)).round()
             return found, shift, (found.abs() * limit).sum(1) + shift.abs()
 
         places = torch.full((len(weight),), float(most + MOST_WEIGHT_BITS)).double()
@@ -106,7 +112,7 @@ class ExactLinear:
                               used, available)
         kind = torch.float64 if self.wide else torch.float32
         self.weight = found.t().contiguous().to(kind)
-        self.bias, self.scale = shift.to(kind), (2.0 ** (outputs.bits - places)).to(kind)
+        self.bias, self.scale = shift.to(kind), _power(outputs.bits - places).to(kind)
         self.limit = outputs.limit.float()
         if float(self.limit.max()) > LARGEST_LIMIT:
             raise InputError(f"{name}: a limit of {float(self.limit.max()):.0f} units, at most {LARGEST_LIMIT} can be")
