@@ -242,15 +242,13 @@ class Networks:
         return limited(linear.rounded(total), limit), Grid(bits, np.full(c, limit))
 
     def chain(self, name: str, x, parts):
-        for number in range(99):
+        number = 0
+        while any(f"{name}.{number}{end}.weight" in self.weights for end in (".dc.0", "")):
             layer = f"{name}.{number}"
-            if f"{layer}.dc.0.weight" in self.weights:
-                x, grid = self.block(layer, x, parts)
-            elif f"{layer}.weight" in self.weights:
-                x, grid = self.pointwise(layer, x, parts)
-            else:
-                return x, parts[0]
-            parts = [grid]
+            run = self.block if f"{layer}.dc.0.weight" in self.weights else self.pointwise
+            x, grid = run(layer, x, parts)
+            parts, number = [grid], number + 1
+        return x, parts[0]
 
     # Scales: the section "Exact scales", in units of 2^-18.
 
@@ -280,16 +278,17 @@ class Networks:
         return x + self.scale_layer(f"{name}.ffn.2", act(self.scale_layer(f"{name}.ffn.0", x), 4))
 
     def scale_chain(self, name: str, x):
-        for number in range(99):
+        number = 0
+        while any(f"{name}.conv.{number}{end}.weight" in self.weights for end in (".up.conv.0", ".dc.0", "")):
             layer = f"{name}.conv.{number}"
             if f"{layer}.up.conv.0.weight" in self.weights:
                 x = self.scale_block(f"{layer}.conv", shuffled(self.scale_layer(f"{layer}.up.conv.0", x), 2))
             elif f"{layer}.dc.0.weight" in self.weights:
                 x = self.scale_block(layer, x)
-            elif f"{layer}.weight" in self.weights:
-                x = self.scale_layer(layer, x)
             else:
-                return x
+                x = self.scale_layer(layer, x)
+            number += 1
+        return x
 
 
 def snapped(x: np.ndarray) -> np.ndarray:
@@ -504,7 +503,8 @@ class IntegerDecoder:
         x, grid = net.chain("decoder.conv1", np.concatenate((up, context)), [up_grid, context_grid])
         feature, _ = net.pointwise("decoder.conv2", x, [grid])
         change_grid = net.trunk("recon_head.conv.0", c)
-        x, grid = net.chain("recon_head.conv", limited(feature - context, change_grid.limit[:, None, None]), [change_grid])
+        difference = limited(feature - context, change_grid.limit[:, None, None])
+        x, grid = net.chain("recon_head.conv", difference, [change_grid])
         change, _ = net.pointwise("recon_head.head", x, [grid])
         x_hat = prediction * 4 + shuffled(change, 8)
         self.picture, self.memory, self.feature = limited(shifted(x_hat, 2), 512), memory, feature
