@@ -50,6 +50,7 @@ def read_ranges(path: Path | None, inter_hash: bytes, intra_hash: bytes) -> Code
     if found != needed:
         raise InputError(f"{path}: measured of weights {found}, this model has {needed}; measure its own ranges, "
                          "or remove the file")
+    # Of the right model, so what is wrong in it now is damage.
     ranges = CodecRanges(content.get("P"), content.get("I"))
     if not all(isinstance(part, dict) and all(map(_is_range, part.values())) for part in ranges):
         raise ReadError(f"{path}: found a range that is no number above 0 and no list of them")
@@ -58,6 +59,7 @@ def read_ranges(path: Path | None, inter_hash: bytes, intra_hash: bytes) -> Code
 
 def _is_range(value: object) -> bool:
     values = value if isinstance(value, list) else [value]
+    # bool is an int to Python.
     return bool(values) and all(type(x) is int and 0 < x < 1 << 20 for x in values)
 
 
@@ -78,6 +80,7 @@ def measure_ranges(p_frame: PFrameCodec, intra: FrameCodec, clips: Iterable[Iter
         for clip in map(list, clips):
             for quality in qualities:
                 first = from_levels(clip[0][None]).to(intra.device)
+                # As streams have it: P-frames follow a picture of 256 levels.
                 picture = from_levels(to_levels(intra.reconstruct(first, quality).x_hat))
                 state = p_frame.start(picture)
                 for frame in clip[1:]:
@@ -109,6 +112,7 @@ def _ranges_of(found: Mapping[str, Tensor]) -> Ranges:
     ranges: dict[str, int | list[int]] = {}
     for name, largest in found.items():
         limits = torch.maximum(largest, largest.max() * LEAST_SHARE) * (MARGIN * RANGE_UNIT)
+        # Whole numbers above zero, which JSON keeps exactly.
         values = limits.ceil().clamp(1, (1 << 20) - 1).int().tolist()
         ranges[name] = values[0] if largest.dim() == 1 and len(values) == 1 else values
     return ranges

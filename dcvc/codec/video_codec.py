@@ -132,6 +132,7 @@ class VideoCodec:
 
     def check(self, header: StreamHeader, name: str) -> None:
         """Raises BitstreamError unless the stream was made with these very codecs."""
+        # A stream names its arithmetic, and whoever opens it may hold the codec in either form.
         if header.exact != self.exact:
             self._form_named(header, name).check(header, name)
             return
@@ -244,8 +245,10 @@ class _ExactVideoCodec(VideoCodec):
         for codec in (plain.intra, plain.p_frame):
             if not hasattr(codec, "exact_form"):
                 raise InputError(f"exact arithmetic: found codec {codec.name}, needed light codecs of sizes s, m, l")
+        # Ranges limit numbers, so they are part of the codec: another file, other pictures.
         ranges = read_ranges(plain.ranges, plain.inter_hash, plain.intra_hash)
         self.p_frame, self.intra = plain.p_frame.exact_form(ranges.p_frame), plain.intra.exact_form(ranges.intra)
+        # Weights, hashes and device stay those of the float form.
         self.device, self.ranges, self._other = plain.device, plain.ranges, plain
         self.inter_hash, self.intra_hash = plain.inter_hash, plain.intra_hash
 

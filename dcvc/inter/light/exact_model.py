@@ -76,6 +76,7 @@ class ExactLightPFrame(StreamCoding):
              refresh: bool = False) -> tuple[Tensor, LightState]:
         """As `LightPFrameModel.code`, with x_hat in units of 2^-12."""
         model, networks = self.model, self.networks
+        # Vectors, symbols and scales are integers, or exact, in the float form already.
         vectors = model._vectors(latents, state, picture, quality)
         side = None if picture is not None else model._side(latents, state, None, quality)
         prediction = warp(state.picture, vectors)
@@ -85,6 +86,7 @@ class ExactLightPFrame(StreamCoding):
             memory = networks.next_memory(state.memory, state.feature, unshuffle(prediction * LEVELS, PATCH))
         context, y = networks.context(memory), None
         if picture is not None:
+            # On this side floats may differ: whatever y becomes, its symbols are what both sides know.
             y = model.encoder(unshuffle(picture, PATCH), context / _UNIT, model.vector("q_encoder", quality))
         side = side or model._side(latents, state, y, quality)
         y_hat = self._code_latents(latents, side, y, memory, quality)
@@ -92,8 +94,10 @@ class ExactLightPFrame(StreamCoding):
         trace = starter(state)(model._trace, latents, quality)
         feature = networks.feature(y_hat, context, model.vector("q_decoder", quality, exact=True))
         change = shuffle(networks.painted(feature, context), PATCH)
+        # What is shown is finer than what the next frame refers to.
         x_hat = prediction * 2.0**SHOWN_BITS + change
         shown = to_picture_units(x_hat)
+        # The picture alone, as after an I-frame, whose picture is on the same grid.
         if refresh:
             return x_hat, self._after_picture(shown, state.size)
         return x_hat, LightState(memory, feature, state.size, trace.result(), shown / LEVELS, vectors)
@@ -117,6 +121,7 @@ class ExactLightPFrame(StreamCoding):
             return scaled(mean, unit, LATENT_BITS - TRUNK_BITS, LATENT_LIMIT) / 2.0**LATENT_BITS
 
         def means_of_second_half(_: int, known: Tensor) -> tuple[None, Tensor]:
+            # A symbol that was escaped may be far beyond the grid.
             known = scaled(known.clamp(-8192, 8192), 1 / unit, TRUNK_BITS, PRIOR_LIMIT)
             return None, in_y(in_bands(networks.spatial, known, prior, size, reach=networks.spatial.reach))
 

@@ -44,6 +44,7 @@ class ExactUpsampling:
 
     def __call__(self, y_hat: Tensor, gain: Tensor) -> Tensor:
         """gain (1 or B, C, 1, 1), float64."""
+        # The vector comes before the rounding: y_hat is in steps, and a step is a small share of the range.
         sums = self.linear.products(rows_of(y_hat)).double()
         gains = to_factor(gain).flatten(1).repeat_interleave(4, dim=1)
         height, width = y_hat.shape[2:]
@@ -98,6 +99,7 @@ class ExactPFrameNetworks:
         self.extractor = ExactChain("feature_extractor", model.feature_extractor, [memory], ranges)
         context = self.extractor.outputs
         self.temporal = ExactTemporalPrior("temporal_prior_encoder", model.temporal_prior_encoder, memory, ranges)
+        # Priors are small pictures: float64 costs little, so their limits may be wide.
         prior = even_grid(n, TRUNK_BITS, PRIOR_LIMIT)
         self.fusion = ExactChain("y_prior_fusion", model.y_prior_fusion,
                                  [prior, even_grid(c, TRUNK_BITS, PRIOR_LIMIT)], ranges)
@@ -105,6 +107,7 @@ class ExactPFrameNetworks:
         self.up = ExactUpsampling("decoder.up.conv.0", model.decoder.up.conv[0], trunk_grid(ranges, UP, c),
                                   float(model.q_decoder.detach().abs().max()))
         self.conv1 = ExactChain("decoder.conv1", model.decoder.conv1, [self.up.outputs, context], ranges)
+        # Here a change of the weights by 2^-10 would be seen: both layers pass the context on.
         self.conv2 = ExactPointwise("decoder.conv2", model.decoder.conv2, [self.conv1.outputs], ranges)
         # Without an adaptor, a block's own range is that of what it is given.
         self.change = trunk_grid(ranges, "recon_head.conv.0", c)
@@ -140,5 +143,6 @@ class ExactPFrameNetworks:
 
     def painted(self, feature: Tensor, context: Tensor) -> Tensor:
         """What the head draws of the difference: (B, 192, h, w)."""
+        # Both are limited, and so is their difference: by what the head was measured to see.
         difference = rounded(feature - context, self.change.limit.float()[:, None, None].to(feature.device))
         return in_bands(lambda x: self.head(self.head_conv(x)), difference, reach=self.head_conv.reach)
