@@ -33,7 +33,7 @@ from dcvc.interfaces import (
 )
 from dcvc.intra.light.config import NAME, STREAM_ID, LightIntraConfig
 from dcvc.intra.light.initial import initialise
-from dcvc.intra.light.picture_coding import CHECKSUM, MULTIPLE, PATCH, QUALITY, SIZE, PictureCoding  # noqa: F401
+from dcvc.intra.light.picture_coding import MULTIPLE, PATCH, QUALITY, PictureCoding
 from dcvc.layers import (
     BlockStyle,
     Chain,
