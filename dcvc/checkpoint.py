@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from dcvc.codec.exact_ranges import RANGES_FILE
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.config import to_dict
 from dcvc.errors import InputError
@@ -169,13 +170,14 @@ def load_codec(model: Path | str, device: torch.device | str = "cpu",
     if build is None:
         from dcvc.intra import build_intra_codec as build  # its parts are heavy: only when needed
     checkpoint = load_p_frame_checkpoint(model, device, weights)
+    ranges = checkpoint.path.with_name(RANGES_FILE)
     if intra is None and checkpoint.i_frame is not None:
-        return VideoCodec(checkpoint.model, checkpoint.i_frame)
+        return VideoCodec(checkpoint.model, checkpoint.i_frame, ranges)
     config = intra or checkpoint.intra
     if config is None:
         raise InputError(f"{checkpoint.path}: names no I-frame codec; give --i_frame_type and its "
                          "options")
-    return VideoCodec(checkpoint.model, build(config, device))
+    return VideoCodec(checkpoint.model, build(config, device), ranges)
 
 
 def save_pretrained(codec: VideoCodec, folder: Path | str, half: bool = False) -> Path:

@@ -20,7 +20,8 @@ docs/bitstream.md has the whole format. The bytes of a header, and of the record
 Numbers are varints (dcvc.entropy.varint); CRCs have 32 bits, little-endian.
 
 Version 3 has the same fields. Its payloads of codecs with many rates begin with their quality, and
-two more flags say which payloads these are (dcvc.entropy.frame_head). A stream without such a codec
+two more flags say which payloads these are (dcvc.entropy.frame_head). A fourth flag says that both
+codecs computed by arithmetic that never rounds. A stream without such a codec
 is written as version 2: every program that ever read it still does.
 
 Version 4 is for streams that grow while nobody knows how long they will be, that are cut, and that
@@ -58,7 +59,7 @@ HIDDEN = 0x10
 # Frames between I-frames where nobody says otherwise: one a second of most videos, somewhere to
 # enter at a few per cent of the rate. And what stands for a single I-frame.
 INTRA_PERIOD, ONE_I_FRAME = 32, -1
-FLAG_RECONSTRUCTION_CRC, FLAG_INTRA_QUALITY, FLAG_INTER_QUALITY = 1, 2, 4
+FLAG_RECONSTRUCTION_CRC, FLAG_INTRA_QUALITY, FLAG_INTER_QUALITY, FLAG_EXACT = 1, 2, 4, 8
 # Limits, so that nobody reserves memory or works for hours because of a damaged number.
 LARGEST_SIDE = 1 << 16
 LARGEST_COUNT = 1 << 40
@@ -88,7 +89,8 @@ class StreamHeader:
     codec's weight hash. tables_crc: CRC-32 of the integer tables. threads: the CPU threads that the
     encoder computed with. reconstruction_crc: whether each frame carries the CRC-32 of its 8-bit
     reconstruction. intra_quality, inter_quality: whether payloads of these codecs begin with their
-    quality. source: 4 bytes that differ from one clip to another, so that frames of a stream whose
+    quality. exact: whether both codecs computed by arithmetic that never rounds, so that every machine
+    decodes the same pictures. source: 4 bytes that differ from one clip to another, so that frames of a stream whose
     header is the same otherwise do not fit. has_end: version 4, whose records say their own type;
     frames and gop may be 0 in it.
     """
@@ -108,6 +110,7 @@ class StreamHeader:
     source: bytes = bytes(SOURCE_BYTES)
     intra_quality: bool = False
     inter_quality: bool = False
+    exact: bool = False
     has_end: bool = False
 
     def __post_init__(self) -> None:
@@ -136,7 +139,7 @@ class StreamHeader:
         # The order of these numbers is the format; `StreamParser` reads them by the same names.
         flags = (FLAG_RECONSTRUCTION_CRC * self.reconstruction_crc
                  | FLAG_INTRA_QUALITY * self.intra_quality
-                 | FLAG_INTER_QUALITY * self.inter_quality)
+                 | FLAG_INTER_QUALITY * self.inter_quality | FLAG_EXACT * self.exact)
         numbers = (self.width, self.height, self.fps.numerator, self.fps.denominator,
                    self.frames, self.gop, self.intra, self.inter, self.threads, flags)
         body = MAGIC + bytes((self.version,)) + b"".join(varint(number) for number in numbers)
@@ -146,7 +149,7 @@ class StreamHeader:
     @property
     def version(self) -> int:
         """The lowest that holds the stream."""
-        return VERSIONS[2 if self.has_end else self.intra_quality or self.inter_quality]
+        return VERSIONS[2 if self.has_end else self.intra_quality or self.inter_quality or self.exact]
 
     @property
     def salt(self) -> int:

@@ -30,6 +30,7 @@ _SHARED = {"width": "width", "height": "height", "fps": "frame rate", "intra": "
            "inter": "P-frame codec", "intra_hash": "I-frame weights",
            "inter_hash": "P-frame weights", "tables_crc": "integer tables",
            "intra_quality": "qualities of I-frames", "inter_quality": "qualities of P-frames",
+           "exact": "exact arithmetic",
            "threads": "CPU threads of the encoder",
            "reconstruction_crc": "checksums of decoded frames"}
 

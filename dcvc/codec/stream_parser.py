@@ -23,6 +23,7 @@ from fractions import Fraction
 from dcvc.codec.bitstream import (
     CRC_BYTES,
     END,
+    FLAG_EXACT,
     FLAG_INTER_QUALITY,
     FLAG_INTRA_QUALITY,
     FLAG_RECONSTRUCTION_CRC,
@@ -121,7 +122,7 @@ class StreamParser:
         # An unknown flag may change what records hold: refused rather than guessed.
         known = FLAG_RECONSTRUCTION_CRC
         if version > VERSIONS[0]:
-            known |= FLAG_INTRA_QUALITY | FLAG_INTER_QUALITY
+            known |= FLAG_INTRA_QUALITY | FLAG_INTER_QUALITY | FLAG_EXACT
         if flags & ~known or not denominator:
             raise self._error(f"found flags {flags} and frame rate {numerator}/{denominator}, "
                               "which this program does not know")
@@ -130,6 +131,7 @@ class StreamParser:
                                 reconstruction_crc=bool(flags & FLAG_RECONSTRUCTION_CRC),
                                 intra_quality=bool(flags & FLAG_INTRA_QUALITY),
                                 inter_quality=bool(flags & FLAG_INTER_QUALITY),
+                                exact=bool(flags & FLAG_EXACT),
                                 has_end=version == VERSIONS[-1], **fields)
         except InputError as error:
             raise self._error(str(error)) from None

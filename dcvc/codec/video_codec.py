@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -34,6 +35,7 @@ from dcvc.codec.bitstream import (
     FrameRecord,
     StreamHeader,
 )
+from dcvc.codec.exact_ranges import read_ranges
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.stream_writer import StreamWriter
@@ -71,10 +73,14 @@ def crc_of(frame: Tensor) -> int:
 class VideoCodec:
     """An I-frame codec and a P-frame codec as one codec of clips.
 
-    Nothing is kept between frames or clips.
+    Nothing is kept between frames or clips. ranges: the file of measured ranges for exact arithmetic
+    (exact_ranges.py), which may be missing.
     """
 
-    def __init__(self, p_frame: PFrameCodec, intra: FrameCodec) -> None:
+    # Whether it computes by arithmetic that never rounds.
+    exact = False
+
+    def __init__(self, p_frame: PFrameCodec, intra: FrameCodec, ranges: Path | None = None) -> None:
         # In training mode there would be noise where a stream has rounding.
         self.intra, self.p_frame = intra, p_frame.eval()
         bind(intra, p_frame)
@@ -82,6 +88,28 @@ class VideoCodec:
         # Taken once for any number of clips: all weights are read for it.
         self.inter_hash = bytes.fromhex(weights_hash(p_frame.state_dict()))[:HASH_BYTES]
         self.intra_hash = bytes.fromhex(weights_hash(intra.state_dict()))[:HASH_BYTES]
+        self.ranges = ranges
+        # The same codecs in the other arithmetic: floats here, exact there.
+        self._other: VideoCodec | None = None
+
+    def exact_form(self) -> "VideoCodec":
+        """The same codecs by arithmetic that never rounds, whose streams every machine decodes to the
+        same pictures. Raises InputError for codecs that have no exact form, weights that are too large
+        for it, ranges of another model, and devices without float64."""
+        if self.exact:
+            return self
+        if self._other is None:
+            self._other = _ExactVideoCodec(self)
+        return self._other
+
+    def form_for(self, header: StreamHeader) -> "VideoCodec":
+        """This codec in the arithmetic of a stream."""
+        return self.exact_form() if header.exact else self
+
+    @property
+    def tables_crc(self) -> int:
+        """Of all integers that decide how symbols are read."""
+        return self.p_frame.tables_crc
 
     def header(self, size: tuple[int, int], fps: Fraction, frames: int, gop: int,
                reconstruction_crc: bool = True, source: bytes | None = None,
@@ -95,7 +123,7 @@ class VideoCodec:
             width=size[1], height=size[0], fps=Fraction(fps), frames=frames, gop=gop,
             intra=self.intra.stream_id, inter=self.p_frame.stream_id,
             intra_hash=self.intra_hash, inter_hash=self.inter_hash,
-            tables_crc=self.p_frame.tables_crc,
+            tables_crc=self.tables_crc, exact=self.exact,
             threads=min(torch.get_num_threads(), LARGEST_THREADS),
             reconstruction_crc=reconstruction_crc,
             intra_quality=self.intra.rates is not None,
@@ -104,6 +132,10 @@ class VideoCodec:
 
     def check(self, header: StreamHeader, name: str) -> None:
         """Raises BitstreamError unless the stream was made with these very codecs."""
+        # A stream names its arithmetic, and whoever opens it may hold the codec in either form.
+        if header.exact != self.exact:
+            self._form_named(header, name).check(header, name)
+            return
         # From coarse to fine: another codec has other weights and tables too, and the first
         # difference is the one to tell.
         pairs = (
@@ -113,13 +145,19 @@ class VideoCodec:
             ("P-frame weights", header.inter_hash.hex(), self.inter_hash.hex()),
             ("qualities in payloads", _heads(header.intra_quality, header.inter_quality),
              _heads(self.intra.rates is not None, self.p_frame.rates is not None)),
-            ("integer tables", f"{header.tables_crc:08x}", f"{self.p_frame.tables_crc:08x}"),
+            ("integer tables", f"{header.tables_crc:08x}", f"{self.tables_crc:08x}"),
         )
         for what, found, needed in pairs:
             if found != needed:
                 raise BitstreamError(f"{name}: header: {what} found {found}, "
                                      f"this model has {needed}; "
                                      "give the model that made the stream with --model")
+
+    def _form_named(self, header: StreamHeader, name: str) -> "VideoCodec":
+        try:
+            return self.form_for(header)
+        except InputError as error:
+            raise BitstreamError(f"{name}: header: exact arithmetic, which this model cannot: {error}") from None
 
     def encode(self, frames: Iterable[Tensor], header: StreamHeader, file: BinaryIO,
                verify: bool = False, *, quality: Qualities = None,
@@ -196,6 +234,32 @@ class VideoCodec:
         return self.p_frame.start(from_levels(to_levels(x_hat)))
 
 
+class _ExactVideoCodec(VideoCodec):
+    """The exact form of a VideoCodec, with the same weights and hashes."""
+
+    exact = True
+
+    def __init__(self, plain: VideoCodec) -> None:
+        if plain.device.type == "mps":
+            raise InputError("exact arithmetic: found device mps, which has no float64; use --device cpu")
+        for codec in (plain.intra, plain.p_frame):
+            if not hasattr(codec, "exact_form"):
+                raise InputError(f"exact arithmetic: found codec {codec.name}, needed light codecs of sizes s, m, l")
+        # Ranges limit numbers, so they are part of the codec: another file, other pictures.
+        ranges = read_ranges(plain.ranges, plain.inter_hash, plain.intra_hash)
+        self.p_frame, self.intra = plain.p_frame.exact_form(ranges.p_frame), plain.intra.exact_form(ranges.intra)
+        # Weights, hashes and device stay those of the float form.
+        self.device, self.ranges, self._other = plain.device, plain.ranges, plain
+        self.inter_hash, self.intra_hash = plain.inter_hash, plain.intra_hash
+
+    def form_for(self, header: StreamHeader) -> VideoCodec:
+        return self if header.exact else self._other
+
+    @property
+    def tables_crc(self) -> int:
+        return self.p_frame.tables_crc ^ self.intra.crc
+
+
 # Two short passes over a frame: torch's other threads would take longer to wake up.
 _from_levels, _to_levels = single()(from_levels), single()(to_levels)
 
@@ -217,7 +281,8 @@ class ClipEncoder:
     and compared."""
 
     def __init__(self, codec: VideoCodec, header: StreamHeader, verify: bool = False) -> None:
-        self._codec, self._verify, self._threads = codec, verify, header.threads
+        self._codec, self._verify = codec, verify
+        self._threads = _threads_for(header)
         self._size = (3, header.height, header.width)
         self._state: State | None = None
 
@@ -255,7 +320,8 @@ class ClipDecoder:
 
     def __init__(self, codec: VideoCodec, header: StreamHeader, name: str) -> None:
         codec.check(header, name)
-        self._codec, self._header, self._name = codec, header, name
+        self._codec, self._header, self._name = codec.form_for(header), header, name
+        self._threads = _threads_for(header)
         self._state: State | None = None
 
     def decode(self, record: FrameRecord, measure: bool = False) -> CodedFrame:
@@ -264,7 +330,7 @@ class ClipDecoder:
         bits = {} if measure else None
         try:
             # With the encoder's number of threads: its last bits are wanted.
-            with computing_threads(header.threads):
+            with computing_threads(self._threads):
                 x_hat, self._state = self._codec.decompress(record.kind, self._state,
                                                             record.payload, bits)
         # A codec does not know which frame its payload belongs to.
@@ -283,6 +349,11 @@ class ClipDecoder:
                 f"{record.reconstruction_crc:08x}; this machine computes other numbers than "
                 "the encoder's (another processor, GPU or library)")
         return CodedFrame(record, picture, bits or {})
+
+
+def _threads_for(header: StreamHeader) -> int:
+    """Floats need the encoder's number of threads; exact numbers are the same with any."""
+    return torch.get_num_threads() if header.exact else header.threads
 
 
 def _codec_names(stream_id: int, codec: FrameCodec | PFrameCodec) -> tuple[str, str]:

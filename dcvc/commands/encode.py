@@ -64,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "reconstruction_crc", True,
              "write the checksum of every decoded frame (4 bytes each), so that the decoder "
              "notices a difference")
+    add_flag(parser, "exact", False,
+             "compute by arithmetic that never rounds: every machine decodes the same pictures")
     add_flag(parser, "index", True, "end with an index of the I-frames, for seeking")
     add_flag(parser, "latency", False, "tell the time from a frame to its packet")
     add_device(parser)
@@ -102,6 +104,8 @@ def run(options: argparse.Namespace) -> int | None:
     tell_notes(source.name, source.notes)
     options.intra_period = intra_period_from(options, ONE_I_FRAME, INTRA_PERIOD)
     codec = codec_from(options)
+    if options.exact:
+        codec = codec.exact_form()
     control = _control(options, rate, source, codec)
     encoder, written = _encoder(options, source, codec, control), Written()
     with written_stream(options.output) as file:

@@ -32,6 +32,7 @@ from dcvc.entropy.fixed_point import (
 )
 from dcvc.errors import InputError
 from dcvc.layers import Activation, MadeOfWeights
+from dcvc.layers.exact_linear import rounded
 
 WEIGHT_BITS = 24
 # A residual block adds up three activations before the next layer rounds and limits them.
@@ -48,6 +49,12 @@ def to_factor(x: Tensor) -> Tensor:
     Two libraries' powers and logarithms may differ by 2^-52 of their value. Both then give the same
     multiple, unless the value lies as near to the middle between two: once in 10^10 numbers."""
     return x.double().mul(FACTOR).round_().div_(FACTOR)
+
+
+def scaled(x: Tensor, factor: Tensor, bits: int, limit: float | Tensor) -> Tensor:
+    """Integers times multiples of 2^-16 times 2^bits, rounded: float32 integers. One product of float64
+    numbers with 53 bits together is exact."""
+    return rounded(x.double() * to_factor(factor) * 2.0**bits, limit)
 
 
 class _ExactConvolution(nn.Module):

@@ -47,7 +47,8 @@ from dcvc.interfaces import (
     from_levels,
 )
 from dcvc.intra.light.config import LightIntraConfig
-from dcvc.intra.light.model import CHECKSUM, QUALITY, SIZE, LightIFrameModel
+from dcvc.intra.light.model import LightIFrameModel
+from dcvc.intra.light.picture_coding import CHECKSUM, QUALITY, SIZE
 from dcvc.schedule import QUALITY_LAMBDAS
 from dcvc.weights import I_FRAME_CODEC, I_FRAME_WEIGHTS, is_ours, load_weights, read_checkpoint
 

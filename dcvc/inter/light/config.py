@@ -7,6 +7,7 @@ from dcvc.errors import InputError
 
 NAME = "light"
 STREAM_ID = 2
+MULTIPLE = 16                      # what sides are padded to
 # What an encoder adds to the quality that is asked for; measured by benchmarks/quality_steps.py.
 STEPS = (12.0, -4.0, 0.0, -4.0, 4.0)
 TERMS = ("mv", "z", "y")           # "mv" with block motion alone

@@ -22,7 +22,9 @@ reconstructions, the encoder and the decoder; what happens to y and z between an
 is a `Latents` strategy (dcvc/entropy/checkerboard.py).
 """
 
-
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,17 +33,13 @@ from dcvc.device.workers import for_pixels
 from dcvc.entropy.by_quality import FactorizedByQuality
 from dcvc.entropy.checkerboard import (
     CheckerboardTables,
-    DecoderLatents,
-    EncoderLatents,
     Latents,
-    StreamLatents,
 )
 from dcvc.entropy.exact import ExactNetworks
-from dcvc.entropy.frame_head import FrameHead, split_head
 from dcvc.errors import InputError
 from dcvc.inter.light.block_search import search
 from dcvc.inter.light.block_warp import to_picture_grid, warp
-from dcvc.inter.light.config import NAME, STEPS, STREAM_ID, TERMS, LightConfig
+from dcvc.inter.light.config import MULTIPLE, NAME, STEPS, STREAM_ID, TERMS, LightConfig
 from dcvc.inter.light.initial import initialise
 from dcvc.inter.light.latent_coding import QUALITY, LatentCoding, starter
 from dcvc.inter.light.motion_coder import MotionCoder
@@ -55,6 +53,7 @@ from dcvc.inter.light.networks import (
 )
 from dcvc.inter.light.picture import frame_of, padded_picture, painted
 from dcvc.inter.light.state import LightState
+from dcvc.inter.light.stream_coding import StreamCoding
 from dcvc.interfaces import FrameOutput, Quality, RateRange, Until, check_quality
 from dcvc.layers import (
     BlockStyle,
@@ -62,13 +61,11 @@ from dcvc.layers import (
     Downsample,
     Pointwise,
     Upsample,
-    all_finite,
     blocks,
     blocks_in_bands,
     crop,
     hyper_outputs,
     in_bands,
-    packed,
     packs,
     pad_to_multiple,
     patch_blocks,
@@ -79,15 +76,13 @@ from dcvc.layers import (
     ycbcr_to_rgb,
 )
 
-MULTIPLE = 16
-
 
 def _one_packed(x: Tensor) -> bool:
     """Whether the compiled loops of picture.py serve."""
     return packs(x) and len(x) == 1
 
 
-class LightPFrameModel(LatentCoding):
+class LightPFrameModel(StreamCoding, LatentCoding):
     """The P-frame codec (a dcvc.interfaces.PFrameCodec) with qualities 0 (worst) to 63, fractions
     allowed; 32, the middle, where none is given.
 
@@ -164,8 +159,19 @@ class LightPFrameModel(LatentCoding):
         return self.config.motion == "block"
 
     @property
+    def device(self) -> torch.device:
+        return self.q_encoder.device
+
+    @property
     def terms(self) -> tuple[str, ...]:
         return TERMS if self.moves else TERMS[1:]
+
+    def exact_form(self, ranges: Mapping[str, Any]) -> StreamCoding:
+        """This codec by arithmetic that never rounds (exact_model.py). Raises InputError where there is
+        none, and where the weights are too large for it."""
+        from dcvc.inter.light.exact_model import ExactLightPFrame
+
+        return ExactLightPFrame(self, ranges)
 
     def part_parameters(self, part: str) -> list[str]:
         if part not in self.parts:
@@ -200,72 +206,31 @@ class LightPFrameModel(LatentCoding):
         quality = QUALITY.per_sample(quality, len(frame), frame.device)
         return self._run(Latents(self.training), state, frame, quality, until, refresh)
 
-    @packed()
-    def reconstruct(self, state: LightState, frame: Tensor, quality: Quality = None, *,
-                    until: Until = "reconstruction",
-                    refresh: bool = False) -> tuple[FrameOutput, LightState]:
-        """What a decoder shows, clamped to [0, 1], without gradients; bits as streams cost them,
-        qualities rounded as streams keep them."""
-        check_quality(self.name, self.rates, quality)
-        # Whoever measures rates here should measure those of the very quality that is written.
-        quality = QUALITY.as_written(QUALITY.per_sample(quality, len(frame), frame.device))
-        latents = StreamLatents(self.config.largest_scale, self.config.skip_scale)
-        output, state = self._run(latents, state, frame, quality, until, refresh)
-        return FrameOutput(output.x_hat.clamp(0, 1), output.bits), state
-
-    @packed()
-    def compress(self, state: LightState, frame: Tensor, quality: Quality = None, *,
-                 refresh: bool = False) -> tuple[bytes, FrameOutput, LightState]:
-        """-> payload, x_hat (1, 3, H, W) in [0, 1] as `decompress` gives it with estimated bits, next
-        state. Raises InputError for a batch and for values that are not finite."""
-        check_quality(self.name, self.rates, quality)
-        if frame.shape[0] != 1:
-            found = frame.shape[0]
-            raise InputError(f"frame: found a batch of {found}, needed one frame (1, 3, H, W)")
-        if not all_finite(frame):
-            raise InputError("frame: found a value that is not finite")
-        parts = QUALITY.parts(quality)
-        latents, until = EncoderLatents(self.tables), "reconstruction"
-        output, state = self._run(latents, state, frame, self._quality(parts), until, refresh)
-        payload = latents.payload()
-        shown = FrameOutput(output.x_hat.clamp(0, 1), output.bits)
-        return FrameHead(parts, refresh).to_bytes() + payload, shown, state
-
-    @packed()
-    def decompress(self, state: LightState, payload: bytes,
-                   bits: dict[str, float] | None = None) -> tuple[Tensor, LightState]:
-        """-> x_hat (1, 3, H, W) in [0, 1], next state; `bits`, where given, receives what each
-        latent cost. Raises BitstreamError where the payload does not fit."""
-        (parts, refresh), symbols = split_head(payload)
-        latents, until = DecoderLatents(self.tables, symbols, bits), "reconstruction"
-        output, state = self._run(latents, state, None, self._quality(parts), until, refresh)
-        # Symbols that nobody asked for mean another model or another size.
-        latents.decoder.finish()
-        return output.x_hat.clamp(0, 1), state
-
-    def _quality(self, parts: int) -> Tensor:
-        return QUALITY.from_parts(parts, self.q_encoder.device)
-
     def _run(self, latents: Latents, state: LightState, frame: Tensor | None, quality: Tensor,
              until: Until, refresh: bool) -> tuple[FrameOutput, LightState]:
         """RGB frame, or None in a decoder -> RGB output of the frame's size, next state."""
-        if until != "reconstruction":
-            raise InputError(f"until: found {until}, needed reconstruction: {self.name} predicts no "
-                             "picture")
-        # A state belongs to one clip: a frame of another size has another state.
-        picture, (height, width) = None, state.size
+        self.check_run(state, frame, until)
+        picture = None
         if frame is not None:
-            if frame.dim() != 4 or tuple(frame.shape[1:]) != (3, height, width):
-                raise InputError(f"frame: found {tuple(frame.shape)}, needed (B, 3, {height}, "
-                                 f"{width}) as the frame before it")
             frame = frame.float()
             picture = (padded_picture(frame, MULTIPLE) if _one_packed(frame)
                        else pad_to_multiple(rgb_to_ycbcr(frame), MULTIPLE))
-        with for_pixels(len(quality) * height * width):
+        with for_pixels(len(quality) * math.prod(state.size)):
             x_hat, state = self.code(latents, state, picture, quality, refresh)
         if _one_packed(x_hat):
             return FrameOutput(frame_of(x_hat, state.size), latents.bits), state
         return FrameOutput(crop(ycbcr_to_rgb(x_hat), *state.size), latents.bits), state
+
+    def check_run(self, state: LightState, frame: Tensor | None, until: Until) -> None:
+        """Raises InputError for what no frame can be coded by."""
+        if until != "reconstruction":
+            raise InputError(f"until: found {until}, needed reconstruction: {self.name} predicts no "
+                             "picture")
+        # A state belongs to one clip: a frame of another size has another state.
+        height, width = state.size
+        if frame is not None and (frame.dim() != 4 or tuple(frame.shape[1:]) != (3, height, width)):
+            raise InputError(f"frame: found {tuple(frame.shape)}, needed (B, 3, {height}, "
+                             f"{width}) as the frame before it")
 
     def code(self, latents: Latents, state: LightState, picture: Tensor | None, quality: Tensor,
              refresh: bool = False) -> tuple[Tensor, LightState]:

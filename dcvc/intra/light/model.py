@@ -10,34 +10,30 @@ reconstruction, the encoder and the decoder; what happens to y and z in between 
 strategy (dcvc/entropy/checkerboard.py).
 """
 
-import struct
-import zlib
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dcvc.entropy.by_quality import FactorizedByQuality, QualityRange
+from dcvc.entropy.by_quality import FactorizedByQuality
 from dcvc.entropy.checkerboard import (
     CheckerboardTables,
-    DecoderLatents,
-    EncoderLatents,
     Latents,
-    StreamLatents,
 )
 from dcvc.entropy.exact import ExactNetworks, to_factor
-from dcvc.entropy.frame_head import FrameHead, split_head
 from dcvc.entropy.wavefront import UNIT, to_grid
-from dcvc.errors import BitstreamError, InputError
 from dcvc.interfaces import (
     FrozenCodec,
     IntraOutput,
     Quality,
     RateRange,
-    check_frames,
     check_quality,
 )
 from dcvc.intra.light.config import NAME, STREAM_ID, LightIntraConfig
 from dcvc.intra.light.initial import initialise
+from dcvc.intra.light.picture_coding import MULTIPLE, PATCH, QUALITY, PictureCoding
 from dcvc.layers import (
     BlockStyle,
     Chain,
@@ -48,21 +44,13 @@ from dcvc.layers import (
     blocks,
     crop,
     hyper_outputs,
-    packed,
     pad_to_multiple,
-    rgb_to_ycbcr,
     shuffle,
     unshuffle,
     ycbcr_to_rgb,
 )
 
-PATCH = 8
-MULTIPLE = 16
 PATCH_CHANNELS = 3 * PATCH**2
-QUALITY = QualityRange()
-# A payload: quality (frame_head.py), CRC-32 of what follows, height, width, symbols.
-CHECKSUM, SIZE = struct.Struct("<I"), struct.Struct("<HH")
-LARGEST_SIDE = 0xFFFF
 
 
 class _Encoder(nn.Module):
@@ -93,7 +81,7 @@ class _Decoder(nn.Module):
         return self.dec_2(self.dec_1(y_hat) * gain)
 
 
-class LightIFrameModel(FrozenCodec):
+class LightIFrameModel(PictureCoding, FrozenCodec):
     """The I-frame codec (a dcvc.interfaces.FrameCodec) with qualities 0 (worst) to 63, fractions
     allowed; 32, the middle, where none is given.
 
@@ -166,6 +154,13 @@ class LightIFrameModel(FrozenCodec):
     def tables_crc(self) -> int:
         return self.tables.crc
 
+    def exact_form(self, ranges: Mapping[str, Any]) -> PictureCoding:
+        """This codec by arithmetic that never rounds (exact_model.py). Raises InputError where there is
+        none, and where the weights are too large for it."""
+        from dcvc.intra.light.exact_model import ExactLightIFrame
+
+        return ExactLightIFrame(self, ranges)
+
     def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
         """Frozen: what a decoder shows, in [0, 1], and its bits. Trainable: the differentiable path
         with noise in the rates in train mode and rounded values in eval mode, not clamped."""
@@ -176,56 +171,8 @@ class LightIFrameModel(FrozenCodec):
         x_hat = self._run(latents, x, QUALITY.per_sample(quality, len(x), x.device))
         return IntraOutput(x_hat, latents.bits)
 
-    @packed()
-    def reconstruct(self, x: Tensor, quality: Quality = None) -> IntraOutput:
-        """What a decoder shows, clamped to [0, 1], without gradients; bits as streams cost them,
-        qualities rounded as streams keep them."""
-        check_quality(self.name, self.rates, quality)
-        check_frames(x)
-        latents = StreamLatents(self.config.largest_scale, self.config.skip_scale)
-        quality = QUALITY.as_written(QUALITY.per_sample(quality, len(x), x.device))
-        return IntraOutput(self._run(latents, x, quality).clamp(0, 1), latents.bits)
-
-    @packed()
-    def compress(self, x: Tensor, quality: Quality = None) -> tuple[bytes, Tensor]:
-        """One frame (1, 3, H, W) -> payload and the reconstruction that `decompress` gives, bit for
-        bit."""
-        check_quality(self.name, self.rates, quality)
-        check_frames(x, single=True)
-        height, width = x.shape[-2:]
-        if max(height, width) > LARGEST_SIDE:
-            raise InputError(f"frame: found {width}x{height}, needed sides up to {LARGEST_SIDE}")
-        parts = QUALITY.parts(quality)
-        latents = EncoderLatents(self.tables)
-        x_hat = self._run(latents, x, QUALITY.from_parts(parts, self.device)).clamp(0, 1)
-        head, body = FrameHead(parts).to_bytes(), SIZE.pack(height, width) + latents.payload()
-        return head + CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))) + body, x_hat
-
-    @packed()
-    def decompress(self, payload: bytes) -> Tensor:
-        """Payload -> reconstruction (1, 3, H, W) in [0, 1]; raises BitstreamError on damage."""
-        head, rest = split_head(payload)
-        checksum, body = rest[:CHECKSUM.size], rest[CHECKSUM.size:]
-        computed = CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head.to_bytes())))
-        if len(body) < SIZE.size or checksum != computed:
-            raise BitstreamError(f"I-frame of {len(payload)} bytes: checksum differs, damaged or cut "
-                                 "short")
-        height, width = SIZE.unpack_from(body)
-        # An I-frame refers to nothing: there is nothing that a refresh could end.
-        if head.refresh or not height or not width:
-            raise BitstreamError(f"I-frame: found {width}x{height}, refresh {head.refresh}; not a "
-                                 f"payload of {self.name}")
-        latents = DecoderLatents(self.tables, body[SIZE.size:])
-        padded = (height + -height % MULTIPLE, width + -width % MULTIPLE)
-        x_hat = self.code(latents, None, QUALITY.from_parts(head.parts, self.device), padded)
-        latents.decoder.finish()
-        return crop(ycbcr_to_rgb(x_hat), height, width).clamp(0, 1)
-
-    def _run(self, latents: Latents, x: Tensor, quality: Tensor) -> Tensor:
-        """RGB (B, 3, H, W) -> RGB of the same size, not clamped."""
-        picture = pad_to_multiple(rgb_to_ycbcr(x.float()), MULTIPLE)
-        x_hat = self.code(latents, picture, quality, tuple(picture.shape[-2:]))
-        return crop(ycbcr_to_rgb(x_hat), *x.shape[-2:])
+    def shown(self, x_hat: Tensor, height: int, width: int) -> Tensor:
+        return crop(ycbcr_to_rgb(x_hat), height, width)
 
     def code(self, latents: Latents, picture: Tensor | None, quality: Tensor,
              size: tuple[int, int]) -> Tensor:
