@@ -74,7 +74,10 @@ class EMACodebook(nn.Module):
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(size, dim) / dim**0.5, requires_grad=False)
+        # In place: on the device "meta", where files are compared with what is needed, another
+        # operation would load torch's compiler first, which takes seconds.
+        start = torch.randn(size, dim).div_(dim**0.5)
+        self.weight = nn.Parameter(start, requires_grad=False)
         # Sizes that start at 0 would make the first update spoil every code that nothing chose.
         self.register_buffer("cluster_size", torch.ones(size))
         self.register_buffer("embed_avg", self.weight.detach().clone())
