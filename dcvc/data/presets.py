@@ -32,7 +32,8 @@ _SETS_OF_2021 = {
     "uvg": Preset(120, 12, "NAME_1920x1080_120fps_420_8bit_YUV.yuv" + _OR_PICTURES),
     "mcl-jcv": Preset(120, 12, "videoSRCnn_1920x1080_FPS.yuv or .mp4"),
 }
-# Those that came later have no habit of before.
+# Those that came later have no habit of before. USTC-TD's short set is ten sequences USTC_Badminton
+# to USTC_Snooker of 96 frames each (its README); BVI's are 64 frames long.
 _SETS = {
     **{name: replace(preset, frames=96, intra_period=32) for name, preset in _SETS_OF_2021.items()},
     "ustc-td": Preset(96, 32, "USTC_NAME.yuv of 1920x1080" + _OR_PICTURES, size=(1920, 1080)),
