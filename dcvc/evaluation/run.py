@@ -20,6 +20,7 @@ from dcvc.checkpoint import load_codec
 from dcvc.codec.frame_plan import FramePlan
 from dcvc.codec.quality_steps import steps_text
 from dcvc.data.eval_sequences import EvalSequence
+from dcvc.device.cores import usable_cores
 from dcvc.device.processes import share_out
 from dcvc.errors import InputError
 from dcvc.evaluation.copy_recorder import COPY
@@ -146,7 +147,7 @@ def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], proce
     if processes < 2:
         return {(c, s): _measure(codecs[c], sequences[s], counter.one_of(name((c, s))))
                 for c, s in tasks}
-    threads, outcomes = max(1, (os.cpu_count() or 1) // processes), {}
+    threads, outcomes = max(1, usable_cores() // processes), {}
     apart = (((c, s), codecs[c], sequences[s], threads) for c, s in tasks)
     for (task, *_), outcome in share_out(_measure_apart, apart, processes):
         outcomes[task] = outcome
