@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from dcvc.commands.messages import in_chinese, told
 from dcvc.config import flag_of, nearest, option_info
 from dcvc.device import DEVICES
+from dcvc.device.cores import tell_libraries
 from dcvc.errors import DcvcError
 from dcvc.files import home_cache
 
@@ -221,6 +222,8 @@ def run_reporting_errors(work: Callable[[], int | None]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # Before any work loads torch, which counts the machine's cores and knows no quota.
+    tell_libraries()
     # For a user without a home the libraries' caches would go into a folder called ~ right here.
     if os.path.expanduser("~") == "~":
         os.environ["HOME"] = os.fspath(home_cache())

@@ -16,6 +16,7 @@ from dcvc.commands.options import (
 from dcvc.commands.output import check_target
 from dcvc.config import from_dict
 from dcvc.data.config import DataConfig, SamplingOptions
+from dcvc.device.cores import usable_cores
 from dcvc.errors import InputError
 from dcvc.inter.registry import all_recipes, codec_entry, codec_names
 from dcvc.intra.config import IntraConfig
@@ -58,7 +59,7 @@ def _recipe_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def _data_arguments(group: argparse._ArgumentGroup) -> None:
-    add_options(group, DataConfig, DATA, num_workers={"default": min(4, os.cpu_count() or 1)})
+    add_options(group, DataConfig, DATA, num_workers={"default": min(4, usable_cores())})
     add_stream_models(group)
     group.add_argument("--sampling", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                        help="how GOPs are drawn from videos: crops_per_read=4, on_bad_video=skip, "

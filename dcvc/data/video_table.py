@@ -41,6 +41,7 @@ from fractions import Fraction
 import numpy as np
 
 from dcvc.data.video_list import VIDEO_EXTENSIONS, PathLike, list_videos
+from dcvc.device.cores import usable_cores
 from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import home_cache, write_bytes
 from dcvc.video.coded_video import index_video, is_stream
@@ -262,7 +263,7 @@ def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXT
     target = os.fspath(index) if index is not None else default_table_path(sources, extensions)
     kept = _kept_entries(target)
     # Threads: indexing waits for the disk, and FFmpeg reads while Python's lock is free.
-    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(jobs or usable_cores()) as pool:
         entries = pool.map(lambda file: _examine(file[0], kept.get(file[0])), files)
         entries = list(progress(entries, len(files)) if progress else entries)
     rows = [(entry, source) for entry, (_, source) in zip(entries, files, strict=True)

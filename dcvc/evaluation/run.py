@@ -20,6 +20,7 @@ from dcvc.codec.frame_plan import FramePlan
 from dcvc.codec.quality_steps import steps_text
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.data.eval_sequences import EvalSequence
+from dcvc.device.cores import usable_cores
 from dcvc.errors import InputError
 from dcvc.evaluation.copy_recorder import COPY
 from dcvc.evaluation.estimated import measure_estimate
@@ -168,7 +169,7 @@ def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], load:
     """{(number of the codec, number of the sequence): outcome}."""
     pairs = list(product(enumerate(codecs), enumerate(sequences)))
     processes = min(processes, len(pairs))
-    threads = max(1, (os.cpu_count() or 1) // processes) if processes > 1 else None
+    threads = max(1, usable_cores() // processes) if processes > 1 else None
     tasks = [EvalTask(load, *codec, *sequence, threads) for codec, sequence in pairs]
     return {(task.codec, task.number): outcome
             for task, outcome in share_counted(_measure, tasks, processes, progress)}

@@ -10,6 +10,7 @@ nothing but the weights, the optimizer's state, the seed and the step's number: 
 resumed run equal a whole one.
 """
 
+import time
 from contextlib import closing, nullcontext
 from typing import Any
 
@@ -26,6 +27,7 @@ from dcvc.training.divergence import DivergenceGuard
 from dcvc.training.interruption import SavePolicy, StopSignal
 from dcvc.training.job import Job, Outcome
 from dcvc.training.run_log import RunLog
+from dcvc.training.slow_steps import SlowSteps
 from dcvc.training.stage_setup import PreparedStage, files_of_step, prepare_stage
 from dcvc.training.step import as_clip
 from dcvc.training.validation import Validation
@@ -79,6 +81,7 @@ class Trainer:
         self.log = log
         self.stop = stop
         self.evaluation: dict[str, Any] | None = None
+        self.slow_steps = SlowSteps()
         self.save_policy = SavePolicy(60 * stage.job.train.checkpoint_minutes)
         self.checkpoints = CheckpointWriter(stage, log, self.save_policy)
         self.guard = DivergenceGuard(
@@ -100,13 +103,19 @@ class Trainer:
             self._seed_noise()
             self._set_learning_rate()
             self.save_policy.step_begins()
+            began = time.monotonic()
             clips = [as_clip(next(batches), stage.accelerator.device)
                      for _ in range(stage.sampler.accumulation)]
             # Step.
+            reading = time.monotonic() - began
             values = stage.step.run(clips)
             state.step += 1
             # Agree: all processes go the same way from here.
             left_out, told_to_stop = self._agree(values["skipped"])
+            # The device has been waited for: the time is that of the whole step.
+            slow = self.slow_steps.step(state.step, reading, time.monotonic() - began)
+            if slow is not None:
+                self.log.warn(slow)
             # Guard.
             if not left_out:
                 self.guard.step_was_good()

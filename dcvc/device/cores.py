@@ -1,0 +1,74 @@
+"""How many cores this process may use, and libraries that are told so before they are loaded.
+
+os.cpu_count() counts those of the machine. On a shared server a process may be bound to some of them
+(affinity: taskset, SLURM), or get so many milliseconds of CPU in every tenth of a second (a quota of
+its control group: docker --cpus, Kubernetes). With more threads than that, each of torch's short
+operations waits at its end for a thread that is not running.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# How many threads the libraries begin with; each reads its own once, when it is loaded.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """At least 1; the whole cores of a quota of 1.5 are 1. root: where /proc and /sys lie."""
+    quotas = [quota for quota in _quotas(root) if quota is not None]
+    return max(1, int(min([_bound_cores(), *quotas])))
+
+
+def tell_libraries() -> None:
+    """Set the libraries' numbers of threads where a quota is smaller than what they would count by
+    themselves, and the user has set none. Only before torch and Numba are loaded does it tell them."""
+    cores = usable_cores()
+    # What the user says of one library is left alone, and so is the default where it fits.
+    if cores < _bound_cores():
+        for name in THREAD_VARIABLES:
+            os.environ.setdefault(name, str(cores))
+
+
+def _bound_cores() -> int:
+    # Not on macOS, which binds no processes.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quotas(root: Path) -> Iterator[float | None]:
+    """Cores by the quota of each control group that holds this process: its own, and those above."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        # 0::/user.slice/job of version 2; 4:cpu,cpuacct:/docker/abc of version 1.
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # A container sees its own group as the root, whatever path the machine calls it by.
+        mounts = [root / "sys/fs/cgroup"] if not controllers else [
+            root / "sys/fs/cgroup" / name for name in (controllers, "cpu")]
+        for mount in mounts:
+            group = mount / path.strip("/")
+            for folder in (group, *group.parents):
+                if not folder.is_relative_to(mount):
+                    break
+                yield _quota_of(folder)
+
+
+def _quota_of(group: Path) -> float | None:
+    """None where the group has no limit of its own, or cannot be read."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text().strip()
+            period = (group / "cpu.cfs_period_us").read_text().strip()
+        # "max" in version 2, -1 in version 1: as much as there is.
+        return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
