@@ -43,11 +43,13 @@ class VQGANTrainingConfig(SafetyOptions, SmallVideos):
         metavar="VQGAN")
     weights: Literal["raw", "ema"] | None = option(
         None, "which weights of a file that holds both (default: those of its owner's tools)")
+    # Encoder and codebook together leave all codes as they were: only the decoder learns.
     freeze: tuple[str, ...] = option((), f"parts that stay as they are: {', '.join(PARTS)}",
                                      metavar="PART")
     entropy: float = option(
         0.05, "LFQ, BSQ and IBQ: weight of the term that makes each code sure and all codes used",
         least=0)
+    # The first judgement is before the first step: what was started from is the first to beat.
     validate_every: int = option(
         100, "fine-tuning: steps between two judgements on held-out frames", least=1)
     prior_steps: int = option(

@@ -77,6 +77,7 @@ class Split:
 
 def split(videos: Sequence[str | Path], judged: Sequence[str | Path] = ()) -> Split:
     """Raises MissingError, InputError where there are none."""
+    # Each file once, also where a folder and a file in it are given.
     files = _files(videos)
     if judged:
         return Split(files, _files(judged), alone=False)
@@ -123,6 +124,7 @@ def read_start(config: VQGANTrainingConfig, vqgan_config: str | Path | VQGANConf
     """The settings with the model of `config.start` in them, and its file, which has been tried.
 
     vqgan_config: as --vqgan_config takes it. Raises MissingError, ReadError, InputError."""
+    # Loading finds what is wrong with the file now; the weights themselves are taken from it later.
     model, file = config_and_file(vqgan_config, config.start, config.weights)
     load_vqgan(model, file)
     return dataclasses.replace(config, model=model), file
@@ -140,6 +142,7 @@ def fine_tune(config: VQGANTrainingConfig, videos: Sequence[str | Path], out_dir
     out_dir = Path(out_dir)
     config, file = read_start(config, vqgan_config)
     parts = split(videos, val_videos)
+    # Before training: a video that is too small or damaged should not be found out at its end.
     start = Start(file.state, judged_frames(parts, config.model.factor))
     kind = LeadingFrames if parts.alone else VideoGOPDataset
     dataset = kind(parts.train, gop_size=1, crop_size=config.crop_size, seed=config.seed,
@@ -177,6 +180,7 @@ def _rate_models(config: VQGANTrainingConfig, out_dir: Path, parts: Split,
     """What the codes of the kept weights cost, learned on the videos that were trained on."""
     if not config.prior_steps:
         return {}
+    # From the file and not from the trainer: these are the weights that will code.
     codec = VQGANIFrameModel(config.model, out_dir / BEST, "cpu", rate_model="uniform")
     settings = PriorTrainingConfig(steps=config.prior_steps, seed=config.seed)
     # Of all maps there are: also of a single video, whose last third costs bits like the rest.

@@ -67,11 +67,13 @@ class Judge:
 
     def _rounded(self) -> dict[str, Tensor]:
         """The weights in the number formats of the file that they go back to."""
+        # The networks run in channels-last; a file is read by programs that know nothing of that.
         kinds = {name: value.dtype for name, value in self.start.weights.items()}
         return {name: value.detach().cpu().to(kinds[name]).contiguous()
                 for name, value in self.step.model.state_dict().items()}
 
     def _numbers(self) -> dict[str, float]:
+        # Frame by frame: they may differ in size, and a batch of them would take much memory.
         losses, errors = [], []
         use = CodeUse(self.model.config.n_embed, "cpu")
         for frame in self.start.frames:

@@ -90,6 +90,8 @@ class GradientQuantizer:
         table = self.quantizer.codebook()
         scores = torch.einsum("behw,ke->bhwk", z, table)
         codes = self.quantizer.indices(z.detach())
+        # The value of the one row that is taken, and the gradient of a mixture of all rows: so the
+        # rows that were not taken learn too, and none of a large table dies.
         hard = F.one_hot(codes[:, 0], len(table)).to(scores)
         soft = scores.softmax(-1)
         seen = ((hard - soft).detach() + soft) @ table
@@ -104,6 +106,7 @@ class GradientQuantizer:
     def _bits(self, z: Tensor, _: torch.Generator | None) -> Quantized:
         codes = self.quantizer.indices(z.detach())
         rows = self.quantizer.lookup(codes)
+        # A sign does not depend on the length; on BSQ's sphere all lengths are 1.
         z = F.normalize(z, dim=1) if self.config.variant == "BSQ" else z
         loss = self.commitment * F.mse_loss(z, rows)
         if self.entropy:
@@ -118,10 +121,13 @@ class GradientQuantizer:
         chance = chance.movedim(1, -1).flatten(0, -2)
         single = -(chance * torch.log(chance + TINY)
                    + (1 - chance) * torch.log(1 - chance + TINY)).sum(-1).mean()
+        # Of all 2^18 codes at once the mean could not be held. Bits of a group are taken together,
+        # and the groups as if they had nothing to do with each other.
         together, first = 0.0, 0
         for group in digit_groups(self.quantizer.digits):
             probability = torch.ones_like(chance[:, :1])
             for bit in range(first, first + len(group)):
+                # The first bit is the lowest place, so a new one goes in front.
                 both = torch.stack([1 - chance[:, bit], chance[:, bit]], dim=-1)
                 probability = (both[:, :, None] * probability[:, None, :]).flatten(1)
             together = together + _entropy(probability.mean(0))
@@ -142,6 +148,7 @@ class GradientQuantizer:
         table = self.quantizer.embed.weight
         hard = F.one_hot(codes, len(table)).to(soft)
         seen = ((hard - soft).detach() + soft) @ table
+        # Without noise: how far the scores themselves are from taking every code alike.
         sure = scores.softmax(-1)
         divergence = (sure * (torch.log_softmax(scores, -1) + math.log(len(table)))).sum(-1).mean()
         return seen.permute(0, 3, 1, 2).contiguous(), GUMBEL_WEIGHT * divergence, codes[:, None]
@@ -149,6 +156,7 @@ class GradientQuantizer:
     def _scales(self, z: Tensor, _: torch.Generator | None) -> Quantized:
         codes = self.quantizer.indices(z.detach())
         total, loss = torch.zeros_like(z), z.new_zeros(())
+        # With gradients this time, to the table and to the convolutions that smooth its rows.
         parts = self.quantizer.parts(codes, tuple(z.shape[-2:]))
         for part in parts:
             total = total + part

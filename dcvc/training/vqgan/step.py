@@ -64,6 +64,7 @@ class VQGANStep:
         self.state = TrainingState(model=self.model, optimizer=self.optimizer, others=parts)
 
     def _quantizer_trainer(self) -> CodebookTrainer | GradientQuantizer:
+        # From nothing only running averages are known to find good codebooks here.
         config, fine_tuned = self.config, self.config.start is not None
         if not fine_tuned or config.model.variant in ("EMAVQ", "RVQ", "PQEMAVQ"):
             return CodebookTrainer(self.model, config.ema_decay, config.commitment, fine_tuned)
@@ -71,6 +72,7 @@ class VQGANStep:
 
     def _freeze(self) -> list[torch.nn.Parameter]:
         """Take gradients from what is not trained; what is trained."""
+        # Frozen weights still pass gradients on: an encoder learns through a frozen decoder.
         frozen = tuple(prefix for part in self.frozen for prefix in PARTS[part])
         for name, parameter in self.model.named_parameters():
             if frozen and name.startswith(frozen):
