@@ -24,10 +24,10 @@ def tell_libraries() -> None:
     """Set the libraries' numbers of threads where a quota is smaller than what they would count by
     themselves, and the user has set none. Only before torch and Numba are loaded does it tell them."""
     cores = usable_cores()
-    # What the user says of one library is left alone, and so is the default where it fits.
-    if cores < _bound_cores():
-        for name in THREAD_VARIABLES:
-            os.environ.setdefault(name, str(cores))
+    # All or none: with OMP_NUM_THREADS=1 and MKL_NUM_THREADS=2, oneDNN's convolutions waited in their
+    # gradients for a second thread that never came.
+    if cores < _bound_cores() and not any(name in os.environ for name in THREAD_VARIABLES):
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(cores)))
 
 
 def _bound_cores() -> int:

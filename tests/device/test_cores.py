@@ -51,18 +51,18 @@ def test_a_bound_process_counts_its_own_cores():
 def test_libraries_are_told_of_a_quota_and_never_against_the_user(monkeypatch):
     monkeypatch.setattr(cores, "_bound_cores", lambda: 16)
     monkeypatch.setattr(cores, "usable_cores", lambda: 16)
-    for name in THREAD_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+    # An environment of the test's own: what the code sets must not outlive it.
+    environment = {}
+    monkeypatch.setattr(os, "environ", environment)
     cores.tell_libraries()
-    assert not set(THREAD_VARIABLES) & set(os.environ)
-    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert environment == {}
     monkeypatch.setattr(cores, "usable_cores", lambda: 2)
+    environment["OMP_NUM_THREADS"] = "5"
     cores.tell_libraries()
-    told = [os.environ[name] for name in THREAD_VARIABLES]
-    # monkeypatch takes away what it knows of; these were set by the code.
-    for name in THREAD_VARIABLES[1:]:
-        monkeypatch.delenv(name)
-    assert told == ["5", "2", "2", "2"]
+    assert environment == {"OMP_NUM_THREADS": "5"}
+    environment.clear()
+    cores.tell_libraries()
+    assert environment == dict.fromkeys(THREAD_VARIABLES, "2")
 
 
 def test_nobody_else_counts_cores():
