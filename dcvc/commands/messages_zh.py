@@ -142,6 +142,10 @@ OPTIONS = {
     "frames per second that the stream states (default: by the frames' own times; of a varying rate, its mean)":
         "码流所标明的帧率（默认：由各帧时间得出；帧率变化时取平均）",
     "decode every frame at once and compare it": "每帧编码后立即解码并比较",
+    "compute by arithmetic that never rounds: every machine decodes the same pictures":
+        "使用从不舍入的算术计算：任何机器都解码出相同的图像",
+    "code large frames of a VQGAN in tiles of so many pixels a side, in less memory":
+        "将 VQGAN 的大帧按此边长（像素）分块编码，占用更少内存",
     "write the checksum of every decoded frame (4 bytes each), so that the decoder notices a difference":
         "写入每个解码帧的校验和（每帧 4 字节），使解码器能发现差异",
     "end with an index of the I-frames, for seeking": "末尾附 I 帧索引，便于定位",

@@ -170,7 +170,7 @@ if __name__ == "__main__":
     run._measure = endless
     sequences = [SimpleNamespace(name=name, frames=1) for name in "abc"]
     codecs = [SimpleNamespace(name="codec")]
-    sys.exit(run_reporting_errors(lambda: run._run_tasks(codecs, sequences, 2, None)))
+    sys.exit(run_reporting_errors(lambda: run._run_tasks(codecs, sequences, None, 2, None)))
 """
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from dcvc.device.scheduling import scheduling_kept
+
 X264 = {"preset": "veryfast", "crf": "23"}
 OPEN = "keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=3:b-pyramid=normal"
 
@@ -27,7 +29,8 @@ def encode(path: Path, codec: str, frames: np.ndarray, *, pix_fmt="yuv420p", opt
            mux=None, rotate=0, cut=0, offset=0, full_range=False, cover=False, p_frames=0) -> Path:
     """Write `frames` as a video. cut: shown only from this frame on (an edit list); offset: first time in frames;
     p_frames: so many at the beginning are no B-frames."""
-    with av.open(str(path), "w", options={"fflags": "+bitexact", **(mux or {})}) as out:
+    # SVT-AV1 would leave the process that runs the tests a real-time one.
+    with (av.open(str(path), "w", options={"fflags": "+bitexact", **(mux or {})}) as out, scheduling_kept()):
         stream = out.add_stream(codec, rate=rate)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pix_fmt
         stream.options = options or {}

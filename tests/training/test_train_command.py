@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLAGS = """--use_video_dataset --no-use_video_dataset --train_video_dir --val_video_dir --vimeo_dir --septuplet_list
 --bvi_aom_dir --hevc_b_dir --crop_size --batch_size --num_workers --sampling --i_frame_type --i_frame_model_name
 --i_frame_quality --i_frame_pretrained --no-i_frame_pretrained --i_frame_checkpoint --vqgan_config --vqgan_checkpoint
---i_frame_size --weights
+--i_frame_size --weights --tile
 --codec --stage --gop_size --epochs --max_steps --lambda_value --quality_index --learning_rate --force_learning_rate
 --no-force_learning_rate --stage4_gop_opt --no-stage4_gop_opt --model_size --checkpoint_dir --resume --load_pretrained
 --seed --mixed_precision --gradient_accumulation_steps --grad_clip_max_norm --use_ema --no-use_ema --ema_decay
