@@ -14,6 +14,8 @@ COMMANDS = {
     "list the models that are here": "列出本机已有的模型",
     "bring a model here from the network": "从网络取得模型",
     "make a model folder of published weights": "由公开的权重生成模型文件夹",
+    "train and judge a grid of recipes, settings and seeds": "按配方、设置和随机种子的网格训练并评测",
+    "draw the curves of results files for a paper: PDF, SVG, PNG": "为论文绘制结果文件的曲线：PDF、SVG、PNG",
     "code a video into a dcvc stream": "将视频编码为 dcvc 码流",
     "show what a stream or a checkpoint holds": "显示码流或检查点的内容",
     "put a stream and the sound of its video into one .mkv": "将码流与原视频的声音放入同一个 .mkv",

@@ -20,4 +20,5 @@ def test_every_trial_stands_in_the_table_as_it_was_measured(name):
 
 
 def test_all_trials_had_the_same_time():
-    assert len({round(trial["cpu_minutes"]) for trial in RECORD.values()}) == 1
+    minutes = [trial["cpu_minutes"] for trial in RECORD.values()]
+    assert max(minutes) - min(minutes) < 0.1
