@@ -310,6 +310,9 @@ class EncoderLatents(StreamLatents):
     def _write(self) -> bytes:
         for push in self._pushes:
             push()
+        # They hold this object, and it holds them: only Python's rare search for such circles would
+        # give a frame's memory back.
+        self._pushes.clear()
         return self.encoder.to_bytes()
 
     def payload(self) -> bytes:
