@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from dcvc.codec.video_codec import VideoCodec
@@ -100,6 +101,8 @@ def make_step(variant: Variant, minutes: float) -> TrainingStep:
     stage = replace(stage, final_rate=0.1, rate_terms=p_frame.terms, **variant.stage)
     if variant.detached:
         detach(p_frame)
+    # Accelerate keeps the precision of a process's first accelerator for all later ones.
+    AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=True, mixed_precision=variant.precision)
     config = TrainConfig(use_ema=True, ema_decay=0.99, mixed_precision=variant.precision)
     return prepare_step(accelerator, intra, p_frame, stage, config)
