@@ -93,21 +93,6 @@ class PriorTrainingConfig:
     held_out: float = option(0.1, "share of the videos that judges which weights are kept")
     hidden: int = option(192, "channels of the network's hidden layers")
     channels: int = option(32, "channels that stand for a code")
-    # Fine-tuning: what it starts from, and which of two sets of weights in it.
-    start: str | None = option(
-        None, "fine-tune this VQGAN, a file or folder of any layout that loads", flag="from",
-        metavar="VQGAN")
-    weights: Literal["raw", "ema"] | None = option(
-        None, "which weights of a file that holds both (default: those of its owner's tools)")
-    freeze: tuple[str, ...] = option((), f"parts that stay as they are: {', '.join(PARTS)}",
-                                     metavar="PART")
-    entropy: float = option(
-        0.05, "LFQ, BSQ and IBQ: weight of the term that makes each code sure and all codes used",
-        least=0)
-    validate_every: int = option(
-        100, "fine-tuning: steps between two judgements on held-out frames", least=1)
-    prior_steps: int = option(
-        1000, "fine-tuning: steps of the learned rate model at the end; 0: none", least=0)
     seed: int = option(0, "of the first weights and the windows")
 
     def __post_init__(self) -> None:
