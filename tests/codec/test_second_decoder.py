@@ -6,72 +6,19 @@ reads these symbols, whatever its processor adds up in which order.
 
 import io
 import math
-import struct
 from pathlib import Path
 
 import numpy as np
 from kit.golden_light import golden_codec
+from stream_symbols import EDGES, PACE, SKIP, Reader, class_table
 
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.entropy.checkerboard import DecoderLatents
 from dcvc.layers import Chain, DepthConvBlock, Upsample
 
 GOLDEN = Path(__file__).with_name("golden_light.dcvc").read_bytes()
-LIMIT, PACE = 1 << 27, math.log(256 / 0.11) / 127
-EDGES = np.exp(math.log(0.11) + np.arange(128) * PACE).astype(np.float32)
-SKIP = np.float32(0.15)
+LIMIT = 1 << 27
 SIXTH = 10923           # in units of 2^-16
-
-
-def frequencies(masses) -> np.ndarray:
-    masses = np.asarray(masses)
-    found = 1 + np.floor(masses / masses.sum() * (2**24 - len(masses))).astype(np.int64)
-    found[masses.argmax()] += 2**24 - found.sum()
-    return found
-
-
-def class_table(number: int) -> tuple[int, np.ndarray]:
-    """First symbol and frequencies, the escape last."""
-    deviation = math.exp(math.log(0.11) + (number + 0.5) * PACE)
-    reach = 1 + math.ceil(5.1 * deviation)
-    tails = [0.5 * math.erfc((k + 0.5) / (deviation * math.sqrt(2))) for k in range(reach + 1)]
-    side = [tails[k - 1] - tails[k] for k in range(1, reach + 1)]
-    return -reach, frequencies([*side[::-1], 1 - 2 * tails[0], *side, max(2 * tails[-1], 2.0**-24)])
-
-
-class Reader:
-    """The ANS decoder of the page."""
-
-    def __init__(self, payload: bytes) -> None:
-        payload += bytes(-len(payload) % 4)
-        self.words = list(struct.unpack(f"<{len(payload) // 4}I", payload))
-        self.state = (self._word() << 32) + self._word()
-
-    def _word(self) -> int:
-        return self.words.pop() if self.words else 0
-
-    def take(self, table: np.ndarray) -> int:
-        below = np.cumsum(table) - table
-        place = self.state % 2**24
-        entry = int(np.searchsorted(below, place, side="right")) - 1
-        self.state = (self.state >> 24) * int(table[entry]) + place - int(below[entry])
-        if self.state < 2**32 and self.words:
-            self.state = self.state << 32 | self.words.pop()
-        return entry
-
-    def batch(self, numbers: np.ndarray, table_of) -> np.ndarray:
-        """The symbols of the tables with these numbers, in the order of the numbers given."""
-        symbols, escaped = np.zeros(len(numbers), np.int64), []
-        for at in np.argsort(numbers, kind="stable"):
-            first, table = table_of(int(numbers[at]))
-            entry = self.take(table)
-            symbols[at] = first + entry
-            if entry == len(table) - 1:
-                escaped.append(at)
-        half = np.full(1 << 16, 1 << 8)
-        for at in escaped:
-            symbols[at] = np.int32(np.uint32(self.take(half) | self.take(half) << 16))
-        return symbols
 
 
 def rounded(x: np.ndarray, bits: int) -> np.ndarray:
@@ -139,7 +86,7 @@ def read_z(reader: Reader, model, quality: float, size: tuple[int, int]) -> np.n
     tables = model.tables.z(int(quality * (model.config.z_rows - 1) / 63 + 0.5)).tables
     shape = (model.config.hyper_channels, *(-(side // -64) for side in size))
     numbers = np.repeat(np.arange(shape[0]), shape[1] * shape[2])
-    return reader.batch(numbers, lambda number: (tables[number].first, tables[number].frequencies)).reshape(shape)
+    return reader.batch(numbers, lambda number: (tables[number].first, tables[number].frequencies, True)).reshape(shape)
 
 
 def read_y(reader: Reader, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
