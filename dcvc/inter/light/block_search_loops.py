@@ -1,14 +1,18 @@
 """The loops of the block search, compiled by Numba. What they do is explained in block_search.py.
 
-What looks odd is for speed, tenfold here: luma is uint8 and a block lies in one piece, so that a
-sum of absolute differences is one loop of a known length over bytes, which becomes vector
-instructions made for that (`psadbw`); int32 everywhere, since Numba makes an int64 of every sum
-unless told; `uintp` for indices, since one that may be negative keeps a loop from becoming vector
-instructions.
+What looks odd is for speed, tenfold here. Luma is uint8 and a block lies in one piece; the sum of
+absolute differences of 64 bytes is written down as operations on vectors (`_difference_of_64`), which
+every processor has instructions for (`psadbw` of x86). From a loop over bytes the compiler makes them
+in some places and not in others, where a search then takes three times as long. int32 everywhere,
+since Numba makes an int64 of every sum unless told; `uintp` for indices, since one that may be
+negative keeps a loop from becoming vector instructions.
 """
 
 import numpy as np
-from numba import int32, uintp
+from llvmlite.ir import Constant, FunctionType, IntType, PointerType, VectorType
+from numba import int32, types, uintp
+from numba.core.cgutils import get_or_insert_function
+from numba.extending import intrinsic
 
 from dcvc.device import compiled
 
@@ -92,41 +96,72 @@ def _copy(picture, y, x, size, block):
             block[size * i + j] = picture[y + i, x + j]
 
 
-@compiled
-def _apart(a, b):
-    return int32(abs(int32(int32(a) - int32(b))))
+def _difference_of_64(columns, two):
+    """Makes difference(block, first, planes, width, at, other): the sum of absolute differences between
+    64 bytes of `block` from `first` on, rows of so many columns, and those of planes at `at`, whose
+    rows are `width` apart; with `two`, the means of those at `at` and at `other`."""
+
+    @intrinsic
+    def difference(_, block, first, planes, width, at, other):
+        def generate(context, builder, signature, arguments):
+            data = [context.make_array(signature.args[i])(context, builder, arguments[i]).data
+                    for i in (0, 2)]
+            _, first, _, width, at, other = arguments
+            pixels, sums = VectorType(IntType(16), 64), VectorType(IntType(32), 64)
+
+            def widened(base, place, count, kind):
+                """Rows of `count` bytes, one vector of 64 numbers."""
+                rows = []
+                for row in range(64 // count):
+                    step = builder.mul(width, Constant(width.type, row))
+                    address = builder.gep(base, [builder.add(place, step)])
+                    line = VectorType(IntType(8), count)
+                    rows.append(builder.load(builder.bitcast(address, PointerType(line)), align=1))
+                while len(rows) > 1:
+                    both = Constant(VectorType(IntType(32), 2 * rows[0].type.count),
+                                    list(range(2 * rows[0].type.count)))
+                    rows = [builder.shuffle_vector(*pair, both)
+                            for pair in zip(rows[::2], rows[1::2], strict=True)]
+                return builder.zext(rows[0], kind)
+
+            here = widened(data[0], first, 64, sums)
+            if two:
+                one = Constant(pixels, [1] * 64)
+                total = builder.add(widened(data[1], at, columns, pixels),
+                                    widened(data[1], other, columns, pixels))
+                there = builder.zext(builder.lshr(builder.add(total, one), one), sums)
+            else:
+                there = widened(data[1], at, columns, sums)
+            apart, zero = builder.sub(here, there), Constant(sums, [0] * 64)
+            apart = builder.select(builder.icmp_signed("<", apart, zero), builder.sub(zero, apart), apart)
+            add = get_or_insert_function(builder.module, FunctionType(IntType(32), [sums]),
+                                         "llvm.vector.reduce.add.v64i32")
+            return builder.call(add, [apart])
+
+        return types.int32(block, types.intp, planes, types.intp, types.intp, types.intp), generate
+
+    return difference
 
 
-@compiled
-def _mean(a, b):
-    return int32(int32(int32(int32(a) + int32(b)) + int32(1)) >> int32(1))
+_rows_of_16, _rows_of_8 = (_difference_of_64(columns, False) for columns in (16, 8))
+_means_of_16, _means_of_8 = (_difference_of_64(columns, True) for columns in (16, 8))
 
 
 @compiled
 def _difference(block, size, planes, width, at, other):
     """Sum of absolute differences between a block and the mean of planes at `at` and at `other`."""
-    total = int32(0)
-    # Four loops of fixed lengths: with one of any length, the compiler finds no such instruction.
-    if size == 16:
+    if size == 8:
         if at == other:
-            for i in range(256):
-                place = (i >> 4) * width + (i & 15)
-                total = int32(total + _apart(block[uintp(i)], planes[uintp(at + place)]))
+            return _rows_of_8(block, 0, planes, width, at, other)
+        return _means_of_8(block, 0, planes, width, at, other)
+    total = int32(0)
+    for i in range(4):
+        down = 4 * i * width
+        if at == other:
+            total += _rows_of_16(block, 64 * i, planes, width, at + down, other + down)
         else:
-            for i in range(256):
-                place = (i >> 4) * width + (i & 15)
-                mean = _mean(planes[uintp(at + place)], planes[uintp(other + place)])
-                total = int32(total + _apart(block[uintp(i)], mean))
-    elif at == other:
-        for i in range(64):
-            place = (i >> 3) * width + (i & 7)
-            total = int32(total + _apart(block[uintp(i)], planes[uintp(at + place)]))
-    else:
-        for i in range(64):
-            place = (i >> 3) * width + (i & 7)
-            mean = _mean(planes[uintp(at + place)], planes[uintp(other + place)])
-            total = int32(total + _apart(block[uintp(i)], mean))
-    return total
+            total += _means_of_16(block, 64 * i, planes, width, at + down, other + down)
+    return int32(total)
 
 
 @compiled
