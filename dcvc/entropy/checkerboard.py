@@ -41,7 +41,7 @@ from dcvc.entropy.conditional import likelihood
 from dcvc.entropy.scale_classes import LOWEST, ScaleClasses, scale_classes
 from dcvc.entropy.tables import tables_crc
 from dcvc.errors import InputError
-from dcvc.layers import MadeOfWeights, all_finite, lower_bound, round_straight_through
+from dcvc.layers import MadeOfWeights, all_finite, lower_bound, packs, round_straight_through
 
 # Which of the four places of a 2x2 square (a b over c d) a quarter of the channels takes at each
 # step.
@@ -132,6 +132,8 @@ class Latents:
 
         one_pass: the scales of the first step are those of all. Otherwise each step finds its own,
         and is a call of the coder."""
+        if one_pass and self._in_loops(scale):
+            return self._conditional_in_loops(name, y, scale, mean, predict, steps)
         # Plane by plane as a decoder's symbols are: the networks' last bits go with how their input
         # lies in memory.
         y = None if y is None else y.float().contiguous()
@@ -162,6 +164,10 @@ class Latents:
         self.count(name, residuals, symbols, scales)
         return y_hat
 
+    def _in_loops(self, scale: Tensor) -> bool:
+        """Whether the compiled loops serve: for the symbols of one frame that are read or written."""
+        return False
+
     def quantise(self, residual: Tensor, scale: Tensor) -> Tensor:
         return round_straight_through(residual)
 
@@ -187,7 +193,41 @@ class Latents:
         """All symbols of the frame are known."""
 
 
-class StreamLatents(Latents):
+class _OneFrame:
+    """Latents of streams: `conditional` of one frame in compiled loops, where it is one call of the
+    coder."""
+
+    skip: float
+
+    def _in_loops(self, scale: Tensor) -> bool:
+        return packs(scale) and len(scale) == 1
+
+    def _conditional_in_loops(self, name: str, y: Tensor | None, scale: Tensor, mean: Tensor,
+                              predict: Predict, steps: int) -> Tensor:
+        # Here, since Numba takes long to import.
+        from dcvc.entropy.checkerboard_loops import known_step, quantise_step
+
+        scale = scale.contiguous()
+        masks = step_masks(steps, tuple(scale.shape[1:]), scale.device)
+        known = self.read(name, scale, torch.ones_like(masks[0]))
+        y_hat = torch.zeros(scale.shape)
+        symbols = torch.zeros(scale.shape) if known is None else known
+        for step, mask in enumerate(masks):
+            if step:
+                mean = predict(step, y_hat)[1]
+            arrays = mean[0].numpy(), mask.numpy(), y_hat[0].numpy()
+            if known is None:
+                quantise_step(y[0].numpy(), arrays[0], scale[0].numpy(), np.float32(self.skip),
+                              arrays[1], symbols[0].numpy(), arrays[2])
+            else:
+                known_step(known[0].numpy(), *arrays)
+        self.write(name, symbols, scale, torch.ones_like(masks[0]))
+        self.symbols[name], self.scales[name] = symbols, scale
+        self.count(name, symbols, symbols, scale)
+        return y_hat
+
+
+class StreamLatents(_OneFrame, Latents):
     """What is written to a stream, without writing it: places of small scales are left out, and
     bits are those of the integer tables."""
 
@@ -321,7 +361,7 @@ class EncoderLatents(StreamLatents):
         return self._written.result()
 
 
-class DecoderLatents(Latents):
+class DecoderLatents(_OneFrame, Latents):
     """Latents of one frame read from a payload. cost, where given, receives the bits of the symbols
     by their tables."""
 

@@ -135,16 +135,17 @@ class LatentCoding(nn.Module):
         prior = blocks_in_bands(self.y_prior_fusion, hyper, temporal.to(hyper.dtype)).float()
         step, *found, mean = prior.split(self.config.latent_channels, dim=1)
         scale = side[1].result()
+        priors = [prior]
         if scale is None:
             scale = found[0] * unit
         else:
-            prior = torch.cat((prior, scale / unit), dim=1)
+            priors.append(scale / unit)
         # y is divided by a step of its own at each place, as wide as the model thinks is enough.
         step = lower_bound(step, SMALLEST_STEP)
 
         def means_of_second_half(_: int, known: Tensor) -> tuple[None, Tensor]:
             # The published network sees the first half in units of the step, and the raw step.
-            means = blocks_in_bands(self.y_spatial_prior, known / unit, prior)
+            means = blocks_in_bands(self.y_spatial_prior, known / unit, *priors)
             return None, means.float() * unit
 
         y = None if y is None else y.float() / step
