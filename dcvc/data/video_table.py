@@ -82,11 +82,14 @@ REMOTE_JOBS = 16
 class VideoTable:
     """Read-only rows. `frames`, `height`, `width`, `source` are columns, `row(i)` is a FileIndex.
 
-    data: the file's bytes, uint8. path: the file they are mapped from, None where there is none.
+    data: the file's bytes, uint8. path, file: the file they are mapped from, and its handle; None
+    where there is none.
     Raises InputError (no index), ReadError (a damaged one)."""
 
-    def __init__(self, data: np.ndarray, path: str | None = None) -> None:
-        self._data, self._path, self._file = data, path, None
+    def __init__(self, data: np.ndarray, path: str | None = None, file: int | None = None) -> None:
+        self._data, self._path, self._file = data, path, file
+        if file is not None:
+            weakref.finalize(self, os.close, file)
         where = path or "index in memory"
         if data[:8].tobytes() != MAGIC:
             raise InputError(f"{where}: found another file, needed an index made by `dcvc index`")
@@ -118,10 +121,13 @@ class VideoTable:
                 # Forked workers share the memory.
                 return cls(np.frombuffer(file.read(), np.uint8))
         try:
-            data = np.memmap(path, np.uint8, "r")
+            with open(path, "rb") as file:
+                data = np.memmap(file, np.uint8, "r")
+                # Opened once: another process may put a new index in this one's place.
+                handle = os.dup(file.fileno())
         except (OSError, ValueError) as error:
             raise ReadError(f"{path}: cannot open this index ({error})") from None
-        return cls(data, path)
+        return cls(data, path, handle)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -143,12 +149,9 @@ class VideoTable:
         """Some entries of a column, for one row. Read rather than mapped: each look into the
         mapping would bring in a page of 4096 bytes, and after a million random rows the whole file
         would count as this process's memory."""
-        if self._path is None:
+        if self._file is None:
             return self._columns[name][first: first + count]
         # pread names its position itself, so that forked workers may share the open file.
-        if self._file is None:
-            self._file = os.open(self._path, os.O_RDONLY)
-            weakref.finalize(self, os.close, self._file)
         dtype, _, offset = self.header["columns"][name]
         size = np.dtype(dtype).itemsize
         return np.frombuffer(os.pread(self._file, count * size, offset + first * size), dtype)

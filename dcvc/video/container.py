@@ -3,12 +3,12 @@
 import os
 import stat
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import av
 
-from dcvc.errors import DcvcError, MissingError, ReadError
+from dcvc.errors import MissingError, ReadError
 from dcvc.video.places import plain, read_by_ffmpeg
+from dcvc.video.remote_file import ReadForFFmpeg
 from dcvc.video.sources import open_file
 
 # Formats that hold one video in one file. Playlists (hls, concat) are kept out since they could
@@ -32,7 +32,7 @@ def open_container(path: str) -> av.container.InputContainer:
     # FFmpeg could open addresses by itself, but knows no cache and little patience, and would take
     # a connection that ends for the end of the file.
     if not read_by_ffmpeg(path):
-        return _opened(path, open_file(path), {})
+        return _opened(path, ReadForFFmpeg(open_file(path)), {})
     path = plain(path)
     try:
         # FFmpeg would wait for ever for what comes out of a pipe or a device.
@@ -46,14 +46,11 @@ def open_container(path: str) -> av.container.InputContainer:
     return _opened(path, file_url(path), {"protocol_whitelist": "file"})
 
 
-def _opened(path: str, source: str | BinaryIO,
+def _opened(path: str, source: str | ReadForFFmpeg,
             options: dict[str, str]) -> av.container.InputContainer:
     try:
         return av.open(source, metadata_errors="replace",
                        container_options={**options, "format_whitelist": FORMATS})
-    except DcvcError:
-        # From the source itself, which names the address.
-        raise
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise ReadError(f"{path}: cannot open ({reason(error)})") from None
 

@@ -7,8 +7,8 @@
                                                └ for good ────▶ ReadError naming the address
 
 FFmpeg reads through this and may take a failed read for the end of the file. Then a video would
-seem to be shorter than it is. So a failure is remembered, and whoever has read under `no_lost_reads`
-hears of it, whatever FFmpeg made of it.
+seem to be shorter than it is. So for FFmpeg the file simply ends there (ReadForFFmpeg), the failure
+is remembered, and whoever reads videos under `no_lost_reads` hears of it.
 """
 
 import random
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from dcvc.errors import DcvcError, ReadError
 from dcvc.files.http_answers import Interrupted
@@ -49,13 +49,13 @@ def patiently(url: str, attempt: Callable[[], Result]) -> Result:
 
 @contextmanager
 def no_lost_reads(close: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Raises the first failure to read in the block, in this thread: itself, not what FFmpeg made
-    of it. close: called then, for a file that failed once fails at every later read."""
+    """Raises the first failure to read in the block, in this thread, and not what came of it. close:
+    called then, for a file that failed once fails at every later read."""
     outer, _lost.error = getattr(_lost, "error", None), None
     try:
         try:
             yield
-        except DcvcError:
+        except Exception:
             if _lost.error is None:
                 raise
         if _lost.error is not None:
@@ -63,6 +63,34 @@ def no_lost_reads(close: Callable[[], None] = lambda: None) -> Iterator[None]:
             raise _lost.error from None
     finally:
         _lost.error = outer
+
+
+def checked_reads(packets: Iterator[Result]) -> Iterator[Result]:
+    """The same packets; raises a failure to read instead of what FFmpeg made of it."""
+    while True:
+        # Within the block nothing but this file is read.
+        with no_lost_reads():
+            packet = next(packets, None)
+        if packet is None:
+            return
+        yield packet
+
+
+class ReadForFFmpeg:
+    """A file whose failures to read are told by no_lost_reads alone: of exceptions within its own
+    reads FFmpeg keeps one, and prints the others."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.name = file.name
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
+
+    def read(self, count: int) -> bytes:
+        try:
+            return self._read(count)
+        except DcvcError as error:
+            # The first one is what happened; those after it only say so again.
+            _lost.error = getattr(_lost, "error", None) or error
+            return b""
 
 
 class RemoteFile:
@@ -95,8 +123,6 @@ class RemoteFile:
             return data
         except DcvcError as error:
             self._failure = error
-            # The first one is what happened; those after it only say so again.
-            _lost.error = getattr(_lost, "error", None) or error
             raise
 
     def _at(self, number: int) -> Block:

@@ -87,8 +87,8 @@ class HttpStore:
             # 416: the file is shorter than it was. Its range says so below.
             if answer.status not in (200, 206, 416):
                 raise _refusal(url, answer)
-            # Some servers leave the ETag out of answers with ranges.
-            if _mark(answer) not in (-1, stamp.mark):
+            # Some servers tell the ETag only now and then.
+            if -1 not in (stamp.mark, _mark(answer)) and stamp.mark != _mark(answer):
                 raise _other_file()
             if answer.status == 200:
                 yield from _whole_file(answer, stamp)
@@ -160,6 +160,8 @@ def _hidden(path: str) -> bool:
 
 def _stamp(info: dict) -> Stamp:
     mark = next((info[name] for name in _MARKS if info.get(name)), None)
+    # Some packages tell a time in seconds in a listing, and as a date of a single file.
+    mark = mark.timestamp() if hasattr(mark, "timestamp") else mark
     return Stamp(-1 if info["size"] is None else info["size"],
                  -1 if mark is None else mark_of(str(mark)))
 
