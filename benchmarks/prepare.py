@@ -67,7 +67,8 @@ def cpu(clips: Path, work: Path) -> dict:
         if min(index.height, index.width) != 720:
             continue
         seconds = timed(command(path, work / Path(path).stem))[1]
-        files[Path(path).name] = {"frames": len(index), "ms a frame": round(1000 * (seconds - start_up) / len(index), 2)}
+        each = 1000 * (seconds - start_up) / len(index)
+        files[Path(path).name] = {"frames": len(index), "ms a frame": round(each, 2)}
     frames = sum(file["frames"] for file in files.values())
     mean = sum(file["frames"] * file["ms a frame"] for file in files.values()) / frames
     return {"frames": frames, "start-up, s": round(start_up, 2), "CPU ms per 720p frame": round(mean, 2),

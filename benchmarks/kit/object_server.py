@@ -30,13 +30,14 @@ class ObjectServer:
     fault: str = ""
     skip: int = 0                  # answers of files before the fault
     times: int = 0                 # how often the fault comes; -1: for ever
+    given: int = 0                 # how often it came
     silence: float = 1.0           # seconds of a stall
     log: list[tuple[str, str, str | None]] = field(default_factory=list)        # (method, path, its range)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, fault: str, skip: int = 0, times: int = -1) -> None:
         with self.lock:
-            self.fault, self.skip, self.times = fault, skip, times
+            self.fault, self.skip, self.times, self.given = fault, skip, times, 0
 
     def next_fault(self) -> str:
         """Of the answer that is to be given."""
@@ -47,6 +48,7 @@ class ObjectServer:
             if not self.times:
                 return ""
             self.times -= 1
+            self.given += 1
             return self.fault
 
     def etag(self, path: str) -> str:

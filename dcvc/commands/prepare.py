@@ -19,7 +19,8 @@ CHOOSING = ("min_size", "min_seconds", "drop_static", "drop_black", "drop_repeat
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video_dir", metavar="DIR",
-                        help="a folder of videos, a video file, a .txt list of paths or an index")
+                        help="a folder of videos, a tar file, a video file, a .txt list of paths, an index, "
+                             "or a URL of one of these")
     add_video_access(parser)
     parser.add_argument("out", metavar="OUT",
                         help="a folder for the segments and manifest.json: a new one, or one of "

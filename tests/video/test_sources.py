@@ -193,7 +193,7 @@ def test_fsspec_addresses(here, monkeypatch):
 def test_faults_are_retried_or_named_and_never_wrong(videos, tmp_path):
     """The short form of benchmarks/remote_faults.json."""
     files = [videos[name][0] for name in NAMES]
-    counts = run_trials(files, tmp_path / "faults", 68, seed=1, block=1 << 10)
+    counts = run_trials(files, tmp_path / "faults", 51, seed=1, block=1 << 10)
     outcomes = Counter()
     for (_, outcome), count in counts.items():
         outcomes[outcome] += count
@@ -319,8 +319,8 @@ def test_a_source_is_a_file_like_any_other(server, here):
 
 
 def test_a_bucket_gives_the_samples_of_the_folder(server, here, monkeypatch):
-    """By s3fs, from a server on loopback that answers as S3 does: lists, sizes, ranges, ETags. (moto, which imitates all
-    of S3, asks for other versions of the packages than s3fs does.)"""
+    """By s3fs, from a server on loopback that answers as S3 does: lists, sizes, ranges, ETags. (moto, which imitates
+    all of S3, asks for other versions of the packages than s3fs does.)"""
     pytest.importorskip("s3fs", reason="the extra dcvc[remote] is not installed")
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("DEFAULT_REGION", "us-east-1")):
