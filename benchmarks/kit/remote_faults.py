@@ -3,6 +3,7 @@ this machine gives, or an error that names the address. Blocks and times of wait
 on any part of a file, and a thousand of them take minutes."""
 
 import dataclasses
+import itertools
 import random
 import shutil
 from collections import Counter
@@ -83,8 +84,9 @@ def run_trials(files: list[Path], folder: Path, count: int, seed: int = 0, block
     with one, other, serving(silence=SILENCE) as server, mock.patch.dict(
             "os.environ", {block_cache.FOLDER: str(folder)}):
         trials = Trials(files, server, folder, seed)
-        met = number = 0
-        while met < count:
+        met = 0
+        for number in itertools.count():
             met += trials.one(number) != "not met"
-            number += 1
+            if met == count:
+                break
     return Counter({key: times for key, times in trials.counts.items() if key[1] != "not met"})
