@@ -79,7 +79,8 @@ class Trials:
 
 
 def run_trials(files: list[Path], folder: Path, count: int, seed: int = 0, block: int = 1 << 15) -> Counter:
-    """(fault, outcome) -> how often, for `count` faults that came. folder: for the cache; it is emptied each time. block: in bytes."""
+    """(fault, outcome) -> how often, for `count` faults that came. folder: for the cache; it is emptied each time.
+    block: in bytes."""
     one, other = in_small(block)
     with one, other, serving(silence=SILENCE) as server, mock.patch.dict(
             "os.environ", {block_cache.FOLDER: str(folder)}):

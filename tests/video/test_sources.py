@@ -17,6 +17,7 @@ from kit.remote_faults import equal_indices, run_trials
 
 from dcvc.data import VideoGOPDataset, VideoValidationDataset
 from dcvc.data.eval_sequences import open_sequences
+from dcvc.data.step_sampler import StepSampler, step_loader
 from dcvc.data.video_list import list_videos
 from dcvc.data.video_table import build_table
 from dcvc.errors import DcvcError, InputError, MissingError, ReadError
@@ -339,3 +340,13 @@ def test_a_bucket_gives_the_samples_of_the_folder(server, here, monkeypatch):
         VideoReader(row.path, index=row).read(0, 1)
     with pytest.raises(MissingError, match=r"s3://bucket/none: no such file or folder there"):
         list_videos("s3://bucket/none")
+
+
+def test_workers_of_a_loader_read_addresses(server, here):
+    """Forked processes, each with files of its own and all with one cache."""
+    def batches(source) -> list[torch.Tensor]:
+        data = VideoGOPDataset(source, 3, None, 32, seed=0, samples_per_video=3)
+        shutil.rmtree(BlockCache.of_environment().folder, ignore_errors=True)
+        return list(step_loader(data, StepSampler(len(data), 2, 0, last_step=4), 2, False))
+
+    assert all(map(torch.equal, batches(here), batches(f"{server.url}/set/")))
