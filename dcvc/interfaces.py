@@ -179,7 +179,8 @@ def check_quality(codec: str, rates: RateRange | None, quality: Quality) -> None
 
 def to_levels(x: Tensor) -> Tensor:
     """Float `(…, 3, H, W)` in [0, 1] -> uint8, rounded: the 256 levels of screens and files."""
-    return x.clamp(0, 1).mul_(255).round_().to(torch.uint8)
+    # By way of int16: torch converts floats to bytes one by one, but both of these in vectors.
+    return x.clamp(0, 1).mul_(255).round_().to(torch.int16).to(torch.uint8)
 
 
 def from_levels(frame: Tensor) -> Tensor:

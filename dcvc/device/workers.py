@@ -3,6 +3,7 @@
     share(work, items)   work(item) for each, on as many threads as torch computes with
     for_pixels(count)    inside, one thread where a second is not worth it
     beside(work)         work() on a thread of its own, while the caller goes on
+    in_turn(a, b)        a(), then b() on a thread of their own
     behind(work)         an item is worked on while the caller makes the next one
     ahead(items)         the next item is made while the caller works with this one
 
@@ -53,7 +54,13 @@ def single() -> Iterator[None]:
 def for_pixels(pixels: int) -> Iterator[None]:
     """Inside, `share` and `beside` keep to the caller's thread where the pixels, of all pictures of a
     batch, are few."""
-    count = 1 if pixels <= NOT_WORTH_SHARING else _COUNT.get() or torch.get_num_threads()
+    with _threads(1 if pixels <= NOT_WORTH_SHARING else _COUNT.get() or torch.get_num_threads()):
+        yield
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Inside, `share` and `beside` work with so many."""
     before = _COUNT.set(count)
     try:
         yield
@@ -103,6 +110,23 @@ def beside(work: Callable[..., Item], *arguments: object) -> "Future[Item]":
     if (_COUNT.get() or torch.get_num_threads()) > 1:
         return _pool("beside", LARGEST_BESIDE, os.getpid()).submit(_elsewhere(work, *arguments))
     return at_once(work, *arguments)
+
+
+def in_turn(*works: Callable[[], object]) -> "list[Future]":
+    """All of them on one thread beside the caller's, one after the other, and none of it shared: what the
+    caller does meanwhile is what others wait for. Each `result()` waits for its own."""
+    futures = [Future() for _ in works]
+
+    def run() -> None:
+        with _threads(1):
+            for future, work in zip(futures, works, strict=True):
+                try:
+                    future.set_result(work())
+                except BaseException as error:
+                    future.set_exception(error)
+
+    beside(run)
+    return futures
 
 
 def at_once(work: Callable[..., Item], *arguments: object) -> "Future[Item]":

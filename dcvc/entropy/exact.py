@@ -17,6 +17,7 @@ it is made of additions, products and clips.
 import copy
 import math
 from collections.abc import Iterator
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,7 @@ from dcvc.entropy.fixed_point import (
     to_grid,
 )
 from dcvc.errors import InputError
-from dcvc.layers import Activation, MadeOfWeights
+from dcvc.layers import Activation, MadeOfWeights, coding
 from dcvc.layers.exact_linear import rounded
 
 WEIGHT_BITS = 24
@@ -57,6 +58,18 @@ def scaled(x: Tensor, factor: Tensor, bits: int, limit: float | Tensor) -> Tenso
     return rounded(x.double() * to_factor(factor) * 2.0**bits, limit)
 
 
+def _in_loops(x: Tensor) -> bool:
+    """Whether the compiled loops serve: where symbols of one picture are coded on a CPU."""
+    return coding() and x.device.type == "cpu" and len(x) == 1
+
+
+def _loops() -> ModuleType:
+    # Not before they are needed: Numba takes long to import.
+    from dcvc.entropy import exact_loops
+
+    return exact_loops
+
+
 class _ExactConvolution(nn.Module):
     """A 1x1 or a depthwise convolution of integers in float64."""
 
@@ -73,11 +86,20 @@ class _ExactConvolution(nn.Module):
         self.depthwise, self.pad = layer.groups > 1, layer.padding[0]
 
     def forward(self, x: Tensor) -> Tensor:
+        # Products of matrices are torch's either way; what comes behind them is one pass or several.
+        in_loops = _in_loops(x)
         if not self.depthwise:
             # Matrix products add in any order they like.
             weight = self.weight.flatten(1).expand(len(x), -1, -1)
             out = torch.baddbmm(self.bias, weight, x.flatten(2))
-            return snap(out.view(len(x), -1, *x.shape[2:]))
+            if in_loops:
+                _loops().snap(out.numpy().reshape(-1))
+            return (out if in_loops else snap(out)).view(len(x), -1, *x.shape[2:])
+        if in_loops:
+            out = torch.empty(x.shape, dtype=x.dtype)
+            _loops().depthwise(x[0].contiguous().numpy(), self.weight[:, 0].numpy(), self.bias[:, 0].numpy(),
+                               out[0].numpy())
+            return out
         # torch runs depthwise convolutions of float64 channel by channel: shift and add instead.
         height, width = x.shape[2:]
         x = F.pad(x, [self.pad] * 4)
@@ -95,8 +117,12 @@ class _ExactActivation(nn.Module):
         self.fold = layer.fold
 
     def forward(self, x: Tensor) -> Tensor:
-        # 27 bits times 16 bits, then 27 times 19: both products and the sum of four are exact. Every
-        # pass through memory counts, so the gate stays in units until the end.
+        # 27 bits times 16 bits, then 27 times 19: both products and the sum of four are exact.
+        if _in_loops(x):
+            out = torch.empty(1, x.shape[1] // self.fold, *x.shape[2:], dtype=x.dtype)
+            _loops().clip_and_fold(x.flatten(2)[0].numpy(), self.fold, SIXTH, out.flatten(2)[0].numpy())
+            return out
+        # Every pass through memory counts, so the gate stays in units until the end.
         gate = torch.add(x.new_tensor(UNIT / 2), x, alpha=SIXTH)
         out = F.hardtanh_(gate.round_(), 0.0, UNIT).mul_(x)
         out = out if self.fold == 1 else out.unflatten(1, (-1, self.fold)).sum(2)

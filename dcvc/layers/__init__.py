@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dcvc.layers.blocks import (  # noqa: F401
     ACTIVATIONS,
     Activation,
+    BehindPointwise,
     BlockStyle,
     Chain,
     DepthConvBlock,
@@ -25,13 +26,16 @@ from dcvc.layers.blocks import (  # noqa: F401
 )
 from dcvc.layers.made_of_weights import MadeOfWeights, weights_version  # noqa: F401
 from dcvc.layers.packed import (  # noqa: F401
+    SMALL_BAND,
     HalvingConvolution,
     Pointwise,
+    coding,
     in_bands,
     packed,
     packs,
     shuffle,
     unshuffle,
+    upsampled,
 )
 
 

@@ -2,7 +2,7 @@
 resolution. The published entry names are kept, so that published weights load without a table of
 names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from dcvc.layers.made_of_weights import MadeOfWeights
 from dcvc.layers.packed import (
+    BAND,
     PackedBlock,
     PixelShuffle,
     Pointwise,
     downsampled,
     in_bands,
     packs,
+    rows_of_band,
 )
 
 
@@ -28,6 +30,11 @@ def _wsilu(x: Tensor) -> Tensor:
 # no exponential, whose last bits differ between libraries. torch has it as one kernel, called
 # hardswish; written out, its many passes through memory take as long as the convolutions.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"wsilu": _wsilu, "clip": F.hardswish}
+
+
+# Chains of blocks that look so many rows up and down in all stay together in bands.
+SHORT_REACH = 2
+Then = Callable[[Tensor], Tensor]
 
 
 class BlockStyle(NamedTuple):
@@ -81,17 +88,54 @@ class DepthConvBlock(nn.Module):
 
     def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
         parts = x if isinstance(x, tuple) else (x,)
-        # Hooks want to see the layers at work.
-        if packs(*parts) and not self.dc[0]._forward_hooks:
-            return self._packed.get(self.parameters, self._pack)(*parts)
+        if self.packs(*parts):
+            return self.packed(*parts)
         x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         x = x if self.adaptor is None else self.adaptor(x)
         out = x + self.dc(x)
         out = out + self.ffn(out)
         return out + x if self.shortcut else out
 
+    def packs(self, *inputs: Tensor) -> bool:
+        """Whether the packed form is to be taken for these inputs."""
+        # Hooks want to see the layers at work.
+        return packs(*inputs) and not self.dc[0]._forward_hooks
+
+    @property
+    def packed(self) -> PackedBlock:
+        return self._packed.get(self.parameters, self._pack)
+
     def _pack(self) -> PackedBlock:
         return PackedBlock(self.adaptor, self.dc, self.ffn, self.shortcut)
+
+
+class BehindPointwise:
+    """A block of several inputs, the last of which passes a 1x1 convolution first: block((..., pointwise(x))).
+    Both layers are linear, so in `packed` the block has their product for its adaptor."""
+
+    def __init__(self, block: DepthConvBlock, pointwise: Pointwise) -> None:
+        self.block, self.pointwise = block, pointwise
+        self._packed: MadeOfWeights[PackedBlock] = MadeOfWeights()
+
+    def __call__(self, *parts: Tensor) -> Tensor:
+        if self.block.packs(*parts):
+            return self._packed.get(self._weights, self._pack)(*parts)
+        return self.block((*parts[:-1], self.pointwise(parts[-1])))
+
+    def _weights(self) -> Iterator[Tensor]:
+        yield from self.block.parameters()
+        yield from self.pointwise.parameters()
+
+    def _pack(self) -> PackedBlock:
+        adaptor, before = self.block.adaptor, self.pointwise
+        weight = adaptor.weight.detach().flatten(1).double()
+        kept, last = weight.split((weight.shape[1] - before.out_channels, before.out_channels), dim=1)
+        joined = nn.Conv2d(kept.shape[1] + before.in_channels, adaptor.out_channels, 1)
+        with torch.no_grad():
+            product = last @ before.weight.flatten(1).double()
+            joined.weight.copy_(torch.cat((kept, product), dim=1)[..., None, None])
+            joined.bias.copy_(adaptor.bias + last @ before.bias.double())
+        return PackedBlock(joined, self.block.dc, self.block.ffn, self.block.shortcut)
 
 
 def reach_of(network: nn.Module) -> int:
@@ -100,10 +144,45 @@ def reach_of(network: nn.Module) -> int:
                if isinstance(block, DepthConvBlock))
 
 
-def blocks_in_bands(network: nn.Module, *inputs: Tensor) -> Tensor:
-    """Blocks and 1x1 convolutions on inputs that lie side by side: `in_bands` for what keeps the
-    height."""
-    return in_bands(lambda *x: network(x if len(x) > 1 else x[0]), *inputs, reach=reach_of(network))
+def blocks_in_bands(layers: Iterable[nn.Module], *inputs: Tensor, then: Then | None = None,
+                    then_reach: int = 0, unit: int = 1, band: int = BAND) -> Tensor:
+    """Blocks and 1x1 convolutions, the first one on inputs that lie side by side, by `in_bands`; then what
+    `then` makes of their result, which looks then_reach rows further and may halve the height (unit 2).
+
+    Many blocks are computed group by group: a band of a long chain would begin with many rows that its
+    neighbour computes as well. Example: five blocks of reach 1 on bands of 15 rows take 10 rows more in
+    all for each border; as 2 + 2 + 1 blocks they take 2.5.
+    """
+    *groups, last = _groups(list(layers), rows_of_band(inputs[0].shape[2], band))
+    for group in groups:
+        inputs = (in_bands(_chained(group), *inputs, reach=_reach(group), band=band),)
+    chain = _chained(last)
+    network = chain if then is None else lambda *x: then(chain(*x))
+    return in_bands(network, *inputs, reach=_reach(last) + then_reach, unit=unit, band=band)
+
+
+def _groups(layers: list[nn.Module], rows: int) -> list[list[nn.Module]]:
+    most = max(SHORT_REACH, rows // 8)
+    groups: list[list[nn.Module]] = [[]]
+    for layer in layers:
+        if groups[-1] and _reach([*groups[-1], layer]) > most:
+            groups.append([])
+        groups[-1].append(layer)
+    return groups
+
+
+def _reach(layers: list[nn.Module]) -> int:
+    return sum(map(reach_of, layers))
+
+
+def _chained(layers: list[nn.Module]) -> Callable[..., Tensor]:
+    def run(*x: Tensor) -> Tensor:
+        out = x if len(x) > 1 else x[0]
+        for layer in layers:
+            out = layer(out)
+        return out
+
+    return run
 
 
 class Chain(nn.Module):

@@ -29,6 +29,7 @@ else, training above all, goes the plain way.
 
 import functools
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,6 +43,8 @@ from dcvc.layers.made_of_weights import weights_stay
 
 # Rows of a band, about: with fewer, more is computed twice.
 BAND = 24
+# Of networks at 1/16 of the size, whose rows are wide.
+SMALL_BAND = 12
 # x sigmoid(4 x) is a fourth of silu(4 x): factors like this one go into the weights around.
 GAINS = {"wsilu": 4.0, "clip": 1.0}
 
@@ -75,6 +78,11 @@ def packed() -> Iterator[None]:
         _PACKED.reset(before)
 
 
+def coding() -> bool:
+    """Whether this is inside of `packed`."""
+    return _PACKED.get()
+
+
 def packs(*inputs: Tensor) -> bool:
     """Whether layers with these inputs shall take their packed form, which only CPUs profit from."""
     return (_PACKED.get() and not torch.is_autocast_enabled("cpu")
@@ -96,24 +104,14 @@ def _matrix(layer: nn.Conv2d, gain: float = 1.0) -> Tensor:
     return (layer.weight.detach().flatten(1) * gain).t().contiguous()
 
 
-def _silu_activation(x: Tensor, bias: Tensor) -> None:
-    F.silu(x.add_(bias), inplace=True)
-
-
-def _silu_fold(x: Tensor, bias: Tensor, out: Tensor) -> None:
-    _silu_activation(x, bias)
-    torch.sum(x.view(len(x), 4, -1), dim=1, out=out)
-
-
 def _loops(kind: str) -> tuple[Callable, Callable]:
     """Of an activation: in place, and with the fold."""
-    # The exponential of torch is faster than a compiled loop's.
-    if kind == "wsilu":
-        return _silu_activation, _silu_fold
-    from dcvc.layers.packed_loops import clip_activation, clip_fold
+    from dcvc.layers import packed_loops as loops
 
-    return (lambda x, bias: clip_activation(x.numpy(), bias.numpy()),
-            lambda x, bias, out: clip_fold(x.numpy(), bias.numpy(), out.numpy()))
+    activate, fold = {"wsilu": (loops.silu_activation, loops.silu_fold),
+                      "clip": (loops.clip_activation, loops.clip_fold)}[kind]
+    return (lambda x, bias: activate(x.numpy(), bias.numpy()),
+            lambda x, bias, out: fold(x.numpy(), bias.numpy(), out.numpy()))
 
 
 class PackedBlock:
@@ -146,8 +144,19 @@ class PackedBlock:
         self.wide_bias = (wide.bias[order] * gain + (second.bias - shift) @ self.wide).detach()
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        batch, _, height, width = inputs[0].shape
-        x = self._adapted([rows_of(part) for part in inputs])
+        return self._behind_adaptor(self._adapted([rows_of(part) for part in inputs]), inputs[0])
+
+    def adapted(self, x: Tensor, first: int) -> Tensor:
+        """What the adaptor makes of the inputs from number `first` on, with the shift: for `continued`."""
+        return picture_of(torch.addmm(self.shift, rows_of(x), self.adaptor[first:]), x)
+
+    def continued(self, *parts: Tensor) -> Tensor:
+        """The block, given what its adaptor has made of parts of the inputs, one with the shift."""
+        return self._behind_adaptor(sum(map(rows_of, parts)), parts[0])
+
+    def _behind_adaptor(self, x: Tensor, like: Tensor) -> Tensor:
+        """x: rows of the picture `like`, with the shift."""
+        batch, _, height, width = like.shape
         inner = torch.mm(x, self.first)
         self.activate(inner, self.first_bias)
         pictures, reach = inner.view(batch, height, width, -1), len(self.taps) // 2
@@ -162,7 +171,7 @@ class PackedBlock:
         out = torch.addmm(x, inner, self.second) if self.shortcut else x.addmm_(inner, self.second)
         self.fold(torch.mm(out, self.wide), self.wide_bias, inner)
         out.addmm_(inner, self.last)
-        return picture_of(out.add_(x) if self.shortcut else out, inputs[0][:, :, first:last])
+        return picture_of(out.add_(x) if self.shortcut else out, like[:, :, first:last])
 
     def _adapted(self, parts: list[Tensor]) -> Tensor:
         """Rows of the block's own width, with the shift: a fresh matrix that may be added to."""
@@ -176,30 +185,48 @@ class PackedBlock:
         return x
 
 
-def in_bands(network: Callable[..., Tensor], *inputs: Tensor, reach: int, unit: int = 1) -> Tensor:
+def _count(height: int, band: int) -> int:
+    # An even number, which two threads share evenly; a small picture is not worth what is computed
+    # twice.
+    return 1 if height <= band else 2 * math.ceil(height / (2 * band))
+
+
+def rows_of_band(height: int, band: int = BAND) -> int:
+    """How many rows `in_bands` gives to each."""
+    return height // _count(height, band)
+
+
+def in_bands(network: Callable[..., Tensor], *inputs: Tensor, reach: int, unit: int = 1,
+             band: int = BAND) -> Tensor:
     """network(*inputs), in `packed` with bands of rows on several threads.
 
     inputs (B, C, H, W) of one height; reach: how many rows up and down the network looks in all; unit:
-    2 where it halves the height."""
+    2 where it halves the height. band: rows of each, about."""
     height = inputs[0].shape[2]
-    # An even number, which two threads share evenly; a small picture is not worth what is computed
-    # twice.
-    count = 1 if height <= BAND else 2 * math.ceil(height / (2 * BAND))
-    count = min(count, height // (reach + unit))
+    count = min(_count(height, band), height // (reach + unit))
     if not packs(*inputs) or count < 2:
         return network(*inputs)
     ends = [height // unit * i // count * unit for i in range(count)] + [height]
-    found: list[Tensor | None] = [None] * count
+    # All rows, once the first band tells how many there are and how wide.
+    whole: list[Tensor] = []
+    lock = threading.Lock()
 
     def compute(number: int) -> None:
         first, last = ends[number], ends[number + 1]
         cut = above, below = first > 0, last < height
         _CUT.set(cut)
         rows = slice(first - reach * above, last + reach * below)
-        found[number] = network(*(x[:, :, rows] for x in inputs)).permute(0, 2, 3, 1)
+        found = network(*(x[:, :, rows] for x in inputs)).permute(0, 2, 3, 1)
+        # Rows of the result for each one of the input: 2, 1 or 1/2.
+        to = [end * found.shape[1] // (last - first) for end in (first, last, height)]
+        with lock:
+            if not whole:
+                whole.append(found.new_empty(len(found), to[2], *found.shape[2:]))
+        # Each thread copies its own: together they do it in half of the time.
+        whole[0][:, to[0]:to[1]] = found
 
     share(compute, range(count))
-    return torch.cat(found, dim=1).permute(0, 3, 1, 2)
+    return whole[0].permute(0, 3, 1, 2)
 
 
 class Pointwise(nn.Conv2d):
@@ -247,6 +274,15 @@ class PixelShuffle(nn.PixelShuffle):
         rows = x.permute(0, 2, 3, 1).reshape(batch, height, width, -1, side, side)
         rows = rows.permute(0, 1, 4, 2, 5, 3).reshape(batch, side * height, side * width, -1)
         return rows.permute(0, 3, 1, 2)
+
+
+def upsampled(x: Tensor, matrix: Tensor) -> Tensor:
+    """In `packed`: each position to a square of 2x2 by a matrix (4 outputs, inputs), whose rows are all
+    channels of one place after the other. Whole rows of channels move, not every number by itself."""
+    batch, _, height, width = x.shape
+    rows = F.linear(rows_of(x), matrix).view(batch, height, width, 2, 2, -1)
+    rows = rows.transpose(2, 3).reshape(batch, 2 * height, 2 * width, -1)
+    return rows.permute(0, 3, 1, 2)
 
 
 def downsampled(x: Tensor, layer: Pointwise) -> Tensor:

@@ -2,11 +2,61 @@
 where torch takes one for each addition, product and clip. Rows are positions, columns channels."""
 
 import numpy as np
-from numba import uintp
+from llvmlite.ir import FloatType
+from numba import int32, types, uintp
+from numba.extending import intrinsic
 
 from dcvc.device import compiled
 
-ZERO, THREE, SIX = (np.float32(x) for x in (0, 3, 6))
+ZERO, ONE, THREE, SIX = (np.float32(x) for x in (0, 1, 3, 6))
+# 2^f for |f| <= 1/2 by its series, ln(2)^k / k!: off by 2^-23 at most, as a float32 is anyway.
+_SERIES = [np.float32(np.log(2.0) ** k / np.prod(np.arange(1.0, k + 1))) for k in range(7)]
+_S0, _S1, _S2, _S3, _S4, _S5, _S6 = _SERIES
+_LOG2_E, _MOST, _BIAS = np.float32(1 / np.log(2.0)), np.float32(126), 127
+# Adding and taking away 1.5 * 2^23 rounds a float32 below 2^22 to an integer.
+_ROUNDER = np.float32(1.5 * 2**23)
+
+
+@intrinsic
+def _bits_as_float(_, bits):
+    """The float32 that has these bits."""
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@compiled
+def _silu(x):
+    """x / (1 + exp(-x)). The exponential is 2^k 2^f: k becomes the exponent of a float, f a series. A call
+    of a library's would keep the loop around from becoming vector instructions."""
+    power = min(max(x * -_LOG2_E, -_MOST), _MOST)
+    k = (power + _ROUNDER) - _ROUNDER
+    f = power - k
+    series = _S0 + f * (_S1 + f * (_S2 + f * (_S3 + f * (_S4 + f * (_S5 + f * _S6)))))
+    return x / (ONE + series * _bits_as_float(int32(int32(int32(k) + int32(_BIAS)) << int32(23))))
+
+
+@compiled
+def silu_activation(x, bias):
+    """x + bias (N, C) through SiLU, in place."""
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            x[uintp(n), uintp(c)] = _silu(x[uintp(n), uintp(c)] + bias[uintp(c)])
+
+
+@compiled
+def silu_fold(x, bias, out):
+    """x + bias (N, 4 C) through SiLU; sums of the four quarters -> out (N, C)."""
+    one = uintp(out.shape[1])
+    two, three = one + one, one + one + one
+    for n in range(len(x)):
+        row, to = x[n], out[n]
+        for c in range(out.shape[1]):
+            at = uintp(c)
+            to[at] = ((_silu(row[at] + bias[at]) + _silu(row[at + two] + bias[at + two]))
+                      + (_silu(row[at + one] + bias[at + one])
+                         + _silu(row[at + three] + bias[at + three])))
 
 
 @compiled

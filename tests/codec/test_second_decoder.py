@@ -13,7 +13,7 @@ from kit.golden_light import golden_codec
 from stream_symbols import EDGES, PACE, SKIP, Reader, class_table
 
 from dcvc.codec.stream_reader import StreamReader
-from dcvc.entropy.checkerboard import DecoderLatents
+from dcvc.entropy.stream_latents import DecoderLatents
 from dcvc.layers import Chain, DepthConvBlock, Upsample
 
 GOLDEN = Path(__file__).with_name("golden_light.dcvc").read_bytes()

@@ -5,14 +5,13 @@ import pytest
 import torch
 
 from dcvc.entropy.by_quality import FactorizedByQuality
-from dcvc.entropy.checkerboard import (
+from dcvc.entropy.checkerboard import gaussian_bits, step_masks
+from dcvc.entropy.scale_classes import scale_classes
+from dcvc.entropy.stream_latents import (
     CheckerboardTables,
     DecoderLatents,
     EncoderLatents,
     StreamLatents,
-    gaussian_bits,
-    scale_classes,
-    step_masks,
 )
 
 

@@ -9,7 +9,7 @@ from dcvc.device import computing_threads
 from dcvc.entropy.exact import ExactNetworks, exact_copy
 from dcvc.entropy.fixed_point import UNIT, to_grid
 from dcvc.errors import InputError
-from dcvc.layers import BlockStyle, Chain, DepthConvBlock, Upsample
+from dcvc.layers import BlockStyle, Chain, DepthConvBlock, Upsample, packed
 
 
 def network(kind: str = "clip", seed: int = 0) -> Chain:
@@ -68,3 +68,14 @@ def test_a_changed_weight_is_computed_with():
 def test_other_activations_are_refused():
     with pytest.raises(InputError, match="need clip"):
         exact_copy(network("wsilu"))
+
+
+@pytest.mark.parametrize("factor", [1.0, 300.0])
+def test_compiled_loops_compute_the_same_bits(factor):
+    """Within `packed`, where frames are coded; far out as well, where every limit is reached."""
+    model, x = network(), to_grid(factor * torch.randn(1, 12, 6, 7))
+    exact = exact_copy(model)
+    expected = exact(x)
+    with packed():
+        assert torch.equal(exact(x), expected)
+        assert torch.equal(exact(x.contiguous(memory_format=torch.channels_last)), expected)

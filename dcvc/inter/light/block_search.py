@@ -40,6 +40,7 @@ BITS = np.array([0.4, *(4.5 + 1.5 * np.log2(np.arange(1, 512)))])
 SPLIT_BITS = 4.0
 # Rows of 16x16 blocks that one thread takes at a time.
 BAND = 6
+LINES = 64                          # likewise, of pixels
 
 
 def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
@@ -61,12 +62,19 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
     parts = np.zeros((batch, rows, columns, 4, 2), np.int32)
     vectors = np.zeros((batch, 2, 2 * rows, 2 * columns), np.int32)
 
-    def prepare(i: int) -> None:
-        loops.to_grey(lumas[0][i], current[i])
-        loops.to_grey(lumas[1][i], last[i])
-        loops.half_pixels(last[i], planes[i])
-        loops.quarter_size(current[i], 0, small[i])
-        loops.quarter_size(last[i], loops.REACH, margins[i])
+    def prepare(item: tuple[int, bool]) -> None:
+        i, is_reference = item
+        if is_reference:
+            loops.to_grey(lumas[1][i], last[i])
+            loops.with_margin(last[i], planes[i, 0])
+            loops.quarter_size(last[i], loops.REACH, margins[i])
+        else:
+            loops.to_grey(lumas[0][i], current[i])
+            loops.quarter_size(current[i], 0, small[i])
+
+    def interpolate(band: tuple[int, int]) -> None:
+        i, first = band
+        loops.half_pixels(planes[i], first, min(first + LINES, planes.shape[2]))
 
     def begin(band: tuple[int, int, int]) -> None:
         i, first, end = band
@@ -82,9 +90,11 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
         loops.choose(current[i], planes[i], whole[i], parts[i], order.blocks, order.near,
                      lambdas[i], BITS, SPLIT_BITS, vectors[i])
 
+    pictures = [(i, is_reference) for i in range(batch) for is_reference in (True, False)]
     bands = [(i, first, min(first + BAND, rows))
              for i in range(batch) for first in range(0, rows, BAND)]
-    for work, items in ((prepare, range(batch)), (begin, bands), (refine, bands),
+    lines = [(i, first) for i in range(batch) for first in range(0, planes.shape[2], LINES)]
+    for work, items in ((prepare, pictures), (interpolate, lines), (begin, bands), (refine, bands),
                         (choose, range(batch))):
         share(work, items)
     return torch.from_numpy(vectors).to(frame.device)

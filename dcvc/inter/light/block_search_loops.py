@@ -1,14 +1,18 @@
 """The loops of the block search, compiled by Numba. What they do is explained in block_search.py.
 
-What looks odd is for speed, tenfold here: luma is uint8 and a block lies in one piece, so that a
-sum of absolute differences is one loop of a known length over bytes, which becomes vector
-instructions made for that (`psadbw`); int32 everywhere, since Numba makes an int64 of every sum
-unless told; `uintp` for indices, since one that may be negative keeps a loop from becoming vector
-instructions.
+What looks odd is for speed, tenfold here. Luma is uint8 and a block lies in one piece; the sum of
+absolute differences of 64 bytes is written down as operations on vectors (`_difference_of_64`), which
+every processor has instructions for (`psadbw` of x86). From a loop over bytes the compiler makes them
+in some places and not in others, where a search then takes three times as long. int32 everywhere,
+since Numba makes an int64 of every sum unless told; `uintp` for indices, since one that may be
+negative keeps a loop from becoming vector instructions.
 """
 
 import numpy as np
-from numba import int32, uintp
+from llvmlite.ir import Constant, FunctionType, IntType, PointerType, VectorType
+from numba import int32, types, uintp
+from numba.core.cgutils import get_or_insert_function
+from numba.extending import intrinsic
 
 from dcvc.device import compiled
 
@@ -43,25 +47,30 @@ def _half(a, b, c, d, e, f, g, h):
 
 
 @compiled
-def half_pixels(grey, planes):
-    """grey (H, W) -> planes (4, H + 2 MARGIN, W + 2 MARGIN): itself, half a pixel to the right,
-    half a pixel down, both."""
+def with_margin(grey, plane):
+    """grey (H, W) -> plane (H + 2 MARGIN, W + 2 MARGIN), the border repeated."""
+    for y in range(len(plane)):
+        line, to = grey[_limited(y - MARGIN, grey.shape[0])], plane[y]
+        to[:MARGIN], to[MARGIN + len(line):] = line[0], line[len(line) - 1]
+        for x in range(len(line)):
+            to[uintp(MARGIN + x)] = line[uintp(x)]
+
+
+@compiled
+def half_pixels(planes, first, last):
+    """planes (4, H, W), of which the first is whole pixels: rows first ... last - 1 of half a pixel to the
+    right, half a pixel down, both. The outermost pixels lack some of the taps: they stay empty, and no
+    block reaches them."""
     _, rows, columns = planes.shape
-    for y in range(rows):
-        line = _limited(y - MARGIN, grey.shape[0])
-        for x in range(columns):
-            planes[0, y, x] = grey[line, _limited(x - MARGIN, grey.shape[1])]
-    # Down first; across then makes two planes of two. The outermost pixels lack some of the taps:
-    # they stay empty, and no block reaches them.
-    for y in range(3, rows - 4):
+    for y in range(max(first, 3), min(last, rows - 4)):
+        # Down first; across then makes two planes of two.
         for x in range(columns):
             at = uintp(x)
             planes[2, y, at] = _half(
                 planes[0, y - 3, at], planes[0, y - 2, at], planes[0, y - 1, at],
                 planes[0, y, at], planes[0, y + 1, at], planes[0, y + 2, at],
                 planes[0, y + 3, at], planes[0, y + 4, at])
-    for plane in range(0, 4, 2):
-        for y in range(3, rows - 4):
+        for plane in range(0, 4, 2):
             for x in range(3, columns - 4):
                 at = uintp(x)
                 planes[plane + 1, y, at] = _half(
@@ -92,53 +101,85 @@ def _copy(picture, y, x, size, block):
             block[size * i + j] = picture[y + i, x + j]
 
 
-@compiled
-def _apart(a, b):
-    return int32(abs(int32(int32(a) - int32(b))))
+def _difference_of_64(columns, two):
+    """Makes difference(block, first, planes, width, at, other): the sum of absolute differences between
+    64 bytes of `block` from `first` on, rows of so many columns, and those of planes at `at`, whose
+    rows are `width` apart; with `two`, the means of those at `at` and at `other`."""
+
+    @intrinsic
+    def difference(_, block, first, planes, width, at, other):
+        def generate(context, builder, signature, arguments):
+            data = [context.make_array(signature.args[i])(context, builder, arguments[i]).data
+                    for i in (0, 2)]
+            _, first, _, width, at, other = arguments
+            pixels, sums = VectorType(IntType(16), 64), VectorType(IntType(32), 64)
+
+            def widened(base, place, count, kind):
+                """Rows of `count` bytes, one vector of 64 numbers."""
+                rows = []
+                for row in range(64 // count):
+                    step = builder.mul(width, Constant(width.type, row))
+                    address = builder.gep(base, [builder.add(place, step)])
+                    line = VectorType(IntType(8), count)
+                    rows.append(builder.load(builder.bitcast(address, PointerType(line)), align=1))
+                while len(rows) > 1:
+                    both = Constant(VectorType(IntType(32), 2 * rows[0].type.count),
+                                    list(range(2 * rows[0].type.count)))
+                    rows = [builder.shuffle_vector(*pair, both)
+                            for pair in zip(rows[::2], rows[1::2], strict=True)]
+                return builder.zext(rows[0], kind)
+
+            here = widened(data[0], first, 64, sums)
+            if two:
+                one = Constant(pixels, [1] * 64)
+                total = builder.add(widened(data[1], at, columns, pixels),
+                                    widened(data[1], other, columns, pixels))
+                there = builder.zext(builder.lshr(builder.add(total, one), one), sums)
+            else:
+                there = widened(data[1], at, columns, sums)
+            apart, zero = builder.sub(here, there), Constant(sums, [0] * 64)
+            apart = builder.select(builder.icmp_signed("<", apart, zero), builder.sub(zero, apart), apart)
+            add = get_or_insert_function(builder.module, FunctionType(IntType(32), [sums]),
+                                         "llvm.vector.reduce.add.v64i32")
+            return builder.call(add, [apart])
+
+        return types.int32(block, types.intp, planes, types.intp, types.intp, types.intp), generate
+
+    return difference
 
 
-@compiled
-def _mean(a, b):
-    return int32(int32(int32(int32(a) + int32(b)) + int32(1)) >> int32(1))
+_rows_of_16, _rows_of_8 = (_difference_of_64(columns, False) for columns in (16, 8))
+_means_of_16, _means_of_8 = (_difference_of_64(columns, True) for columns in (16, 8))
 
 
 @compiled
 def _difference(block, size, planes, width, at, other):
     """Sum of absolute differences between a block and the mean of planes at `at` and at `other`."""
-    total = int32(0)
-    # Four loops of fixed lengths: with one of any length, the compiler finds no such instruction.
-    if size == 16:
+    if size == 8:
         if at == other:
-            for i in range(256):
-                place = (i >> 4) * width + (i & 15)
-                total = int32(total + _apart(block[uintp(i)], planes[uintp(at + place)]))
+            return _rows_of_8(block, 0, planes, width, at, other)
+        return _means_of_8(block, 0, planes, width, at, other)
+    total = int32(0)
+    for i in range(4):
+        down = 4 * i * width
+        if at == other:
+            total += _rows_of_16(block, 64 * i, planes, width, at + down, other + down)
         else:
-            for i in range(256):
-                place = (i >> 4) * width + (i & 15)
-                mean = _mean(planes[uintp(at + place)], planes[uintp(other + place)])
-                total = int32(total + _apart(block[uintp(i)], mean))
-    elif at == other:
-        for i in range(64):
-            place = (i >> 3) * width + (i & 7)
-            total = int32(total + _apart(block[uintp(i)], planes[uintp(at + place)]))
-    else:
-        for i in range(64):
-            place = (i >> 3) * width + (i & 7)
-            mean = _mean(planes[uintp(at + place)], planes[uintp(other + place)])
-            total = int32(total + _apart(block[uintp(i)], mean))
-    return total
+            total += _means_of_16(block, 64 * i, planes, width, at + down, other + down)
+    return int32(total)
 
 
 @compiled
-def _match(block, size, planes, y, x, dy, dx):
+def _match(block, size, planes, sides, y, x, dy, dx):
     """`_difference` for the block at (y, x) moved by quarter pixels: the mean of the half pixels
-    before and behind, which are one where the vector lies on it."""
-    _, rows, width = planes.shape
+    before and behind, which are one where the vector lies on it. planes: all four in one piece, each of
+    `sides` = (rows, columns)."""
+    rows, width = sides
     y0, x0, y1, x1 = 4 * y + dy, 4 * x + dx, 4 * y + dy + 1, 4 * x + dx + 1
     phase, behind = 2 * ((y0 >> 1) & 1) + ((x0 >> 1) & 1), 2 * ((y1 >> 1) & 1) + ((x1 >> 1) & 1)
     at = (phase * rows + (y0 >> 2) + MARGIN) * width + (x0 >> 2)
     other = (behind * rows + (y1 >> 2) + MARGIN) * width + (x1 >> 2)
-    return _difference(block, size, planes.reshape(-1), width, at + MARGIN, other + MARGIN)
+    return _difference(block, size, planes, width, at + MARGIN, other + MARGIN)
 
 
 @compiled
@@ -175,17 +216,18 @@ def _median(a, b, c):
 
 
 @compiled
-def _try(block, size, planes, shape, y, x, dy, dx, py, px, lmbda, bits, best):
+def _try(block, size, planes, sides, y, x, dy, dx, py, px, lmbda, bits, best):
     """best = (cost, dy, dx), where the vector (dy, dx), predicted by (py, px), costs less."""
     # Blocks end within the margin.
-    if not (-4 * OUTSIDE <= 4 * y + dy <= 4 * (shape[0] + OUTSIDE - size)
-            and -4 * OUTSIDE <= 4 * x + dx <= 4 * (shape[1] + OUTSIDE - size)):
+    rows, columns = sides
+    if not (-4 * OUTSIDE <= 4 * y + dy <= 4 * (rows - 2 * MARGIN + OUTSIDE - size)
+            and -4 * OUTSIDE <= 4 * x + dx <= 4 * (columns - 2 * MARGIN + OUTSIDE - size)):
         return
     last, free = len(bits) - 1, lmbda * FREE * size * size
     # A vector that is dearer than the best one even if nothing differs need not be looked at.
     cost = lmbda * (bits[min(abs(dy - py), last)] + bits[min(abs(dx - px), last)])
     if cost + free < best[0]:
-        cost += max(_match(block, size, planes, y, x, dy, dx), free)
+        cost += max(_match(block, size, planes, sides, y, x, dy, dx), free)
         if cost < best[0]:
             best[0], best[1], best[2] = cost, dy, dx
 
@@ -197,17 +239,22 @@ def _settled(size, lmbda, bits, best):
 
 
 @compiled
-def _refine(block, size, planes, shape, y, x, py, px, lmbda, bits, best, step, rounds):
+def _refine(block, size, planes, sides, y, x, py, px, lmbda, bits, best, step, rounds):
     """The eight neighbours of the best vector at a distance of `step`; again if one is better."""
+    last, free = len(bits) - 1, lmbda * FREE * size * size
     for _ in range(rounds):
         if _settled(size, lmbda, bits, best):
             break
         # The centre moves with what is found, but only once all eight were seen.
         dy, dx = int(best[1]), int(best[2])
         for i in range(-1, 2):
+            bits_of_y = bits[min(abs(dy + i * step - py), last)]
             for j in range(-1, 2):
-                if i != 0 or j != 0:
-                    _try(block, size, planes, shape, y, x, dy + i * step, dx + j * step, py, px,
+                # Most are dearer than the best one even if nothing differs: `_try` would say so, but a
+                # call takes as long as a comparison of blocks.
+                cost = lmbda * (bits_of_y + bits[min(abs(dx + j * step - px), last)])
+                if (i != 0 or j != 0) and cost + free < best[0]:
+                    _try(block, size, planes, sides, y, x, dy + i * step, dx + j * step, py, px,
                          lmbda, bits, best)
         if best[1] == dy and best[2] == dx:
             break
@@ -226,7 +273,9 @@ def _new(near, i, different):
 def search_band(current, planes, coarse, first, last, lmbda, bits, least, whole, parts):
     """Rows first ... last - 1 of 16x16 blocks: whole (rows, columns, 2), the best vector of each,
     and parts (rows, columns, 4, 2), those of its four 8x8 blocks; least: what four vectors cost."""
-    columns, shape, best = whole.shape[1], current.shape, np.empty(3)
+    columns, best = whole.shape[1], np.empty(3)
+    # Here, once: a reshape in every comparison takes longer than the comparison.
+    flat, sides = planes.reshape(-1), planes.shape[1:]
     block, part = np.empty(256, np.uint8), np.empty(64, np.uint8)
     near = np.zeros((9, 2), np.int64)
     for row in range(first, last):
@@ -256,28 +305,28 @@ def search_band(current, planes, coarse, first, last, lmbda, bits, least, whole,
                 if _new(near, i, different):
                     near[different] = near[i]
                     different += 1
-                    _try(block, 16, planes, shape, y, x, near[i, 0], near[i, 1], py, px, lmbda,
+                    _try(block, 16, flat, sides, y, x, near[i, 0], near[i, 1], py, px, lmbda,
                          bits, best)
             # Whole pixels as long as they lead on, then fractions.
             for step, rounds in ((8, 1), (4, 3), (2, 1), (1, 1)):
-                _refine(block, 16, planes, shape, y, x, py, px, lmbda, bits, best, step, rounds)
+                _refine(block, 16, flat, sides, y, x, py, px, lmbda, bits, best, step, rounds)
             dy, dx = int(best[1]), int(best[2])
             whole[row, column, 0], whole[row, column, 1] = dy, dx
             parts[row, column, :, 0], parts[row, column, :, 1] = dy, dx
             # Less than four vectors cost cannot be won by them, nor what is free anyway.
-            if _match(block, 16, planes, y, x, dy, dx) <= lmbda * (least + FREE * 256):
+            if _match(block, 16, flat, sides, y, x, dy, dx) <= lmbda * (least + FREE * 256):
                 continue
             for i in range(4):
                 # The part starts from the whole block's vector, which also predicts it.
                 v, u = y + 8 * (i >> 1), x + 8 * (i & 1)
                 _copy(current, v, u, 8, part)
                 best[0], best[1], best[2] = np.inf, 0, 0
-                _try(part, 8, planes, shape, v, u, dy, dx, dy, dx, lmbda, bits, best)
+                _try(part, 8, flat, sides, v, u, dy, dx, dy, dx, lmbda, bits, best)
                 for j in range(different):
-                    _try(part, 8, planes, shape, v, u, near[j, 0], near[j, 1], dy, dx, lmbda,
+                    _try(part, 8, flat, sides, v, u, near[j, 0], near[j, 1], dy, dx, lmbda,
                          bits, best)
                 for step, rounds in ((4, 2), (2, 1), (1, 1)):
-                    _refine(part, 8, planes, shape, v, u, dy, dx, lmbda, bits, best, step, rounds)
+                    _refine(part, 8, flat, sides, v, u, dy, dx, lmbda, bits, best, step, rounds)
                 parts[row, column, i, 0], parts[row, column, i, 1] = int(best[1]), int(best[2])
 
 
@@ -288,10 +337,13 @@ def choose(current, planes, whole, parts, order, near, lmbda, bits, flags, vecto
 
     order (N, 2): blocks; near (N, 4, 2): the known ones that each is predicted from, -1 at first.
     """
-    shape, best, last = current.shape, np.empty(3), len(bits) - 1
+    best, last = np.empty(3), len(bits) - 1
+    flat, sides = planes.reshape(-1), planes.shape[1:]
     block, part = np.empty(256, np.uint8), np.empty(64, np.uint8)
     # Without known neighbours these stay zero.
     around = np.zeros((4, 2), np.int64)
+    # The prediction, none, the neighbours' and the one that was found.
+    likely = np.zeros((7, 2), np.int64)
     for n in range(len(order)):
         row, column = order[n, 0], order[n, 1]
         y, x, py, px = 16 * row, 16 * column, 0, 0
@@ -304,13 +356,17 @@ def choose(current, planes, whole, parts, order, near, lmbda, bits, flags, vecto
             py = (around[:, 0].sum() - around[:, 0].min() - around[:, 0].max()) >> 1
             px = (around[:, 1].sum() - around[:, 1].min() - around[:, 1].max()) >> 1
         best[0], best[1], best[2] = np.inf, 0, 0
-        _try(block, 16, planes, shape, y, x, py, px, py, px, lmbda, bits, best)
-        _try(block, 16, planes, shape, y, x, 0, 0, py, px, lmbda, bits, best)
-        for i in range(4):
-            _try(block, 16, planes, shape, y, x, around[i, 0], around[i, 1], py, px, lmbda, bits,
-                 best)
-        _try(block, 16, planes, shape, y, x, whole[row, column, 0], whole[row, column, 1], py, px,
-             lmbda, bits, best)
+        likely[0, 0], likely[0, 1], likely[1, 0], likely[1, 1] = py, px, 0, 0
+        likely[2:6] = around
+        likely[6] = whole[row, column]
+        different = 0
+        # Most of them are the same vector.
+        for i in range(len(likely)):
+            if _new(likely, i, different):
+                likely[different] = likely[i]
+                different += 1
+                _try(block, 16, flat, sides, y, x, likely[i, 0], likely[i, 1], py, px, lmbda, bits,
+                     best)
         # Four vectors against one: summed up until they cost more.
         dy, dx = int(best[1]), int(best[2])
         total, four = lmbda * flags, parts[row, column]
@@ -323,7 +379,7 @@ def choose(current, planes, whole, parts, order, near, lmbda, bits, flags, vecto
                 break
             v, u = y + 8 * (i >> 1), x + 8 * (i & 1)
             _copy(current, v, u, 8, part)
-            total += max(_match(part, 8, planes, v, u, four[i, 0], four[i, 1]), lmbda * FREE * 64)
+            total += max(_match(part, 8, flat, sides, v, u, four[i, 0], four[i, 1]), lmbda * FREE * 64)
         for i in range(4):
             r, c = 2 * row + (i >> 1), 2 * column + (i & 1)
             vectors[0, r, c] = four[i, 0] if total < best[0] else dy

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dcvc.device.workers import at_once, beside
+from dcvc.device.workers import at_once, beside, in_turn
 from dcvc.entropy.by_quality import QualityRange
 from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.wavefront import UNIT
 from dcvc.inter.light.scales import exact_hyper, exact_scales, trace_of
 from dcvc.inter.light.state import LightState
-from dcvc.layers import blocks_in_bands, crop, lower_bound, packs, pad_to_multiple, weights_version
+from dcvc.layers import SMALL_BAND, blocks_in_bands, crop, lower_bound, packs, pad_to_multiple, weights_version
 
 SMALLEST_STEP = 0.5
 LARGEST_KEPT = 512
@@ -37,6 +37,11 @@ class Hyper(NamedTuple):
 def starter(state: LightState) -> Callable[..., Future]:
     """How work begins that has time: on another thread, where one helps."""
     return beside if packs(state.feature) else at_once
+
+
+def started_in_turn(state: LightState, *works: Callable[[], object]) -> list[Future]:
+    """Likewise of several pieces of work, on one other thread."""
+    return in_turn(*works) if packs(state.feature) else [at_once(work) for work in works]
 
 
 # Work in progress: what the hyperprior says, and the scales where they are exact.
@@ -73,8 +78,10 @@ class LatentCoding(nn.Module):
               quality: Tensor) -> Side:
         """y (B, n, h, w) at 1/16, or None in a decoder -> what the hyperprior says of it, and its
         scales where they are exact."""
-        # Two pieces of work: the fusion of priors needs the first one only.
-        hyper = starter(state)(self._hyper, latents, state, y, quality)
+        # A decoder needs it later, an encoder at once. Two pieces of work: the fusion of priors needs the
+        # first one only.
+        start = starter(state) if y is None else at_once
+        hyper = start(self._hyper, latents, state, y, quality)
 
         def find_scale() -> Tensor | None:
             scale = self._scale(latents, state, hyper.result(), quality)
@@ -82,7 +89,7 @@ class LatentCoding(nn.Module):
                 latents.read_ahead("y", scale)
             return scale
 
-        return hyper, starter(state)(find_scale)
+        return hyper, start(find_scale)
 
     def _hyper(self, latents: Latents, state: LightState, y: Tensor | None,
                quality: Tensor) -> Hyper:
@@ -122,29 +129,37 @@ class LatentCoding(nn.Module):
         unit = self.vector("q_prior", quality, exact=True)
         return exact_scales(self._exact, exact, trace, unit)
 
-    def _code_latents(self, latents: Latents, side: Side,
-                      y: Tensor | None, memory: Tensor, quality: Tensor) -> Tensor:
+    def _temporal(self, memory: Tensor, quality: Tensor) -> Tensor:
+        """What the memory says of y, in the prior networks' units."""
+        return self.temporal_prior_encoder(memory) * self.vector("q_feature", quality)
+
+    def _code_latents(self, latents: Latents, side: Side, y: Tensor | None,
+                      temporal: "Future[Tensor]", quality: Tensor) -> Tensor:
         """y (B, n, h, w) at 1/16, or None in a decoder -> y_hat."""
         # Our own y grows with the quality, as 1 / step. The prior networks see it without that:
         # otherwise their inputs would span a factor of 28.
         own = self.config.topology == "transform"
         unit = self.vector("q_prior", quality) if own else 1.0
-        # What the memory says needs no symbol: z may still be on its way.
-        temporal = self.temporal_prior_encoder(memory) * self.vector("q_feature", quality)
         hyper = side[0].result().seen
-        prior = blocks_in_bands(self.y_prior_fusion, hyper, temporal.to(hyper.dtype)).float()
-        step, *found, mean = prior.split(self.config.latent_channels, dim=1)
+        prior = blocks_in_bands(self.y_prior_fusion.conv, hyper, temporal.result().to(hyper.dtype),
+                                band=SMALL_BAND).float()
+        # Parts of rows lie apart in memory: each of them whole, what follows takes a fourth of the time.
+        parts = prior.split(self.config.latent_channels, dim=1)
+        if packs(prior):
+            parts = [part.contiguous(memory_format=torch.channels_last) for part in parts]
+        step, *found, mean = parts
         scale = side[1].result()
+        priors = [prior]
         if scale is None:
             scale = found[0] * unit
         else:
-            prior = torch.cat((prior, scale / unit), dim=1)
+            priors.append(scale / unit)
         # y is divided by a step of its own at each place, as wide as the model thinks is enough.
         step = lower_bound(step, SMALLEST_STEP)
 
         def means_of_second_half(_: int, known: Tensor) -> tuple[None, Tensor]:
             # The published network sees the first half in units of the step, and the raw step.
-            means = blocks_in_bands(self.y_spatial_prior, known / unit, prior)
+            means = blocks_in_bands(self.y_spatial_prior.conv, known / unit, *priors, band=SMALL_BAND)
             return None, means.float() * unit
 
         y = None if y is None else y.float() / step

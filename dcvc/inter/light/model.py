@@ -29,19 +29,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcvc.device.workers import for_pixels
+from dcvc.device.workers import at_once, for_pixels
 from dcvc.entropy.by_quality import FactorizedByQuality
-from dcvc.entropy.checkerboard import (
-    CheckerboardTables,
-    Latents,
-)
+from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.exact import ExactNetworks
+from dcvc.entropy.stream_latents import CheckerboardTables
 from dcvc.errors import InputError
 from dcvc.inter.light.block_search import search
 from dcvc.inter.light.block_warp import to_picture_grid, warp
 from dcvc.inter.light.config import MULTIPLE, NAME, STEPS, STREAM_ID, TERMS, LightConfig
 from dcvc.inter.light.initial import initialise
-from dcvc.inter.light.latent_coding import QUALITY, LatentCoding, starter
+from dcvc.inter.light.latent_coding import QUALITY, LatentCoding, started_in_turn, starter
 from dcvc.inter.light.motion_coder import MotionCoder
 from dcvc.inter.light.networks import (
     PATCH,
@@ -56,6 +54,7 @@ from dcvc.inter.light.state import LightState
 from dcvc.inter.light.stream_coding import StreamCoding
 from dcvc.interfaces import FrameOutput, Quality, RateRange, Until, check_quality
 from dcvc.layers import (
+    BehindPointwise,
     BlockStyle,
     Chain,
     Downsample,
@@ -125,6 +124,9 @@ class LightPFrameModel(StreamCoding, LatentCoding):
             inputs = 3 * c
         self.feature_adaptor_m = Chain(
             *blocks(inputs, c, config.adaptor_m_depth, style, config.adaptor_m_kernel))
+        if self.moves:
+            self._first_of_moved = BehindPointwise(
+                self.feature_adaptor_m.conv[0], self.prediction_embedding)
         self.feature_extractor = Chain(
             *blocks(c, c, config.extractor_depth, style, config.extractor_kernel))
         # Encoder and hyper encoder run on one side only; all else runs on both.
@@ -245,18 +247,26 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         side = None if picture is not None else self._side(latents, state, None, quality)
         prediction = None if vectors is None else warp(state.picture, vectors)
         memory = self._memory(state, prediction)
-        context = blocks_in_bands(self.feature_extractor, memory)
+        context = blocks_in_bands(self.feature_extractor.conv, memory)
+        gain = self.vector("q_decoder", quality)
+        # What needs no symbol of y.
+        works = (lambda: self._temporal(memory, quality), lambda: self.decoder.prepare(context, gain))
         y = None
-        if picture is not None:
+        if picture is None:
+            known = [at_once(works[0]), starter(state)(works[1])]
+        else:
             patches = unshuffle(picture, PATCH)
-            gain = self.vector("q_encoder", quality)
-            y = self.encoder(patches, context.to(patches.dtype), gain)
-        side = side or self._side(latents, state, y, quality)
-        y_hat = self._code_latents(latents, side, y, memory, quality)
+            y = self.encoder(patches, context.to(patches.dtype), self.vector("q_encoder", quality))
+            # Nothing else can be done before the hyperprior is there, so this thread sees to it.
+            known = started_in_turn(state, *works, latents.begin)
+            side = self._side(latents, state, y, quality)
+        y_hat = self._code_latents(latents, side, y, known[0], quality)
         # An encoder writes its symbols from here on, beside the networks.
+        for work in known[2:]:
+            work.result()
         latents.complete()
         trace = starter(state)(self._trace, latents, quality)
-        feature = self.decoder(y_hat, context, self.vector("q_decoder", quality))
+        feature = self.decoder(y_hat, context, gain, known[1].result())
         x_hat, shown = self._show(prediction, feature, context)
         # A refresh forgets all but the picture, which the next frame takes for an I-frame's.
         if refresh:
@@ -271,7 +281,7 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         if prediction is None:
             return shuffle(self.recon_head(feature).float(), PATCH), None
         # The head draws what changes, so a prediction that is good enough is shown as it is.
-        change = self.recon_head(feature - context.to(feature.dtype)).float()
+        change = self.recon_head(feature, context.to(feature.dtype)).float()
         # On the grid, what is skipped stays the same picture for ever, on every machine.
         if _one_packed(prediction):
             return painted(prediction, change)
@@ -295,11 +305,11 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         # After a picture there is no feature yet: an adaptor of its own reads the pixels.
         patches = state.feature if prediction is None else unshuffle(prediction, PATCH)
         if state.memory is None:
-            return blocks_in_bands(self.feature_adaptor_i, patches)
+            return blocks_in_bands(self.feature_adaptor_i.conv, patches)
         if prediction is None:
-            return blocks_in_bands(self.feature_adaptor_m, state.memory, state.feature)
+            return blocks_in_bands(self.feature_adaptor_m.conv, state.memory, state.feature)
         # The moved picture stands where the frame does; memory and feature still lie where the last
         # frame was, and are looked at with wide kernels.
-        return in_bands(
-            lambda *known: self.feature_adaptor_m((*known[:2], self.prediction_embedding(known[2]))),
-            state.memory, state.feature, patches, reach=reach_of(self.feature_adaptor_m))
+        first, *rest = self.feature_adaptor_m.conv
+        moved = in_bands(self._first_of_moved, state.memory, state.feature, patches, reach=reach_of(first))
+        return blocks_in_bands(rest, moved) if rest else moved

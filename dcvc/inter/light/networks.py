@@ -1,17 +1,23 @@
 """The networks of the light P-frame codec that are more than a chain of blocks. Names of entries are
 those of the published weights."""
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from dcvc.inter.light.config import LightConfig
 from dcvc.layers import (
+    SMALL_BAND,
     BlockStyle,
     Downsample,
     HalvingConvolution,
+    MadeOfWeights,
     Pointwise,
     blocks,
+    blocks_in_bands,
     in_bands,
     reach_of,
+    upsampled,
     upsampling,
 )
 
@@ -33,9 +39,8 @@ class Encoder(nn.Module):
 
     def forward(self, patches: Tensor, context: Tensor, gain: Tensor) -> Tensor:
         # The quality acts before the last layer: its bias is part of y at every quality.
-        return in_bands(
-            lambda *known: self.down(self.conv2(self.conv1(known)) * gain), patches, context,
-            reach=reach_of(self) + 1, unit=2)
+        return blocks_in_bands([*self.conv1, self.conv2], patches, context,
+                               then=lambda x: self.down(x * gain), then_reach=1, unit=2)
 
 
 class Decoder(nn.Module):
@@ -48,15 +53,55 @@ class Decoder(nn.Module):
         self.up = upsampling(config.latent_channels, c)
         self.conv1 = nn.Sequential(*blocks(2 * c, c, config.decoder_depth, style, config.kernel))
         self.conv2 = Pointwise(c, c)
+        # With the quality outside, the matrix is that of the weights alone.
+        self._joined: MadeOfWeights[Tensor] = MadeOfWeights()
 
-    def forward(self, y_hat: Tensor, context: Tensor, gain: Tensor) -> Tensor:
+    def prepare(self, context: Tensor, gain: Tensor) -> "Prepared | None":
+        """What needs no symbol, where the packed form serves."""
+        first = self.conv1[0]
+        if not first.packs(context) or len(gain) > 1:
+            return None
+        channels, packed = gain.shape[1], first.packed
+        known = packed.adapted(context, channels)
+        if self.published:
+            return Prepared(self._joined.get(self.parameters, lambda: self._join(None)), known)
+        return Prepared(self._join(gain), known)
+
+    def _join(self, gain: Tensor | None) -> Tensor:
+        """The upsampling and what the first block's adaptor makes of it, one matrix: both are linear. For
+        each of the four places of a square, all channels."""
+        up = self.up.conv[0]
+        channels = up.out_channels // 4
+        adaptor = self.conv1[0].packed.adaptor[:channels]
+        adaptor = adaptor if gain is None else adaptor * gain.view(-1, 1)
+        matrix = adaptor.t() @ up.weight.view(channels, -1)
+        return matrix.view(-1, 4, up.in_channels).transpose(0, 1).flatten(0, 1)
+
+    def forward(self, y_hat: Tensor, context: Tensor, gain: Tensor,
+                prepared: "Prepared | None" = None) -> Tensor:
         """The published model scales the feature. Ours scales what y adds to the context: a
         prediction must not change with the quality."""
+        if prepared is not None:
+            feature = self._continued(y_hat, prepared)
+            return feature * gain if self.published else feature
         up = in_bands(
             lambda y: self.up(y) if self.published else self.up(y) * gain, y_hat, reach=0)
-        feature = in_bands(lambda *known: self.conv2(self.conv1(known)), up, context.to(up.dtype),
-                           reach=reach_of(self))
+        feature = blocks_in_bands([*self.conv1, self.conv2], up, context.to(up.dtype))
         return feature * gain if self.published else feature
+
+    def _continued(self, y_hat: Tensor, prepared: "Prepared") -> Tensor:
+        first, *rest = self.conv1
+        up = in_bands(lambda y: upsampled(y, prepared.matrix), y_hat, reach=0, band=SMALL_BAND)
+        x = in_bands(first.packed.continued, up, prepared.known, reach=reach_of(first))
+        return blocks_in_bands([*rest, self.conv2], x)
+
+
+class Prepared(NamedTuple):
+    """What the decoder network finds before y: the matrix that takes y to what its first block's adaptor
+    makes of it at one quality, and what that adaptor makes of the context."""
+
+    matrix: Tensor
+    known: Tensor
 
 
 class Head(nn.Module):
@@ -68,8 +113,17 @@ class Head(nn.Module):
         self.conv = nn.Sequential(*blocks(c, c, config.head_depth, style, config.kernel))
         self.head = Pointwise(c, PATCH_CHANNELS)
 
-    def forward(self, feature: Tensor) -> Tensor:
-        return in_bands(lambda x: self.head(self.conv(x)), feature, reach=reach_of(self))
+    def forward(self, feature: Tensor, less: Tensor | None = None) -> Tensor:
+        """less: what is taken away from the feature first."""
+        layers = [*self.conv, self.head]
+        if less is None:
+            return blocks_in_bands(layers, feature)
+        return blocks_in_bands([_Difference(), *layers], feature, less)
+
+
+class _Difference(nn.Module):
+    def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
+        return x[0] - x[1]
 
 
 class TemporalPrior(nn.Module):

@@ -49,6 +49,11 @@ def exact_hyper(networks: ExactNetworks, z_hat: Tensor, steps: Tensor) -> Tensor
 def exact_scales(networks: ExactNetworks, hyper: Tensor, trace: Tensor, unit: Tensor) -> Tensor:
     """hyper as `exact_hyper` gives it, cropped to the trace's size; unit (B, n, 1, 1), float64
     -> scales of y, float32 (B, n, h, w)."""
-    scale = hyper + networks("scale", torch.cat((hyper, to_grid(trace)), dim=1))
+    batch, channels, *size = hyper.shape
+    known = hyper.new_empty(batch, channels + trace.shape[1], *size)
+    # `trace_of` leaves small multiples of 2^-16: whole units, exactly.
+    known[:, :channels], known[:, channels:] = hyper, trace
+    known[:, channels:] *= UNIT
+    scale = hyper + networks("scale", known)
     # 27 bits times a multiple of 2^-16 is exact. One rounding to float32 is the same everywhere.
     return (scale * to_factor(unit) / UNIT).float()

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from dcvc.entropy.checkerboard import CheckerboardTables, DecoderLatents, EncoderLatents, Latents, StreamLatents
+from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.frame_head import FrameHead, split_head
+from dcvc.entropy.stream_latents import CheckerboardTables, DecoderLatents, EncoderLatents, StreamLatents
 from dcvc.errors import InputError
 from dcvc.inter.light.config import LightConfig
 from dcvc.inter.light.latent_coding import QUALITY

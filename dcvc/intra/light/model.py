@@ -18,11 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from dcvc.entropy.by_quality import FactorizedByQuality
-from dcvc.entropy.checkerboard import (
-    CheckerboardTables,
-    Latents,
-)
+from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.exact import ExactNetworks, to_factor
+from dcvc.entropy.stream_latents import CheckerboardTables
 from dcvc.entropy.wavefront import UNIT, to_grid
 from dcvc.interfaces import (
     FrozenCodec,

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from dcvc.entropy.by_quality import QualityRange
-from dcvc.entropy.checkerboard import CheckerboardTables, DecoderLatents, EncoderLatents, Latents, StreamLatents
+from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.frame_head import FrameHead, split_head
+from dcvc.entropy.stream_latents import CheckerboardTables, DecoderLatents, EncoderLatents, StreamLatents
 from dcvc.errors import BitstreamError, InputError
 from dcvc.interfaces import IntraOutput, Quality, RateRange, check_frames, check_quality
 from dcvc.intra.light.config import LightIntraConfig

@@ -15,7 +15,9 @@ from uf_golden import (
     uf_weights,
 )
 
-from dcvc.entropy.checkerboard import StreamLatents, gaussian_bits, scale_classes
+from dcvc.entropy.checkerboard import gaussian_bits
+from dcvc.entropy.scale_classes import scale_classes
+from dcvc.entropy.stream_latents import StreamLatents
 from dcvc.inter.light.config import SIZES
 from dcvc.inter.light.loading import light_from_state_dict
 from dcvc.inter.light.model import LightState

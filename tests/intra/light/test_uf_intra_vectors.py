@@ -14,7 +14,8 @@ from uf_golden import (
     uf_weights,
 )
 
-from dcvc.entropy.checkerboard import StreamLatents, scale_classes
+from dcvc.entropy.scale_classes import scale_classes
+from dcvc.entropy.stream_latents import StreamLatents
 from dcvc.intra.light.config import SIZES
 from dcvc.intra.light.loading import intra_from_state_dict
 from dcvc.layers import pad_to_multiple, rgb_to_ycbcr
