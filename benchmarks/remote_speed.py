@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     pipe, other = multiprocessing.Pipe()
-    server = multiprocessing.Process(target=serve, args=(options.folder, other))
+    server = multiprocessing.Process(target=serve, args=(options.folder, other), daemon=True)
     server.start()
     url, load = pipe.recv(), round(os.getloadavg()[0], 2)
     rates: dict[str, list[float]] = {"folder": [], "first read": [], "cached": []}
