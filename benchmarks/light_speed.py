@@ -37,9 +37,9 @@ from dcvc.intra.light.model import LightIFrameModel
 from dcvc.video.writer import VideoWriter
 
 # codec, size, (width, height), few and many frames, frames per second that are asked for each way.
-SETTINGS = {"m": ("light", "m", (640, 360), (5, 65), (15, 15)),
-            "s": ("light", "s", (640, 360), (5, 65), (25, 25)),
-            "uf-ld": ("light", "uf-ld", (416, 240), (3, 33), (8, 10)),
+SETTINGS = {"m": ("light", "m", (640, 360), (5, 125), (15, 15)),
+            "s": ("light", "s", (640, 360), (5, 125), (25, 25)),
+            "uf-ld": ("light", "uf-ld", (416, 240), (3, 63), (8, 10)),
             "dcvc2021": ("dcvc2021", None, (640, 360), (2, 4), None)}
 ASKED_RATIO = 40        # decoding: m over DCVC-2021
 
@@ -117,7 +117,7 @@ def summary(row: dict, rounds: list[dict], threads: int, peak: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("clip", type=Path, help="at least 65 frames")
+    parser.add_argument("clip", type=Path, help="at least 125 frames")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS))

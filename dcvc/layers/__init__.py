@@ -16,6 +16,7 @@ from dcvc.layers.blocks import (  # noqa: F401
     Chain,
     DepthConvBlock,
     Downsample,
+    Step,
     Upsample,
     blocks,
     blocks_in_bands,

@@ -37,6 +37,14 @@ SHORT_REACH = 2
 Then = Callable[[Tensor], Tensor]
 
 
+class Step(NamedTuple):
+    """What stands among the layers of `blocks_in_bands` and is none: a function of one or several inputs,
+    and how many rows it looks up and down."""
+
+    run: Callable[..., Tensor]
+    reach: int
+
+
 class BlockStyle(NamedTuple):
     """How the blocks of one network look inside. half: inner width is half the outer one. shortcut:
     the block behind a change of resolution adds its own input once more."""
@@ -144,7 +152,7 @@ def reach_of(network: nn.Module) -> int:
                if isinstance(block, DepthConvBlock))
 
 
-def blocks_in_bands(layers: Iterable[nn.Module], *inputs: Tensor, then: Then | None = None,
+def blocks_in_bands(layers: Iterable[nn.Module | Step], *inputs: Tensor, then: Then | None = None,
                     then_reach: int = 0, unit: int = 1, band: int = BAND) -> Tensor:
     """Blocks and 1x1 convolutions, the first one on inputs that lie side by side, by `in_bands`; then what
     `then` makes of their result, which looks then_reach rows further and may halve the height (unit 2).
@@ -161,9 +169,9 @@ def blocks_in_bands(layers: Iterable[nn.Module], *inputs: Tensor, then: Then | N
     return in_bands(network, *inputs, reach=_reach(last) + then_reach, unit=unit, band=band)
 
 
-def _groups(layers: list[nn.Module], rows: int) -> list[list[nn.Module]]:
+def _groups(layers: list[nn.Module | Step], rows: int) -> list[list[nn.Module | Step]]:
     most = max(SHORT_REACH, rows // 8)
-    groups: list[list[nn.Module]] = [[]]
+    groups: list[list[nn.Module | Step]] = [[]]
     for layer in layers:
         if groups[-1] and _reach([*groups[-1], layer]) > most:
             groups.append([])
@@ -171,16 +179,18 @@ def _groups(layers: list[nn.Module], rows: int) -> list[list[nn.Module]]:
     return groups
 
 
-def _reach(layers: list[nn.Module]) -> int:
-    return sum(map(reach_of, layers))
+def _reach(layers: list[nn.Module | Step]) -> int:
+    return sum(layer.reach if isinstance(layer, Step) else reach_of(layer) for layer in layers)
 
 
-def _chained(layers: list[nn.Module]) -> Callable[..., Tensor]:
+def _chained(layers: list[nn.Module | Step]) -> Callable[..., Tensor]:
     def run(*x: Tensor) -> Tensor:
-        out = x if len(x) > 1 else x[0]
         for layer in layers:
-            out = layer(out)
-        return out
+            if isinstance(layer, Step):
+                x = (layer.run(*x),)
+            else:
+                x = (layer(x if len(x) > 1 else x[0]),)
+        return x[0]
 
     return run
 

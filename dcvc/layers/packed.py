@@ -252,13 +252,14 @@ class HalvingConvolution(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
             return super().forward(x)
+        from dcvc.layers.packed_loops import squares_of_three
+
         (batch, channels, height, width), (above, below) = x.shape, _CUT.get()
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 0, 0 if above else 1, 0))
         rows = (height - above - below) // 2
-        squares = torch.empty(batch, rows, width // 2, 3, 3, channels)
-        for i in range(3):
-            for j in range(3):
-                squares[:, :, :, i, j] = padded[:, i:i + 2 * rows:2, j:j + width:2]
+        squares = torch.empty(batch, rows, width // 2, 9, channels)
+        # In a band, the row above is the first one; in the picture there is none, and zeros instead.
+        for picture, out in zip(x.permute(0, 2, 3, 1).contiguous().numpy(), squares.numpy(), strict=True):
+            squares_of_three(picture, 0 if above else -1, out)
         out = F.linear(squares.view(-1, 9 * channels), self.weight.permute(0, 2, 3, 1).flatten(1),
                        self.bias)
         return out.view(batch, rows, width // 2, -1).permute(0, 3, 1, 2)

@@ -61,6 +61,27 @@ def warp(picture: Tensor, vectors: Tensor) -> Tensor:
     return warp_by_windows(picture.float(), vectors)
 
 
+def warp_with_patches(picture: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """What `warp` gives of one picture on a CPU, without gradients, and the same in patches (1, 192, H/8,
+    W/8): each thread takes the patches of the rows that it has just made."""
+    from dcvc.layers.packed_loops import unshuffle
+
+    vectors = vectors.int().contiguous()
+    _, planes, height, width = picture.shape
+    out = torch.empty(picture.shape)
+    patches = torch.empty(height // BLOCK, width // BLOCK, planes * BLOCK**2)
+    arrays = picture.contiguous().numpy(), vectors.numpy(), out.numpy(), np.empty((0, 0, 0, 0), np.bool_)
+    rows = len(patches)
+
+    def work(first: int) -> None:
+        last = min(first + BAND, rows)
+        _forward(*arrays, first, last)
+        unshuffle(out[0].numpy(), BLOCK, first, last, patches.numpy())
+
+    share(work, range(0, rows, BAND))
+    return out, patches.permute(2, 0, 1)[None]
+
+
 def warp_by_windows(picture: Tensor, vectors: Tensor) -> Tensor:
     """What `warp` computes, in plain torch: a window of 15x15 pixels for each block."""
     batch, planes, height, width = picture.shape

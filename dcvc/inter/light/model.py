@@ -36,7 +36,7 @@ from dcvc.entropy.exact import ExactNetworks
 from dcvc.entropy.stream_latents import CheckerboardTables
 from dcvc.errors import InputError
 from dcvc.inter.light.block_search import search
-from dcvc.inter.light.block_warp import to_picture_grid, warp
+from dcvc.inter.light.block_warp import to_picture_grid, warp, warp_with_patches
 from dcvc.inter.light.config import MULTIPLE, NAME, STEPS, STREAM_ID, TERMS, LightConfig
 from dcvc.inter.light.initial import initialise
 from dcvc.inter.light.latent_coding import QUALITY, LatentCoding, started_in_turn, starter
@@ -59,12 +59,12 @@ from dcvc.layers import (
     Chain,
     Downsample,
     Pointwise,
+    Step,
     Upsample,
     blocks,
     blocks_in_bands,
     crop,
     hyper_outputs,
-    in_bands,
     packs,
     pad_to_multiple,
     patch_blocks,
@@ -241,12 +241,14 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         picture (B, 3, H, W) in YCbCr less one half, sides multiples of 16, or None in a decoder;
         quality (B,) -> x_hat like the picture, not clamped, and the next state.
         """
+        # The search has stretches for one thread: patches are made meanwhile.
+        patches = None if picture is None else starter(state)(unshuffle, picture, PATCH)
         vectors = self._vectors(latents, state, picture, quality)
         # Memory and context are made of the state and the vectors: a decoder reads all other symbols
         # meanwhile.
         side = None if picture is not None else self._side(latents, state, None, quality)
-        prediction = None if vectors is None else warp(state.picture, vectors)
-        memory = self._memory(state, prediction)
+        prediction, predicted = self._prediction(state, vectors)
+        memory = self._memory(state, predicted)
         context = blocks_in_bands(self.feature_extractor.conv, memory)
         gain = self.vector("q_decoder", quality)
         # What needs no symbol of y.
@@ -255,8 +257,8 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         if picture is None:
             known = [at_once(works[0]), starter(state)(works[1])]
         else:
-            patches = unshuffle(picture, PATCH)
-            y = self.encoder(patches, context.to(patches.dtype), self.vector("q_encoder", quality))
+            gain_y, pixels = self.vector("q_encoder", quality), patches.result()
+            y = self.encoder(pixels, context.to(pixels.dtype), gain_y)
             # Nothing else can be done before the hyperprior is there, so this thread sees to it.
             known = started_in_turn(state, *works, latents.begin)
             side = self._side(latents, state, y, quality)
@@ -301,15 +303,25 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         shape = (len(state.picture), 2, height // PATCH, width // PATCH)
         return latents.vectors("mv", self.motion, found, state.vectors, shape)
 
-    def _memory(self, state: LightState, prediction: Tensor | None = None) -> Tensor:
+    def _prediction(self, state: LightState,
+                    vectors: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The moved picture, and the same in patches."""
+        if vectors is None:
+            return None, None
+        if _one_packed(state.picture):
+            return warp_with_patches(state.picture, vectors)
+        prediction = warp(state.picture, vectors)
+        return prediction, unshuffle(prediction, PATCH)
+
+    def _memory(self, state: LightState, predicted: Tensor | None = None) -> Tensor:
         # After a picture there is no feature yet: an adaptor of its own reads the pixels.
-        patches = state.feature if prediction is None else unshuffle(prediction, PATCH)
+        patches = state.feature if predicted is None else predicted
         if state.memory is None:
             return blocks_in_bands(self.feature_adaptor_i.conv, patches)
-        if prediction is None:
+        if predicted is None:
             return blocks_in_bands(self.feature_adaptor_m.conv, state.memory, state.feature)
         # The moved picture stands where the frame does; memory and feature still lie where the last
         # frame was, and are looked at with wide kernels.
         first, *rest = self.feature_adaptor_m.conv
-        moved = in_bands(self._first_of_moved, state.memory, state.feature, patches, reach=reach_of(first))
-        return blocks_in_bands(rest, moved) if rest else moved
+        return blocks_in_bands([Step(self._first_of_moved, reach_of(first)), *rest],
+                               state.memory, state.feature, patches)

@@ -13,6 +13,7 @@ from dcvc.layers import (
     HalvingConvolution,
     MadeOfWeights,
     Pointwise,
+    Step,
     blocks,
     blocks_in_bands,
     in_bands,
@@ -92,8 +93,8 @@ class Decoder(nn.Module):
     def _continued(self, y_hat: Tensor, prepared: "Prepared") -> Tensor:
         first, *rest = self.conv1
         up = in_bands(lambda y: upsampled(y, prepared.matrix), y_hat, reach=0, band=SMALL_BAND)
-        x = in_bands(first.packed.continued, up, prepared.known, reach=reach_of(first))
-        return blocks_in_bands([*rest, self.conv2], x)
+        return blocks_in_bands([Step(first.packed.continued, reach_of(first)), *rest, self.conv2],
+                               up, prepared.known)
 
 
 class Prepared(NamedTuple):
@@ -118,12 +119,7 @@ class Head(nn.Module):
         layers = [*self.conv, self.head]
         if less is None:
             return blocks_in_bands(layers, feature)
-        return blocks_in_bands([_Difference(), *layers], feature, less)
-
-
-class _Difference(nn.Module):
-    def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
-        return x[0] - x[1]
+        return blocks_in_bands([Step(lambda x, y: x - y, 0), *layers], feature, less)
 
 
 class TemporalPrior(nn.Module):
