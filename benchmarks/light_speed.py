@@ -2,11 +2,13 @@
 
 `python benchmarks/light_speed.py CLIP --out benchmarks/light_speed.json`
 
-Each command runs in a fresh process for few and for many frames; the difference is the time of the frames between
-them, without start-up, I-frame and first P-frame. Settings take turns, and medians of the rounds count. Beside frames
-per second stands the CPU time of a frame, which other work on the machine changes less. m and s are the models in
-the box; the others have the weights that training begins from, with the arithmetic of trained ones. "limit" is the frames per second at which the networks'
-multiplications alone would keep all threads busy at the speed of large matrix products, "gflops" what was reached.
+Each command runs in a fresh process for few and for many frames; the difference is the time of the
+frames between them, without start-up, I-frame and first P-frame. Settings take turns, and medians of
+the rounds count. Beside frames per second stands the CPU time of a frame, which other work on the
+machine changes less. m and s are the models in the box; the others have the weights that training
+begins from, with the arithmetic of trained ones. "limit" is the frames per second at which the
+networks' multiplications alone would keep all threads busy at the speed of large matrix products,
+"gflops" what was reached.
 """
 
 import argparse

@@ -14,8 +14,8 @@ from dcvc.report.results import new_results
 def new_table(command: str, sequences: list[EvalSequence], folder: Path, *, intra_period: int,
               lpips: tuple[str, ...] = (), share: Share = here, **settings: Any) -> dict[str, Any]:
     """A table without points. folder: for the original frames that the report shows. settings:
-    entries of "settings". share: over which processes. Reads every frame once: raises InputError and ReadError for sequences
-    that cannot be measured."""
+    entries of "settings". share: over which processes. Reads every frame once: raises InputError
+    and ReadError for sequences that cannot be measured."""
     settings = {"gop_size": intra_period, **settings}
     if sequences[0].conditions is not None:
         settings["conditions"] = sequences[0].conditions.name
