@@ -120,7 +120,7 @@ class SequenceRecorder:
         self._means.add(measured)
         self.bits += bits
         values = {"type": kind, "bits": bits, "psnr": psnr_from_mse(measured["mse"]),
-                  **{name: measured[name] for name in ("ms_ssim", "lpips", "flicker")
+                  **{name: measured[name] for name in ("ms_ssim", "lpips", "stsim", "flicker")
                      if name in measured}}
         if "mse_planes" in measured:
             values["psnr_planes"] = yuv_psnr(measured["mse_planes"], peak=1.0)

@@ -46,6 +46,10 @@ class TrainConfig(SafetyOptions):
     activation_checkpointing: bool = option(
         False, "cascaded GOPs in a fraction of the memory, a third slower", on_resume=True)
 
+    # Files for the terms lpips and dists that a stage may add to its distortion.
+    lpips_weights: tuple[str, ...] = ()
+    dists_weights: tuple[str, ...] = ()
+
     # What a run writes down.
     checkpoint_minutes: float = option(
         10.0, "longest time between two writings of latest.pt", least=0, on_resume=True)

@@ -176,7 +176,9 @@ def _first_state(step: TrainingStep) -> TrainingState:
             min_lr=config.scheduler_min_lr, patience=config.scheduler_patience)
     return TrainingState(
         model=step.p_frame, intra=step.intra if step.stage.intra else None, averaged=step.model,
-        optimizer=step.optimizer, ema=step.ema, scheduler=scheduler, scaler=step.accelerator.scaler)
+        optimizer=step.optimizer, ema=step.ema, scheduler=scheduler, scaler=step.accelerator.scaler,
+        others={} if step.adversary is None else {
+            "adversary": step.adversary.adversary, "adversary_optimizer": step.adversary.optimizer})
 
 
 def _processes(saved: dict[str, Any]) -> int:

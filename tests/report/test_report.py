@@ -28,7 +28,8 @@ def test_the_page_refers_to_nothing_outside_and_escapes_names(tmp_path):
     assert set(re.findall(r"https?://[^\s\"'`<)]+", page)) == {"http://www.w3.org/2000/svg"}
     assert "<script>alert" not in page
     assert "&lt;b&gt;Ours" in page
-    assert page.count("data:image/webp") == 2 + 2 * 16
+    # Frames and error maps; then squares of two originals, each beside one of each codec.
+    assert page.count("data:image/webp") == 2 + 2 * 16 + 2 * (1 + len({p["codec"] for p in table["points"]}))
 
 
 def test_importing_the_report_brings_no_torch():

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from dcvc.errors import InputError
 from dcvc.intra.vqgan.model import VQGAN
+from dcvc.training.adversary import PatchDiscriminator, hinge_loss
 from dcvc.training.state import TrainingState
 from dcvc.training.vqgan.codebook_trainer import CodebookTrainer, CodeUse
 from dcvc.training.vqgan.config import PARTS, VQGANTrainingConfig
-from dcvc.training.vqgan.losses import PatchDiscriminator, PerceptualLoss, hinge_loss
+from dcvc.training.vqgan.losses import PerceptualLoss
 from dcvc.training.vqgan.quantizer_trainer import GradientQuantizer
 from dcvc.weights import load_weights
 
