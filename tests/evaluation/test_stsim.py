@@ -34,8 +34,9 @@ def by_loops(x: torch.Tensor, x_hat: torch.Tensor) -> float:
     for one, other in zip(*both, strict=True):
         found = []
         for (m, d, h, v), (m2, d2, h2, v2) in zip(numbers(one[0].numpy()), numbers(other[0].numpy()), strict=True):
-            found.append(((2 * m * m2 + 1e-4) / (m * m + m2 * m2 + 1e-4) * (2 * d * d2 + 1e-5) / (d * d + d2 * d2 + 1e-5)
-                          * (1 - abs(h - h2) / 2) * (1 - abs(v - v2) / 2)) ** 0.25)
+            light = (2 * m * m2 + 1e-4) / (m * m + m2 * m2 + 1e-4)
+            contrast = (2 * d * d2 + 1e-5) / (d * d + d2 * d2 + 1e-5)
+            found.append((light * contrast * (1 - abs(h - h2) / 2) * (1 - abs(v - v2) / 2)) ** 0.25)
         bands.append(np.mean(found))
     return float(np.mean(bands))
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from dcvc.cli import main
-from dcvc.errors import InputError
 from dcvc.evaluation.stsim import stsim
 from dcvc.inter.light.recipes import RECIPES
 from dcvc.training.adversary import AdversaryTraining, ConditionalAdversary
