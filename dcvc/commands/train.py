@@ -26,7 +26,8 @@ from dcvc.training.recipe_file import change_recipe, key_values, load_recipe
 
 OPTIMISATION = ("seed", "mixed_precision", "gradient_accumulation_steps", "grad_clip_max_norm",
                 "use_ema", "ema_decay", "compile", "activation_checkpointing", "checkpoint_minutes",
-                "keep_checkpoints", "max_skips", "max_rollbacks", "rollback_factor", "log_every", "wandb")
+                "keep_checkpoints", "max_skips", "max_rollbacks", "rollback_factor", "log_every", "wandb",
+                "lpips_weights", "dists_weights")
 VALIDATION = ("eval_freq", "eval_max_frames", "eval_max_sequences", "eval_intra_period", "skip_eval",
               "use_scheduler", "scheduler_factor", "scheduler_patience", "scheduler_min_lr")
 DATA = ("use_video_dataset", "train_video_dir", "val_video_dir", "vimeo_dir", "septuplet_list",

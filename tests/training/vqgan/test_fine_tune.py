@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-import vqgan_layouts
+from kit import vqgan_layouts
 
 from dcvc.cli import main
 from dcvc.demo.synthetic import write_synthetic_clips
