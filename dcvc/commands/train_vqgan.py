@@ -19,7 +19,7 @@ from dcvc.training.vqgan.config import FINE_TUNING, VQGAN_PRESETS, VQGANTraining
 # What stands on the command line, of the fields of VQGANTrainingConfig.
 NAMES = ("steps", "batch_size", "crop_size", "learning_rate", "perceptual", "perceptual_weight", "mse_weight",
          "ema_decay", "quantize_from", "gan_weight", "gan_start", "num_workers", "save_every", "log_every", "seed",
-         "start", "weights", "freeze", "entropy", "validate_every", "prior_steps",
+         "start", "weights", "freeze", "entropy", "validate_every", "prior_steps", "dists_weights",
          "keep_checkpoints", "max_skips", "max_rollbacks", "rollback_factor", "small_videos")
 
 

@@ -11,6 +11,7 @@ Unifying Structure and Texture Similarity", IEEE TPAMI 44, 2022. No weights come
 """
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ class DISTS(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = BACKBONES["vgg"]
+        self.net, self.backbone = "vgg", BACKBONES["vgg"]
         self.features = nn.ModuleDict({str(index): nn.Conv2d(*shape)
                                        for index, *shape in self.backbone.convolutions})
         channels = 3 + sum(self._widths())
@@ -65,9 +66,7 @@ class DISTS(nn.Module):
     def distances(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Distances `(B,)` of two batches `(B, 3, H, W)` in [0, 1], differentiable. Raises
         InputError for too small frames."""
-        if min(x.shape[-2:]) < self.backbone.least:
-            raise InputError(f"DISTS: found frames of {x.shape[-1]}x{x.shape[-2]}, needed at least "
-                             f"{self.backbone.least}x{self.backbone.least}")
+        self.check_size(*x.shape[-2:])
         textures, structures = [], []
         for maps in self.compared(torch.cat((x_hat, x))):
             one, other = maps.chunk(2)
@@ -80,6 +79,25 @@ class DISTS(nn.Module):
         alpha, beta = self.alpha[..., 0, 0], self.beta[..., 0, 0]
         similarity = alpha * torch.cat(textures, 1) + beta * torch.cat(structures, 1)
         return 1 - similarity.sum(1) / (alpha.sum() + beta.sum())
+
+
+    @torch.no_grad()
+    def forward(self, x_hat: Tensor, x: Tensor) -> float:
+        """Distance of two frames `(3, H, W)` in [0, 1]; 0 for equal ones."""
+        x_hat, x = (frame[None].to(self.mean.device, torch.float32) for frame in (x_hat, x))
+        return float(self.distances(x_hat, x))
+
+    def check_size(self, height: int, width: int) -> None:
+        if min(height, width) < self.backbone.least:
+            raise InputError(f"DISTS: found frames of {width}x{height}, needed at least "
+                             f"{self.backbone.least}x{self.backbone.least}; leave out "
+                             "--dists_weights")
+
+
+@lru_cache(maxsize=1)      # all sequences and codecs of a run are measured with the same weights
+def shared_dists(files: tuple[str, ...], device: str = "cpu") -> DISTS | None:
+    """As `load_dists`, loaded once; None without files."""
+    return load_dists(files, device) if files else None
 
 
 def load_dists(files: tuple[str, ...], device: torch.device | str = "cpu") -> DISTS:

@@ -21,7 +21,7 @@ from dcvc.report.figures import draw_frames
 
 SIDE, MOST_ROWS, GRID = 192, 3, 16
 # Metrics of what people see, by their keys.
-SEEN = {"lpips": "LPIPS", "stsim": "STSIM"}
+SEEN = {"lpips": "LPIPS", "dists": "DISTS", "stsim": "STSIM"}
 
 
 def busiest_square(frame: np.ndarray, side: int = SIDE) -> tuple[int, int, int]:

@@ -335,6 +335,7 @@ function start() {
     { name: "PSNR YUV", digits: 2, get: r => of(r).psnr_yuv },
     { name: "MS-SSIM", digits: 4, get: r => of(r).ms_ssim, key: "ms_ssim" },
     { name: "LPIPS", digits: 4, get: r => of(r).lpips, key: "lpips" },
+    { name: "DISTS", digits: 4, get: r => of(r).dists, key: "dists" },
     { name: "STSIM", digits: 4, get: r => of(r).stsim, key: "stsim" },
     { name: "flicker", digits: 3, get: r => of(r).flicker, key: "flicker" },
   ].filter(c => !c.key || measured(c.key));

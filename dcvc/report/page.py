@@ -32,11 +32,12 @@ METRICS = {"psnr": "RGB PSNR (dB), mean of frames",
            "xpsnr": "XPSNR of the source's planes 6:1:1 (dB)", "ms_ssim": "MS-SSIM",
            "ms_ssim_planes": "MS-SSIM of the source's planes 6:1:1",
            "ssim_planes": "SSIM of the source's planes 6:1:1", "vmaf": "VMAF",
-           "lpips": "LPIPS (lower is better)", "stsim": "STSIM, likeness of textures",
+           "lpips": "LPIPS (lower is better)", "dists": "DISTS (lower is better)",
+           "stsim": "STSIM, likeness of textures",
            "flicker": "flicker, levels of 255 (lower is better)"}
 BD_METRICS = ("psnr", "psnr_yuv", "psnr_planes", "xpsnr", "ms_ssim", "ms_ssim_planes",
               "ssim_planes", "vmaf")
-PERCEPTUAL = ("stsim", "lpips")
+PERCEPTUAL = ("stsim", "dists", "lpips")
 PICTURE_BUDGET = 11_000_000     # characters; the page stays below 15 MB with its numbers
 
 

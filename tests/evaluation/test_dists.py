@@ -5,8 +5,11 @@ import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
+from dcvc.cli import main
+from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError
 from dcvc.evaluation.dists import DISTS, load_dists
+from dcvc.report.results import read_results
 
 # As torchvision lays out VGG16: indices of its convolutions; before which of them it pools; what is compared.
 CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -79,3 +82,20 @@ def test_files_and_frames_that_do_not_serve(files):
         load_dists(files[0][:1])
     with pytest.raises(InputError, match="DISTS: found frames of 8x20, needed at least 16x16"):
         DISTS().distances(torch.rand(1, 3, 20, 8), torch.rand(1, 3, 20, 8))
+
+
+def test_eval_measures_it_with_stsim_and_flicker(files, tmp_path, capsys):
+    write_synthetic_clips(tmp_path / "clips", 1, 2, (80, 64))
+    common = ["eval", str(tmp_path / "clips"), "--model", "light-s", "--qualities", "8", "56", "--estimate", "--quiet",
+              "--dists_weights", *files[0], "-o"]
+    assert main([*common, str(tmp_path / "out.json"), "--metrics", "psnr", "stsim", "--flicker"]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("DISTS", "STSIM", "flicker"))
+    results = read_results(tmp_path / "out.json")
+    assert results["settings"]["dists"] == {"net": "vgg", "files": ["vgg16.pth", "weights.pt"]}
+    coarse, fine = (point["mean"] for point in results["points"])
+    assert 0 < fine["dists"] < coarse["dists"]
+    assert 1 > fine["stsim"] > coarse["stsim"]
+    assert len(results["points"][0]["sequences"][0]["per_frame"]["dists"]) == 2
+    assert main([*common, str(tmp_path / "no.json"), "--dists_weights", "gone.pth"]) == 1
+    assert "--dists_weights gone.pth: no such file" in capsys.readouterr().err

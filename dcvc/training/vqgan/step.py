@@ -48,7 +48,8 @@ class VQGANStep:
         self.model.to(device, memory_format=torch.channels_last)
         self.frozen = frozenset(config.freeze)
         self.codebook = self._quantizer_trainer()
-        self.perceptual = PerceptualLoss(config.perceptual, config.lpips_weights).to(device)
+        self.perceptual = PerceptualLoss(
+            config.perceptual, config.lpips_weights, config.dists_weights).to(device)
         # The codebooks have no gradients: running averages move them.
         self.trained = self._freeze()
         self.optimizer = torch.optim.Adam(self.trained, betas=(0.9, 0.99))
