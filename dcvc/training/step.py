@@ -164,7 +164,9 @@ class TrainingStep:
         mse = mean([output["mse"] for output in outputs])
         rates = {f"bpp_{term}": mean([output["bpp"][term] for output in outputs])
                  for term in outputs[0]["bpp"]}
-        terms = {f"term_{term}": mean([output["terms"][term] for output in outputs])
+        # The discriminator learns once an update, of all micro-batches together.
+        terms = {f"term_{term}": mean([output["terms"][term] for output in outputs
+                                       if term in output["terms"]])
                  for term in outputs[0]["terms"]}
         # Of I- and P-frames together, the sum is that of P-frames.
         summed = [rate for name, rate in rates.items() if name != "bpp_I"] or rates.values()

@@ -106,9 +106,9 @@ def words(small_flags, small_videos):
     def make(run, *more: str) -> list[str]:
         return ["train", "--recipe", "perceptual-s", "--train_video_dir", str(small_videos / "train"),
                 "--val_video_dir", str(small_videos / "val"), "--crop_size", "64", "--num_workers", "0", "--device",
-                "cpu", "--quiet", "--checkpoint_dir", str(run), "--set", "stage2.crop_size=64", "stage2.batch_size=2",
+                "cpu", "--quiet", "--checkpoint_dir", str(run), "--set", "stage2.crop_size=64", "stage2.batch_size=1",
                 "max_steps=3", "adversary_start=1", "log_every=1", "eval_max_sequences=1", "eval_qualities=[40]",
-                "keep_checkpoints=9", *more]
+                "keep_checkpoints=9", "gradient_accumulation_steps=2", *more]
 
     return make
 
