@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("clips", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--set", nargs="*", default=[], help="changes to the recipe, as dcvc train takes them")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -140,7 +141,7 @@ def main() -> None:
         codec, clips = load_codec("light-s"), sorted((options.work / "val").glob("*.mp4"))
         record["start"] = {f"{quality:g}": judged(codec, clips, quality) for quality in QUALITIES}
         write_text(options.out, json.dumps(record, indent=1) + "\n")
-    for run, settings in (("perceptual", [steps]), ("control", [steps, "added={}"])):
+    for run, settings in (("perceptual", [steps, *options.set]), ("control", [steps, *options.set, "added={}"])):
         if run not in record:
             took = train(options.work, run, settings)
             record[run] = {**took, "load_average": os.getloadavg()[0],
