@@ -65,7 +65,7 @@ def main() -> int:
     try:
         venv.EnvBuilder(with_pip=True, system_site_packages=own_torch, clear=VENV.exists()).create(VENV)
         constraints = str(installed_constraints(own_torch))
-        pip("-c", constraints, "-e", ".[dev,zoo]")
+        pip("-c", constraints, "-e", ".[dev,zoo,remote]")
         # CompressAI's declared requirements would replace torch and numpy: only the package itself.
         try:
             pip("--no-deps", COMPRESSAI)

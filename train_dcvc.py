@@ -4,7 +4,7 @@
 import sys
 
 from dcvc.commands.arguments import ArgumentParser, run_reporting_errors
-from dcvc.commands.options import stream_models_told
+from dcvc.commands.options import video_access_told
 from dcvc.commands.train import add_arguments, run
 from dcvc.training.launch import relaunch_if_alone
 
@@ -17,7 +17,7 @@ def main() -> int:
     code = relaunch_if_alone(__file__, sys.argv[1:])
     if code is not None:
         return code
-    with stream_models_told(options):
+    with video_access_told(options):
         return run(options)
 
 

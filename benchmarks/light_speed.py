@@ -4,8 +4,8 @@
 
 Each command runs in a fresh process for few and for many frames; the difference is the time of the frames between
 them, without start-up, I-frame and first P-frame. Settings take turns, and medians of the rounds count. Beside frames
-per second stands the CPU time of a frame, which other work on the machine changes less. Weights are those that
-training begins from; the arithmetic is that of trained ones. "limit" is the frames per second at which the networks'
+per second stands the CPU time of a frame, which other work on the machine changes less. m and s are the models in
+the box; the others have the weights that training begins from, with the arithmetic of trained ones. "limit" is the frames per second at which the networks'
 multiplications alone would keep all threads busy at the speed of large matrix products, "gflops" what was reached.
 """
 
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 
 from dcvc.bench.data import versions
 from dcvc.bench.macs import p_frame_parts, total
-from dcvc.checkpoint import write_codecs
+from dcvc.checkpoint import load_codec, write_codecs
 from dcvc.data import VideoReader
 from dcvc.files import write_text
 from dcvc.inter.registry import build_p_frame, codec_entry
@@ -39,8 +39,9 @@ from dcvc.video.writer import VideoWriter
 # codec, size, (width, height), few and many frames, frames per second that are asked for each way.
 SETTINGS = {"m": ("light", "m", (640, 360), (5, 125), (15, 15)),
             "s": ("light", "s", (640, 360), (5, 125), (25, 25)),
-            "uf-ld": ("light", "uf-ld", (416, 240), (3, 63), (8, 10)),
+            "uf-ld": ("light", "uf-ld", (416, 240), (3, 33), (8, 10)),
             "dcvc2021": ("dcvc2021", None, (640, 360), (2, 4), None)}
+BOXED = {"m": "light-m", "s": "light-s"}
 ASKED_RATIO = 40        # decoding: m over DCVC-2021
 
 
@@ -81,9 +82,12 @@ def prepare(name: str, source: Path, folder: Path) -> dict:
     codec, size, shape, counts, asked = SETTINGS[name]
     entry = codec_entry(codec)
     torch.manual_seed(0)
-    model = build_p_frame(entry.size(size or entry.default_size)).eval()
+    if name in BOXED:
+        model = load_codec(BOXED[name]).p_frame
+    else:
+        model = build_p_frame(entry.size(size or entry.default_size)).eval()
+        write_codecs(folder / f"{name}.pt", model, LightIFrameModel(INTRA_SIZES["s"]))
     cost = total(p_frame_parts(model))
-    write_codecs(folder / f"{name}.pt", model, LightIFrameModel(INTRA_SIZES["s"]))
     write_clip(source, folder / f"{name}.mp4", shape, max(counts))
     return {"codec": codec, "size": size or entry.default_size, "width": shape[0], "height": shape[1],
             "frames": list(counts), "asked_fps": asked,
@@ -92,7 +96,7 @@ def prepare(name: str, source: Path, folder: Path) -> dict:
 
 def run_round(name: str, folder: Path, threads: int) -> dict[str, list[tuple[float, float]]]:
     """{"encode", "decode"} -> wall and CPU seconds for few and for many frames."""
-    file, model = str(folder / name), str(folder / f"{name}.pt")
+    file, model = str(folder / name), BOXED.get(name, str(folder / f"{name}.pt"))
     quality = [] if SETTINGS[name][0] == "dcvc2021" else ["--quality", "32"]
     found: dict[str, list[tuple[float, float]]] = {"encode": [], "decode": []}
     for count in SETTINGS[name][3]:

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     # Late: the two lines above are there before argparse and all that the options need is loaded.
     from dcvc.commands.arguments import run_reporting_errors
-    from dcvc.commands.options import stream_models_told
+    from dcvc.commands.options import video_access_told
     from dcvc.config import nearest
 
     name, rest = arguments[0], arguments[1:]
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser_of(name).parse_args(rest)
 
     def run() -> int | None:
-        with stream_models_told(options):
+        with video_access_told(options):
             return module_of(name).run(options)
 
     return run_reporting_errors(run)

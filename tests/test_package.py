@@ -1,5 +1,6 @@
 """The package as it is installed: what the wheel holds and asks for, and that it works from there by itself."""
 
+import email
 import importlib.metadata
 import json
 import os
@@ -145,6 +146,78 @@ def test_the_steps_of_the_dockerfile_install_into_an_empty_environment(tmp_path)
     assert done.returncode == 0, done.stderr
 
 
+def distribution_files(folder: Path, metadata: str, installed: bool) -> None:
+    """A distribution of nothing but its metadata, installed in `folder` or as a wheel there."""
+    said = email.message_from_string(metadata)
+    stem = f"{re.sub(r'[-_.]+', '_', said['Name'])}-{said['Version']}"
+    wheel = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files = {f"{stem}.dist-info/METADATA": metadata, f"{stem}.dist-info/WHEEL": wheel}
+    files[f"{stem}.dist-info/RECORD"] = "".join(f"{name},,\n" for name in (*files, f"{stem}.dist-info/RECORD"))
+    if not installed:
+        with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+        return
+    for name, text in (files | {f"{stem}.dist-info/INSTALLER": "pip\n"}).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def needed_distributions(roots: list[Requirement]) -> dict[str, str]:
+    """Metadata of all that is here and that these ask for, directly or not. Name -> its METADATA."""
+    found, waiting = {}, list(roots)
+    while waiting:
+        requirement = waiting.pop()
+        extras = {"extra": ""} if not requirement.extras else {"extra": next(iter(requirement.extras))}
+        name = requirement.name.lower()
+        if name in found or (requirement.marker and not requirement.marker.evaluate(extras)):
+            continue
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found[name] = distribution.read_text("METADATA")
+        waiting += map(Requirement, distribution.requires or [])
+    return found
+
+
+def test_a_cuda_build_of_torch_stays_as_it_is(wheel, tmp_path):
+    """pip itself, without a network: an environment with torch 2.13.0+cu130 and NumPy, as their metadata say it; wheels
+    with the real requirements of all that the package asks for; and newer builds of both, which must not be taken."""
+    text = zipfile.ZipFile(wheel).read(next(
+        name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("METADATA"))).decode()
+    asked = [Requirement(line.split(": ", 1)[1]) for line in text.splitlines() if line.startswith("Requires-Dist: ")]
+    chosen = [one for one in asked if not one.marker or one.marker.evaluate({"extra": "remote"})
+              or one.marker.evaluate({"extra": "zoo"})]
+    for one in chosen:
+        one.marker = None
+    needed, shelf = needed_distributions(chosen), tmp_path / "shelf"
+    shelf.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    cuda = re.sub(r"^Version: .*$", "Version: 2.13.0+cu130", needed.pop("torch"), count=1, flags=re.M)
+    kept = [cuda.replace("\nRequires-Dist:", "\nRequires-Dist: nvidia-cuda-runtime==13.0.96\nRequires-Dist:", 1),
+            "Metadata-Version: 2.1\nName: nvidia-cuda-runtime\nVersion: 13.0.96\n", needed.pop("numpy")]
+    for metadata in kept:
+        distribution_files(site, metadata, installed=True)
+    for metadata in needed.values():
+        distribution_files(shelf, metadata, installed=False)
+    for name in ("torch", "numpy"):
+        distribution_files(shelf, f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n", installed=False)
+    before = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    python = tmp_path / "venv" / "bin" / "python"
+    done = subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", "--no-index",
+                           "--find-links", str(shelf), "--no-compile", "-q", f"{wheel}[remote,zoo]"],
+                          capture_output=True, text=True,
+                          env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")})
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in before} == before
+    there = {path.name.split("-")[0].lower() for path in site.glob("*.dist-info")}
+    assert {"dcvc", "accelerate", "s3fs", "einops"} <= there
+    assert [path.name for path in site.glob("torch-*")] == ["torch-2.13.0+cu130.dist-info"]
+    assert not there & {"torchvision", "compressai"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_torch_that_is_there_stays(wheel, tmp_path):
@@ -153,13 +226,13 @@ def test_a_torch_that_is_there_stays(wheel, tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     where = subprocess.run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
                            capture_output=True, text=True, check=True).stdout.strip()
-    info = Path(where) / "torch-2.9.0+cu130.dist-info"
+    info = Path(where) / "torch-2.13.0+cu130.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.9.0+cu130\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.13.0+cu130\n")
     (info / "INSTALLER").write_text("pip\n")
     report = tmp_path / "report.json"
     subprocess.run([str(python), "-m", "pip", "install", "--dry-run", "-q", "--report", str(report),
-                    f"{wheel}[zoo,wandb,docs,notebook,dev]"], check=True, capture_output=True)
+                    f"{wheel}[zoo,wandb,remote,vmaf,docs,notebook,dev]"], check=True, capture_output=True)
     installed = {item["metadata"]["name"].lower() for item in json.loads(report.read_text())["install"]}
     assert {"dcvc", "av", "einops"} <= installed
     assert not installed & {"torch", "torchvision", "compressai"}

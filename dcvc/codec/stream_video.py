@@ -14,6 +14,7 @@ CPU, since data workers have nothing else, and one at a time in each process.
 """
 
 import functools
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from dcvc.errors import BitstreamError, DcvcError, MissingError, ReadError
 from dcvc.models.catalog import model_of_weights, stream_models
 from dcvc.video.coded_video import CODEC
 from dcvc.video.file_index import FileIndex
+from dcvc.video.sources import open_file, stamp_of
 
 # What makes a codec of the name, run folder or file of a model.
 Load = Callable[[str], VideoCodec]
@@ -136,8 +138,12 @@ class StreamVideo:
     def _open(self) -> _Opened:
         try:
             with ExitStack() as stack:
-                file = stack.enter_context(open(self._path, "rb"))
-                size, known = os.fstat(file.fileno()).st_size, self.index
+                file = open_file(self._path)
+                if isinstance(file, io.RawIOBase):
+                    file = io.BufferedReader(file)
+                stack.enter_context(file)
+                size, known = file.seek(0, io.SEEK_END), self.index
+                file.seek(0)
                 if known is not None and size != known.file_size:
                     raise ReadError(f"{self._path}: found {size} bytes, needed {known.file_size} as "
                                     "when it was indexed; run `dcvc index` again")
@@ -155,7 +161,7 @@ class StreamVideo:
         opened = self._open()
         if not opened.index.shown:
             raise ReadError(f"{self._path}: found no frame that is shown, needed at least one")
-        header, status = opened.reader.header, os.fstat(opened.file.fileno())
+        header, stamp = opened.reader.header, stamp_of(self._path)
         # Here, not in the middle of a training: whether there is something that decodes it.
         self._codec_of(header)
         return FileIndex(
@@ -165,7 +171,7 @@ class StreamVideo:
             orientation=(False, False, False), fps=float(header.fps), codec=CODEC, pix_fmt="gbrp",
             matrix="rgb", full_range=True, counted=False,
             notes=() if opened.index.finished else ("cut short",),
-            file_size=status.st_size, mtime_ns=status.st_mtime_ns)
+            file_size=stamp.size, mtime_ns=stamp.mark)
 
     def _codec_of(self, header: StreamHeader) -> VideoCodec:
         """Raises MissingError where no model that is named or here made the stream."""

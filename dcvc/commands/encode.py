@@ -19,7 +19,7 @@ from dcvc.commands.options import (
     add_intra_period,
     add_model,
     add_refresh,
-    add_stream_models,
+    add_video_access,
     codec_from,
     intra_period_from,
 )
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="a video file that FFmpeg opens (its sound is left out), a "
                                       ".dcvc stream, or - (y4m on stdin)")
-    add_stream_models(parser)
+    add_video_access(parser)
     parser.add_argument("output", help="the stream to write (.dcvc), or - (stdout)")
     add_overwrite(parser)
     add_model(parser, default=DEFAULT_MODEL)

@@ -87,10 +87,15 @@ OPTIONS = {
     "no progress bar": "不显示进度条",
     "replace an existing output that this command did not make (never an input)":
         "替换并非本命令生成的已有输出（绝不替换输入）",
-    "videos to train on: folders of videos, video files, .txt lists of paths, or an index":
-        "用于训练的视频：视频文件夹、视频文件、.txt 路径列表或索引",
-    "folders of videos, video files, .txt lists of paths, or an index": "视频文件夹、视频文件、.txt 路径列表或索引",
-    "a folder of videos, a video file, a .txt list of paths or an index": "视频文件夹、视频文件、.txt 路径列表或索引",
+    "videos to train on: folders of videos, tar files, video files, .txt lists of paths, an index, or URLs of these":
+        "用于训练的视频：视频文件夹、tar 文件、视频文件、.txt 路径列表、索引，或它们的 URL",
+    "folders of videos, tar files, video files, .txt lists of paths, an index, or URLs of these":
+        "视频文件夹、tar 文件、视频文件、.txt 路径列表、索引，或它们的 URL",
+    "a folder of videos, a tar file, a video file, a .txt list of paths, an index, or a URL of one of these":
+        "视频文件夹、tar 文件、视频文件、.txt 路径列表、索引，或其中之一的 URL",
+    "where parts of videos from URLs are kept (default: the user's cache folder)":
+        "来自 URL 的视频片段缓存在何处（默认：用户的缓存文件夹）",
+    "how much of them at most, in gigabytes (default: 10)": "缓存的上限，单位为 GB（默认：10）",
     "what decodes .dcvc streams among the videos (default: the models here that made them)":
         "用什么解码视频中的 .dcvc 码流（默认：本机上生成它们的模型）",
     # demo and tune

@@ -23,6 +23,8 @@ from dcvc.errors import InputError, MissingError, ReadError
 from dcvc.evaluation.metric_names import METRICS, USUAL, chosen_metrics
 from dcvc.intra.config import IntraConfig
 from dcvc.models.catalog import DEFAULT_MODEL, STREAM_MODELS, model_folders
+from dcvc.video.block_cache import FOLDER as CACHE_FOLDER
+from dcvc.video.block_cache import LIMIT as CACHE_LIMIT
 
 if TYPE_CHECKING:
     from dcvc.video.matroska import MuxedStream
@@ -33,40 +35,54 @@ INTRA_FLAGS = tuple(flag_of(field) for field in dataclasses.fields(IntraConfig)
 # What stands for stdin or stdout in the place of a file.
 PIPE = "-"
 INTRA_PERIOD = 10       # frames, as the field's tables have it
-SOURCES = "folders of videos, video files, .txt lists of paths, or an index"
+SOURCES = "folders of videos, tar files, video files, .txt lists of paths, an index, or URLs of these"
 
 
 def add_sources(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("video_dir", nargs="+", metavar="DIR", help=SOURCES)
-    add_stream_models(parser)
+    add_video_access(parser)
 
 
-def add_stream_models(parser: argparse._ActionsContainer) -> None:
-    """--stream_model, for commands whose videos may be dcvc streams."""
+def add_video_access(parser: argparse._ActionsContainer) -> None:
+    """--stream_model, --cache_dir and --cache_gb, for commands whose videos may be dcvc streams or
+    lie elsewhere."""
     parser.add_argument("--stream_model", nargs="+", metavar="MODEL",
                         help="what decodes .dcvc streams among the videos (default: the models here "
                              "that made them)")
+    parser.add_argument("--cache_dir", metavar="DIR",
+                        help="where parts of videos from URLs are kept (default: the user's cache "
+                             "folder)")
+    parser.add_argument("--cache_gb", type=float, metavar="GB",
+                        help="how much of them at most, in gigabytes (default: 10)")
 
 
 @contextlib.contextmanager
-def stream_models_told(options: argparse.Namespace) -> Iterator[None]:
-    """What --stream_model says holds inside, for processes that are started there as well."""
-    before, given = os.environ.get(STREAM_MODELS), getattr(options, "stream_model", None)
-    if given:
-        os.environ[STREAM_MODELS] = os.pathsep.join(given)
+def video_access_told(options: argparse.Namespace) -> Iterator[None]:
+    """What the options of add_video_access say holds inside, for processes that are started there
+    as well."""
+    folder, limit = getattr(options, "cache_dir", None), getattr(options, "cache_gb", None)
+    if limit is not None and not limit >= 0:
+        raise InputError(f"--cache_gb: found {limit:g}, needed 0 or more")
+    given = {STREAM_MODELS: os.pathsep.join(getattr(options, "stream_model", None) or ()),
+             CACHE_FOLDER: folder and os.path.abspath(folder),
+             CACHE_LIMIT: "" if limit is None else str(limit)}
+    given = {name: value for name, value in given.items() if value}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     try:
         yield
     finally:
-        if given and before is None:
-            del os.environ[STREAM_MODELS]
-        elif given:
-            os.environ[STREAM_MODELS] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def add_training_sources(parser: argparse._ActionsContainer, required: bool = True) -> None:
     parser.add_argument("--train_video_dir", "--videos", dest="train_video_dir", nargs="+",
                         required=required, default=[], help=f"videos to train on: {SOURCES}")
-    add_stream_models(parser)
+    add_video_access(parser)
 
 
 def add_intra(group: argparse._ActionsContainer, default_type: str | None = "light") -> None:
@@ -310,7 +326,7 @@ def add_sequences(parser: argparse.ArgumentParser) -> None:
     """Which sequences are measured, how many frames of them, and how often an I-frame comes."""
     parser.add_argument("videos", metavar="VIDEOS", nargs="+",
                         help="videos, .yuv files, .txt lists, folders of videos or of picture folders")
-    add_stream_models(parser)
+    add_video_access(parser)
     parser.add_argument("--stills", action="store_true",
                         help="also measure single pictures that lie among videos")
     parser.add_argument("--preset", help="a test set by its files' names: hevc-b … hevc-e, uvg, "

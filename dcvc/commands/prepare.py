@@ -7,7 +7,7 @@ from collections import Counter
 
 from dcvc.commands.arguments import add_flag, add_options, printable, read_options
 from dcvc.commands.messages import told
-from dcvc.commands.options import add_stream_models
+from dcvc.commands.options import add_video_access
 from dcvc.commands.output import FrameProgress, check_target, tell_notes
 from dcvc.data.prepare_options import PrepareOptions, Shard
 from dcvc.errors import InputError, ReadError
@@ -19,8 +19,9 @@ CHOOSING = ("min_size", "min_seconds", "drop_static", "drop_black", "drop_repeat
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video_dir", metavar="DIR",
-                        help="a folder of videos, a video file, a .txt list of paths or an index")
-    add_stream_models(parser)
+                        help="a folder of videos, a tar file, a video file, a .txt list of paths, an index, "
+                             "or a URL of one of these")
+    add_video_access(parser)
     parser.add_argument("out", metavar="OUT",
                         help="a folder for the segments and manifest.json: a new one, or one of "
                              "this command's, which is continued")

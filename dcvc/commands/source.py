@@ -63,10 +63,11 @@ def open_source(path: str, max_frames: int | None, fps: float | None = None) -> 
         rate = reader.format.fps if fps is None else exact_rate(fps)
         return Source("stdin", reader.format.size, rate, 0, max_frames, None, reader)
     from dcvc.video.reader import VideoReader
+    from dcvc.video.sources import open_file
 
     reader = VideoReader(path)
     count = min(len(reader), max_frames or len(reader))
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         # The same input makes the same stream, another input another.
         mark = hashlib.file_digest(file, "sha256").digest()[:SOURCE_BYTES]
     return Source(path, reader.size, exact_rate(reader.fps if fps is None else fps), count, count,

@@ -10,7 +10,7 @@ from dcvc.commands.options import (
     INTRA_FLAGS,
     add_intra,
     add_p_frame,
-    add_stream_models,
+    add_video_access,
     intra_from,
 )
 from dcvc.commands.output import check_target
@@ -61,7 +61,7 @@ def _recipe_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _data_arguments(group: argparse._ArgumentGroup) -> None:
     add_options(group, DataConfig, DATA, num_workers={"default": min(4, usable_cores())})
-    add_stream_models(group)
+    add_video_access(group)
     group.add_argument("--sampling", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                        help="how GOPs are drawn from videos: crops_per_read=4, on_bad_video=skip, "
                             "stride=2, rescale=[256,512] … (docs/data.md)")

@@ -44,6 +44,7 @@ from dcvc.video.images import (
     natural_key,
     read_image,
 )
+from dcvc.video.places import TAR, read_by_ffmpeg, stem_of
 from dcvc.video.reader import VideoReader
 from dcvc.video.yuv_to_rgb import Colour
 
@@ -171,7 +172,7 @@ def video_sequence(path: PathLike) -> EvalSequence:
     colour = frame_format(index)[1]
     tagged = "" if index.matrix else " (untagged)"
     return EvalSequence(
-        name=Path(path).stem, path=str(path), width=index.width, height=index.height,
+        name=stem_of(path), path=index.path, width=index.width, height=index.height,
         fps=float(index.fps), frames=len(index), notes=index.notes, index=index,
         colour=f"{colour.matrix}{tagged}, {_range(colour.full_range)} range, {index.pix_fmt}",
     )
@@ -239,7 +240,7 @@ def open_sequences(source: PathLike | Sequence[PathLike], preset: str | None = N
         raise InputError(f"--preset: found {preset!r}, needed one of {', '.join(PRESETS)}"
                          f"{nearest(preset, PRESETS)}")
     found = [sequence for one in as_list(source, "VIDEOS")
-             for sequence in _sequences_at(Path(one), preset, raw or RawFormat(), stills)]
+             for sequence in _sequences_at(one, preset, raw or RawFormat(), stills)]
     if conditions is not None:
         found = [sequence.under(conditions) for sequence in found]
     chosen = PRESETS.get(preset)
@@ -248,8 +249,12 @@ def open_sequences(source: PathLike | Sequence[PathLike], preset: str | None = N
             for sequence in with_distinct_names(found)]
 
 
-def _sequences_at(root: Path, preset: str | None, raw: RawFormat,
+def _sequences_at(source: str, preset: str | None, raw: RawFormat,
                   stills: bool) -> list[EvalSequence]:
+    if not read_by_ffmpeg(source) or source.lower().endswith(TAR):
+        # Raw files and pictures are read on this machine only.
+        return [_file_sequence(path, raw, preset) for path in list_videos(source)]
+    root = Path(source)
     if not root.exists():
         raise MissingError(f"{root}: no such file or folder")
     if preset == "davis":
@@ -261,9 +266,7 @@ def _sequences_at(root: Path, preset: str | None, raw: RawFormat,
     if files and not stills:
         left_out = [folder for folder in folders if not _is_sequence_beside_videos(folder)]
         folders = [folder for folder in folders if folder not in left_out]
-    size = PRESETS[preset].size if preset else None
-    sequences = [raw_sequence(path, raw, size) if path.suffix.lower() == RAW_EXTENSION
-                 else video_sequence(path) for path in files]
+    sequences = [_file_sequence(path, raw, preset) for path in files]
     sequences += [_complete(picture_sequence(folder, root)) for folder in folders]
     if not sequences:
         layout = f" laid out as {PRESETS[preset].layout}" if preset else ""
@@ -277,6 +280,12 @@ def _sequences_at(root: Path, preset: str | None, raw: RawFormat,
         note = f"left out beside the videos: single pictures in {names} (--stills measures them)"
         sequences[0] = replace(sequences[0], notes=(*sequences[0].notes, note))
     return sequences
+
+
+def _file_sequence(path: PathLike, raw: RawFormat, preset: str | None) -> EvalSequence:
+    if os.fspath(path).lower().endswith(RAW_EXTENSION) and read_by_ffmpeg(path):
+        return raw_sequence(Path(path), raw, PRESETS[preset].size if preset else None)
+    return video_sequence(path)
 
 
 def _is_sequence_beside_videos(folder: Path) -> bool:
@@ -332,12 +341,12 @@ def _limited(sequence: EvalSequence, usual: int | None, max_frames: int | None,
     return sequence.first(max_frames or usual)
 
 
-def _files_and_folders(root: Path, preset: str | None) -> tuple[list[Path], list[Path]]:
+def _files_and_folders(root: Path, preset: str | None) -> tuple[list[PathLike], list[Path]]:
     """The video and .yuv files, and the folders of pictures, that lie at `root`."""
     # A single file is taken as it is, a list leads to its videos.
     if root.is_file():
         is_list = root.suffix.lower() == LIST_EXTENSION
-        return [Path(path) for path in list_videos(root)] if is_list else [root], []
+        return list_videos(root) if is_list else [root], []
     # The test sequences lie among those for training: only the list tells which they are.
     if preset == "vimeo90k-test":
         listing = root / "sep_testlist.txt"
@@ -349,13 +358,13 @@ def _files_and_folders(root: Path, preset: str | None) -> tuple[list[Path], list
                  if name.lower().endswith(RAW_EXTENSION))
     folders = [Path(folder.path) for folder in visited if list_images(folder.path)]
     try:
-        videos = [Path(path) for path in list_videos(root)]
+        videos = list_videos(root)
     except (InputError, MissingError):
         # The message is about video files: the right one only where there is nothing else, too.
         if not raw and not folders:
             raise
         videos = []
-    return sorted(videos) + raw, sorted(folders, key=lambda path: natural_key(str(path)))
+    return sorted(videos, key=Path) + raw, sorted(folders, key=lambda path: natural_key(str(path)))
 
 
 def _complete(sequence: EvalSequence) -> EvalSequence:

@@ -48,6 +48,7 @@ from dcvc.device.processes import share_out
 from dcvc.errors import ReadError
 from dcvc.files import short_stem, write_text
 from dcvc.video.file_index import FileIndex
+from dcvc.video.places import stem_of
 
 # Called with (frames done, of how many, with what).
 Progress = Callable[[int, int, str], None]
@@ -164,7 +165,8 @@ class _Run:
             if self.bad(source):
                 continue
             # The number makes names unique and keeps the videos' order.
-            stem = f"{source.number:07d}_{short_stem(Path(source.path), 80)}"
+            name = short_stem(Path(stem_of(source.path) + ".mp4"), 80)
+            stem = f"{source.number:07d}_{name}"
             for each in self.task(source, plans[source.number].segments).files:
                 one = each.segment
                 entry = {"file": f"{stem}_{one.first:07d}{each.file.suffix}", "source": source.path,

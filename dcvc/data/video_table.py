@@ -46,6 +46,8 @@ from dcvc.errors import DcvcError, InputError, ReadError
 from dcvc.files import home_cache, write_bytes
 from dcvc.video.coded_video import index_video, is_stream
 from dcvc.video.file_index import FileIndex
+from dcvc.video.places import Place, Stamp, is_address, plain
+from dcvc.video.sources import open_file, stamp_of
 
 MAGIC = b"DCVCIDX4"
 SUFFIX = ".dcvcindex"
@@ -65,21 +67,29 @@ _COLUMNS = {
     "flags": "u1",
     # Which entry of video_dir the video came from.
     "source": "<i2",
+    # Where the video begins in its tar file, -1: in none. Indices of earlier versions have no such
+    # column.
+    "offset": "<i8",
 }
 # Fields of FileIndex that are columns as they are, that are words, and that are bits of "flags".
 _SAME = ("height", "width", "file_size", "mtime_ns", "fps")
 _WORDS = ("codec", "pix_fmt", "matrix", "notes", "tags")
 _FLAGS = ("full_range", "counted", "verified", "fields")
+# Files of another machine to open at a time: most of the time goes by in waiting for it.
+REMOTE_JOBS = 16
 
 
 class VideoTable:
     """Read-only rows. `frames`, `height`, `width`, `source` are columns, `row(i)` is a FileIndex.
 
-    data: the file's bytes, uint8. path: the file they are mapped from, None where there is none.
+    data: the file's bytes, uint8. path, file: the file they are mapped from, and its handle; None
+    where there is none.
     Raises InputError (no index), ReadError (a damaged one)."""
 
-    def __init__(self, data: np.ndarray, path: str | None = None) -> None:
-        self._data, self._path, self._file = data, path, None
+    def __init__(self, data: np.ndarray, path: str | None = None, file: int | None = None) -> None:
+        self._data, self._path, self._file = data, path, file
+        if file is not None:
+            weakref.finalize(self, os.close, file)
         where = path or "index in memory"
         if data[:8].tobytes() != MAGIC:
             raise InputError(f"{where}: found another file, needed an index made by `dcvc index`")
@@ -105,12 +115,19 @@ class VideoTable:
     @classmethod
     def open(cls, path: PathLike) -> "VideoTable":
         """Map an index file. Raises InputError, ReadError."""
-        path = os.fspath(path)
+        path = plain(path)
+        if is_address(path):
+            with open_file(path) as file:
+                # Forked workers share the memory.
+                return cls(np.frombuffer(file.read(), np.uint8))
         try:
-            data = np.memmap(path, np.uint8, "r")
+            with open(path, "rb") as file:
+                data = np.memmap(file, np.uint8, "r")
+                # Opened once: another process may put a new index in this one's place.
+                handle = os.dup(file.fileno())
         except (OSError, ValueError) as error:
             raise ReadError(f"{path}: cannot open this index ({error})") from None
-        return cls(data, path)
+        return cls(data, path, handle)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -132,12 +149,9 @@ class VideoTable:
         """Some entries of a column, for one row. Read rather than mapped: each look into the
         mapping would bring in a page of 4096 bytes, and after a million random rows the whole file
         would count as this process's memory."""
-        if self._path is None:
+        if self._file is None:
             return self._columns[name][first: first + count]
         # pread names its position itself, so that forked workers may share the open file.
-        if self._file is None:
-            self._file = os.open(self._path, os.O_RDONLY)
-            weakref.finalize(self, os.close, self._file)
         dtype, _, offset = self.header["columns"][name]
         size = np.dtype(dtype).itemsize
         return np.frombuffer(os.pread(self._file, count * size, offset + first * size), dtype)
@@ -161,7 +175,8 @@ class VideoTable:
         return self._cells("text", start, end - start).tobytes().decode("utf-8", "surrogateescape")
 
     def row(self, i: int) -> FileIndex:
-        cells = {name: self._cells(name, int(i))[0].item() for name in _COLUMNS if name != "path"}
+        cells = {name: self._cells(name, int(i))[0].item() for name in _COLUMNS
+                 if name in self._columns and name != "path"}
         bits = [bool(cells["flags"] >> place & 1) for place in range(3 + len(_FLAGS))]
         frames, place = cells["frames"], cells["numbers"]
         if cells["step"]:
@@ -170,7 +185,7 @@ class VideoTable:
             pts, place = self._cells("number", place, frames).copy(), place + frames
         words = {name: self.header[name][cells[name]] for name in _WORDS}
         return FileIndex(
-            path=self.path(int(i)),
+            path=_placed(self.path(int(i)), cells),
             pts=pts,
             keys=self._cells("number", place, cells["keys"]).copy(),
             time_base=Fraction(cells["base"], cells["unit"]),
@@ -179,6 +194,19 @@ class VideoTable:
             **{name: cells[name] for name in _SAME},
             **words | {name: tuple(words[name]) for name in ("notes", "tags")},
         )
+
+
+def _offset(path: str) -> int:
+    return path.offset if isinstance(path, Place) else -1
+
+
+def _placed(path: str, cells: dict[str, int]) -> str:
+    """A path that knows its place, where that spares asking another machine or looking through a
+    tar file."""
+    offset = cells.get("offset", -1)
+    if offset < 0 and not is_address(path):
+        return path
+    return Place(path, Stamp(cells["file_size"], cells["mtime_ns"]), offset)
 
 
 def pack_table(rows: Iterable[tuple[FileIndex, int]], excluded: Sequence[Sequence] = ()) -> bytes:
@@ -198,6 +226,7 @@ def pack_table(rows: Iterable[tuple[FileIndex, int]], excluded: Sequence[Sequenc
             "first": int(row.pts[0]), "step": step if regular else 0, "keys": len(row.keys),
             "base": row.time_base.numerator, "unit": row.time_base.denominator,
             "flags": sum(bit << place for place, bit in enumerate(flags)),
+            "offset": _offset(row.path),
         }
         for name in _SAME:
             entry[name] = getattr(row, name)
@@ -242,7 +271,8 @@ def default_table_path(sources: Sequence[str], extensions: Sequence[str]) -> str
         base = os.environ.get("XDG_CACHE_HOME")
         folder = os.path.join(base, "dcvc") if base else os.fspath(home_cache())
     # Absolute, so that the same set is found from any working directory.
-    key = json.dumps([[os.path.abspath(source) for source in sources], sorted(extensions)])
+    key = json.dumps([[source if is_address(source) else os.path.abspath(source)
+                       for source in map(plain, sources)], sorted(extensions)])
     return os.path.join(folder, hashlib.sha256(key.encode()).hexdigest()[:24] + SUFFIX)
 
 
@@ -256,14 +286,15 @@ def build_table(sources: Sequence[str], *, extensions: Sequence[str] = VIDEO_EXT
     opened as it is, without looking at the folders. Raises MissingError, InputError (no videos).
     Unreadable files are in `.excluded`.
     """
-    if len(sources) == 1 and sources[0].endswith(SUFFIX):
+    if len(sources) == 1 and os.fspath(sources[0]).endswith(SUFFIX):
         return VideoTable.open(sources[0])
     files = [(path, number) for number, source in enumerate(sources)
              for path in list_videos(source, extensions)]
     target = os.fspath(index) if index is not None else default_table_path(sources, extensions)
     kept = _kept_entries(target)
     # Threads: indexing waits for the disk, and FFmpeg reads while Python's lock is free.
-    with ThreadPoolExecutor(jobs or usable_cores()) as pool:
+    elsewhere = any(is_address(path) for path, _ in files)
+    with ThreadPoolExecutor(jobs or (REMOTE_JOBS if elsewhere else usable_cores())) as pool:
         entries = pool.map(lambda file: _examine(file[0], kept.get(file[0])), files)
         entries = list(progress(entries, len(files)) if progress else entries)
     rows = [(entry, source) for entry, (_, source) in zip(entries, files, strict=True)
@@ -303,17 +334,22 @@ def _examine(path: str, kept: FileIndex | list | None) -> FileIndex | list:
     """The row of a file, or [path, size, time, why it is excluded]. What was kept is returned
     itself if size and time are as they were."""
     then = kept[1:3] if isinstance(kept, list) else kept and [kept.file_size, kept.mtime_ns]
+    place = path
     try:
-        status = os.stat(path)
-        stamp = [status.st_size, status.st_mtime_ns]
-    except OSError:
+        stamp = list(stamp_of(path))
+        if is_address(path):
+            offset = path.offset if isinstance(path, Place) else -1
+            place = Place(path, Stamp(*stamp), offset)
+    except DcvcError:
         stamp = [-1, -1]  # index_file tells what is wrong
-    # What a stream lacked may have been a model, which may be here now.
-    again = isinstance(kept, list) and is_stream(path)
-    if then == stamp and not again:
+    # What a stream lacked may have been a model, which may be here now; what another machine did
+    # not give, it may give now.
+    again = isinstance(kept, list) and (is_address(path) or is_stream(path))
+    moved = isinstance(kept, FileIndex) and _offset(kept.path) != _offset(path)
+    if then == stamp and not again and not moved:
         return kept
     try:
-        return index_video(path)
+        return index_video(place)
     except DcvcError as error:
         excluded = [path, *stamp, str(error)]
         return kept if excluded == kept else excluded

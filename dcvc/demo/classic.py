@@ -38,6 +38,7 @@ from dcvc.report.results import write_results
 from dcvc.training.config import TrainConfig
 from dcvc.training.recipe_file import load_recipe
 from dcvc.training.recipe_run import RecipeJob, TrainIntra, run_recipe
+from dcvc.video.places import absolute
 from dcvc.video.reader import VideoReader
 
 INTRA_PERIOD = 8        # frames
@@ -75,7 +76,7 @@ def _clips(demo: Demo) -> tuple[list[str], str]:
     demo.tell("1/3 taking your videos")
     if demo.val_videos:
         return list(demo.videos), demo.val_videos
-    files = sorted({str(Path(file).resolve()) for source in demo.videos
+    files = sorted({absolute(file) for source in demo.videos
                     for file in list_videos(source)})
     if len(files) < 2:
         raise InputError(f"{' '.join(demo.videos)}: found {len(files)} video, needed at least 2 "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Thread
@@ -14,6 +15,7 @@ from typing import TypeVar
 from dcvc.errors import ReadError
 
 Task, Result = TypeVar("Task"), TypeVar("Result")
+Share = Callable[[Callable[[Task], Result], Iterable[Task]], Iterator[tuple[Task, Result]]]
 # Tasks that wait beside those in work, so that no process waits for one.
 WAITING = 2
 
@@ -44,14 +46,23 @@ def share_out(work: Callable[[Task], Result], tasks: Iterable[Task],
 
     Raises ReadError where a process is killed from outside.
     """
+    with shared(processes) as share:
+        yield from share(work, tasks)
+
+
+@contextmanager
+def shared(processes: int) -> Iterator[Share]:
+    """What shares tasks out as `share_out` does, as often as wanted, over processes that begin at once:
+    each of them takes a second or two to import what it needs."""
     if processes < 2:
-        for task in tasks:
-            yield task, work(task)
+        yield here
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"),
                              initializer=_begin_worker) as pool:
+        # The first task of all makes the pool begin.
+        pool.submit(int)
         try:
-            yield from _as_finished(pool, work, iter(tasks), processes + WAITING)
+            yield lambda work, tasks: _as_finished(pool, work, iter(tasks), processes + WAITING)
         except BrokenProcessPool:
             raise ReadError("a process was ended from outside (out of memory?), needed all; give the "
                             "same command again, with fewer --processes in less memory") from None
@@ -64,6 +75,12 @@ def share_out(work: Callable[[Task], Result], tasks: Iterable[Task],
             for process in active_children():
                 process.kill()
             raise
+
+
+def here(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
+    """`share_out` with one process."""
+    for task in tasks:
+        yield task, work(task)
 
 
 def _as_finished(pool: ProcessPoolExecutor, work: Callable[[Task], Result], tasks: Iterator[Task],

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dcvc.data.eval_sequences import EvalSequence
+from dcvc.device.processes import shared
 from dcvc.errors import InputError, ReadError
 from dcvc.evaluation.anchor_coding import measure
 from dcvc.evaluation.anchor_encoders import ANCHORS, AnchorSetting, find_anchor, missing_reason
@@ -146,30 +147,31 @@ def compare(sequences: list[EvalSequence], anchors: dict[str, Qualities | None],
     if len(formats) > 1:
         raise InputError(f"compare: found sequences of {' and '.join(formats)}, needed one depth; "
                          "--anchor_pixels chooses the deeper one for all")
-    results = new_table(command, sequences, folder, intra_period=intra_period, lpips=lpips,
-                        anchor_input=_input_in_words(sequences[0], formats[0]))
-    settings: list[AnchorSetting | ProgramSetting] = []
-    for name, mode in product(chosen, modes):
-        wanted = [AnchorSetting(ANCHORS[name], quality, intra_period, preset, mode, formats[0])
-                  for quality in chosen[name]]
-        reason = missing_reason(ANCHORS[name], formats[0], mode)
-        if reason:
-            results["missing"].append({"codec": wanted[0].codec, "reason": reason})
-        else:
-            settings += wanted
-    settings += [ProgramSetting(program, quality, intra_period, formats[0])
-                 for program in programs for quality in program.qualities]
-    digests = [described["digest"] for described in results["sequences"]]
-    tasks = [AnchorTask(setting, sequence, digest, _picture(folder, sequence, setting), cache,
-                        lpips, metrics)
-             for sequence, digest in zip(sequences, digests, strict=True) for setting in settings]
-    rows = dict(share_counted(measure_task, tasks, processes, progress))
-    for number, setting in enumerate(settings):
-        results["points"].append(make_point(
-            setting.codec, kind="anchor", setting=setting.point, rates="written",
-            settings=setting.described,
-            sequences=[rows[task] for task in tasks[number::len(settings)]]))
-    return results
+    with shared(processes) as share:
+        results = new_table(command, sequences, folder, intra_period=intra_period, lpips=lpips,
+                            share=share, anchor_input=_input_in_words(sequences[0], formats[0]))
+        settings: list[AnchorSetting | ProgramSetting] = []
+        for name, mode in product(chosen, modes):
+            wanted = [AnchorSetting(ANCHORS[name], quality, intra_period, preset, mode, formats[0])
+                      for quality in chosen[name]]
+            reason = missing_reason(ANCHORS[name], formats[0], mode)
+            if reason:
+                results["missing"].append({"codec": wanted[0].codec, "reason": reason})
+            else:
+                settings += wanted
+        settings += [ProgramSetting(program, quality, intra_period, formats[0])
+                     for program in programs for quality in program.qualities]
+        digests = [described["digest"] for described in results["sequences"]]
+        tasks = [AnchorTask(setting, sequence, digest, _picture(folder, sequence, setting), cache,
+                            lpips, metrics)
+                 for sequence, digest in zip(sequences, digests, strict=True) for setting in settings]
+        rows = dict(share_counted(measure_task, tasks, share, progress))
+        for number, setting in enumerate(settings):
+            results["points"].append(make_point(
+                setting.codec, kind="anchor", setting=setting.point, rates="written",
+                settings=setting.described,
+                sequences=[rows[task] for task in tasks[number::len(settings)]]))
+        return results
 
 
 def _picture(folder: Path, sequence: EvalSequence,

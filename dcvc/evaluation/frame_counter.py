@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from dcvc.device.processes import share_out
+from dcvc.device.processes import Share, here
 
 # Called after each frame that was measured.
 FrameDone = Callable[[], None]
@@ -41,17 +41,17 @@ class FrameCounter:
         return partial(self.add, 1, what)
 
 
-def share_counted(work: Callable[[Task, FrameDone], Result], tasks: Sequence[Task], processes: int,
+def share_counted(work: Callable[[Task, FrameDone], Result], tasks: Sequence[Task], share: Share,
                   progress: Progress | None) -> Iterator[tuple[Task, Result]]:
     """(task, what work(task, frame_done) gives) as they are finished; one after another here, where
     every frame is counted, or shared out over processes, where whole tasks are. work and tasks must
     pickle then. Raises what a task raises."""
     counter = FrameCounter(sum(task.frames for task in tasks), progress)
-    if min(processes, len(tasks)) < 2:
+    if share is here:
         for task in tasks:
             yield task, work(task, counter.one_of(task.name))
         return
-    for task, result in share_out(partial(_uncounted, work), tasks, min(processes, len(tasks))):
+    for task, result in share(partial(_uncounted, work), tasks):
         counter.add(task.frames, task.name)
         yield task, result
 

@@ -21,6 +21,7 @@ from dcvc.codec.quality_steps import steps_text
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.device.cores import usable_cores
+from dcvc.device.processes import shared
 from dcvc.errors import InputError
 from dcvc.evaluation.copy_recorder import COPY
 from dcvc.evaluation.estimated import measure_estimate
@@ -171,5 +172,6 @@ def _run_tasks(codecs: list[MeasuredCodec], sequences: list[EvalSequence], load:
     processes = min(processes, len(pairs))
     threads = max(1, usable_cores() // processes) if processes > 1 else None
     tasks = [EvalTask(load, *codec, *sequence, threads) for codec, sequence in pairs]
-    return {(task.codec, task.number): outcome
-            for task, outcome in share_counted(_measure, tasks, processes, progress)}
+    with shared(processes) as share:
+        return {(task.codec, task.number): outcome
+                for task, outcome in share_counted(_measure, tasks, share, progress)}

@@ -111,13 +111,13 @@ def _sum_of_taps(lanes):
 
             # In a register all the time, where a loop over channels would go through memory at each tap.
             total = alloca_once_value(builder, load(data[0], Constant(channel.type, 0)))
-            with for_range_slice(builder, top, bottom, one, channel.type, inc=True) as (i, _):
-                with for_range_slice(builder, left, right, one, channel.type, inc=True) as (j, _):
-                    number = builder.add(builder.mul(i, size), j)
-                    tap = load(data[1], builder.mul(number, channels))
-                    there = builder.add(builder.mul(i, line), builder.mul(j, channels))
-                    seen = load(data[2], builder.add(place, there))
-                    builder.store(builder.fadd(builder.load(total), builder.fmul(tap, seen)), total)
+            with (for_range_slice(builder, top, bottom, one, channel.type, inc=True) as (i, _),
+                  for_range_slice(builder, left, right, one, channel.type, inc=True) as (j, _)):
+                number = builder.add(builder.mul(i, size), j)
+                tap = load(data[1], builder.mul(number, channels))
+                there = builder.add(builder.mul(i, line), builder.mul(j, channels))
+                seen = load(data[2], builder.add(place, there))
+                builder.store(builder.fadd(builder.load(total), builder.fmul(tap, seen)), total)
             builder.store(builder.load(total), address(data[3], to), align=4)
             return context.get_dummy_value()
 

@@ -17,30 +17,29 @@ Whether the bytes are the right ones is not known here: whoever calls compares t
 import http.client
 import json
 import os
-import re
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dcvc.errors import MissingError, ReadError
 from dcvc.files import refusal_named, write_text
+from dcvc.files.http_answers import (
+    Interrupted,
+    content_range,
+    length_of,
+    open_url,
+    reason_of,
+)
 
 TIMEOUT = 15.0                      # seconds without a byte
 WAITS = (0.5, 1.0, 2.0)             # seconds before each new try
 PIECE = 1 << 18
-BUSY = (408, 425, 429)              # refusals that ask to come again
 SMALL = 1 << 20                     # no card is larger
 
 # (bytes here, bytes of the whole file where the server says how many)
 Progress = Callable[[int, int | None], None]
-
-
-class Interrupted(Exception):
-    """The network or the server failed; the same request may succeed a little later."""
 
 
 def megabytes(count: int) -> str:
@@ -107,9 +106,9 @@ def _bring(url: str, partial: PartialFile, size: int | None, progress: Progress)
     """One connection. Raises Interrupted where another may do better."""
     here, validator = partial.known(url)
     resume = {"Range": f"bytes={here}-", "If-Range": validator} if here else {}
-    with _open(url, resume) as answer:
+    with open_url(url, resume, TIMEOUT) as answer:
         if resume and answer.status == 416:
-            if _content_range(answer)[1] == here:
+            if content_range(answer).total == here:
                 return
             partial.remove()
             raise Interrupted("the file on the server has become shorter")
@@ -117,7 +116,7 @@ def _bring(url: str, partial: PartialFile, size: int | None, progress: Progress)
             here, total = _rest_begins(answer, partial, here, validator)
         elif answer.status == 200:
             partial.start(url, _validator(answer))
-            here, total = 0, _length(answer)
+            here, total = 0, length_of(answer)
         else:
             raise _refusal(url, answer)
         if size is not None and total not in (None, size):
@@ -131,11 +130,11 @@ def _rest_begins(answer: Any, partial: PartialFile, here: int,
                  validator: str) -> tuple[int, int | None]:
     """Where the rest begins and how long the whole is. Some servers take Range and forget If-Range:
     their rest may be that of another file."""
-    start, total = _content_range(answer)
-    if start != here or _validator(answer) not in (None, validator):
+    asked = content_range(answer)
+    if asked.first != here or _validator(answer) not in (None, validator):
         partial.remove()
         raise Interrupted("the file on the server has changed")
-    return here, total
+    return here, asked.total
 
 
 def _copy(answer: Any, path: Path, here: int, total: int | None, progress: Progress) -> None:
@@ -149,7 +148,7 @@ def _copy(answer: Any, path: Path, here: int, total: int | None, progress: Progr
                 # As much as has come: a read that waits for a full piece loses it at a timeout.
                 piece = answer.read1(PIECE)
             except (OSError, http.client.HTTPException) as error:
-                raise Interrupted(_reason(error)) from None
+                raise Interrupted(reason_of(error)) from None
             if not piece:
                 break
             with refusal_named(path):
@@ -176,13 +175,13 @@ def read_small(url: str) -> bytes | None:
     there is no server."""
     for wait in (*WAITS, None):
         try:
-            with _open(url, {}) as answer:
+            with open_url(url, {}, TIMEOUT) as answer:
                 if answer.status != 200:
                     return None
                 try:
                     data = answer.read(SMALL + 1)
                 except (OSError, http.client.HTTPException) as error:
-                    raise Interrupted(_reason(error)) from None
+                    raise Interrupted(reason_of(error)) from None
             if len(data) > SMALL:
                 raise ReadError(f"{url}: found more than {megabytes(SMALL)}, needed a card")
             return data
@@ -195,35 +194,6 @@ def read_small(url: str) -> bytes | None:
 
 
 # ---- HTTP
-
-
-def _open(url: str, headers: dict[str, str]) -> Any:
-    """The server's answer, also where it refuses (an HTTPError is one). Raises Interrupted."""
-    # urllib's own opener would follow a redirect to ftp and open files: here are only these two.
-    opener = urllib.request.OpenerDirector()
-    for handler in (urllib.request.ProxyHandler, urllib.request.UnknownHandler,
-                    urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
-                    urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPRedirectHandler,
-                    urllib.request.HTTPErrorProcessor):
-        opener.add_handler(handler())
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "dcvc", **headers})
-        return opener.open(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code >= 500 or error.code in BUSY:
-            error.close()
-            raise Interrupted(f"HTTP {error.code} {_reason(error)}") from None
-        return error
-    except http.client.InvalidURL as error:
-        raise ReadError(f"{url}: no URL ({error})") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise Interrupted(_reason(error)) from None
-
-
-def _reason(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or error
-    text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return text.splitlines()[0]
 
 
 def _refusal(url: str, answer: Any) -> Exception:
@@ -240,17 +210,3 @@ def _validator(answer: Any) -> str | None:
     if etag and not etag.startswith("W/"):
         return etag
     return answer.headers.get("Last-Modified")
-
-
-def _length(answer: Any) -> int | None:
-    text = answer.headers.get("Content-Length", "")
-    return int(text) if text.isdecimal() else None
-
-
-def _content_range(answer: Any) -> tuple[int | None, int | None]:
-    """bytes 1000-4999/5000 -> 1000, 5000;  bytes */5000 -> None, 5000"""
-    text = answer.headers.get("Content-Range", "")
-    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", text)
-    if not found:
-        return None, None
-    return tuple(int(text) if text and text.isdecimal() else None for text in found.groups())

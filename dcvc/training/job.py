@@ -17,6 +17,7 @@ from dcvc.intra.config import IntraConfig
 from dcvc.schedule import Stage
 from dcvc.training.config import TrainConfig
 from dcvc.training.run_log import RecipePosition, trackers
+from dcvc.video.places import absolute
 
 # Settings that change neither what is trained nor how it is judged: a resumed run may have others.
 RUNTIME = may_change_on_resume(DataConfig, IntraConfig, TrainConfig)
@@ -119,7 +120,7 @@ def plain_settings(stage: Stage, data: DataConfig, intra: IntraConfig,
     for table in (data, intra):
         for key, value in table.items():
             if isinstance(value, str) and key.endswith(("_dir", "_list", "checkpoint", "_config")):
-                table[key] = str(Path(value).resolve())
+                table[key] = absolute(value)
             elif key.endswith("_dir") and isinstance(value, list):
-                table[key] = [str(Path(item).resolve()) for item in value]
+                table[key] = [absolute(item) for item in value]
     return {"stage": to_dict(stage), "data": data, "intra": intra, "train": to_dict(train)}

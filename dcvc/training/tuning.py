@@ -42,6 +42,7 @@ from dcvc.training.job import Job
 from dcvc.training.trainer import train_stage
 from dcvc.training.tuning_scenes import with_scenes
 from dcvc.training.tuning_summary import Summary, summarise
+from dcvc.video.places import absolute
 from dcvc.video.reader import VideoReader
 
 QUALITIES, METRICS = (10.0, 24.0, 38.0, 52.0), ("psnr", "psnr_yuv")
@@ -79,8 +80,8 @@ class Tune:
 
     @property
     def settings(self) -> dict[str, Any]:
-        videos = [str(Path(video).resolve()) for video in self.videos]
-        return {"videos": videos, "judged": self.judged and str(Path(self.judged).resolve()),
+        videos = [absolute(video) for video in self.videos]
+        return {"videos": videos, "judged": self.judged and absolute(self.judged),
                 "model": self.model, "minutes": self.minutes, "intra_period": self.intra_period,
                 "seed": self.seed}
 

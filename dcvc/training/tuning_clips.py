@@ -20,6 +20,7 @@ from dcvc.data.segment_encoders import quick_options
 from dcvc.data.video_list import list_videos
 from dcvc.errors import InputError
 from dcvc.video.frame_rate import exact_rate
+from dcvc.video.places import absolute, stem_of
 from dcvc.video.reader import VideoReader
 from dcvc.video.writer import VideoWriter
 
@@ -85,7 +86,7 @@ def split(sources: Sequence[str], judged: str | None = None) -> tuple[list[Part]
 def _videos(sources: Sequence[str]) -> list[Part]:
     """Every video of the sources once, whole."""
     # A video may be named by its folder and by itself: it must not be trained on and judged by.
-    files = dict.fromkeys(str(Path(file).resolve()) for source in sources
+    files = dict.fromkeys(absolute(file) for source in sources
                           for file in list_videos(source))
     return [_whole(file) for file in files]
 
@@ -118,7 +119,7 @@ def training_clips(parts: Sequence[Part], folder: Path) -> list[Clip]:
         for run in range(runs):
             # The first run begins the part and the last one ends it.
             first = part.first + (run * (len(part) - length) // (runs - 1) if runs > 1 else 0)
-            name = f"{number:04d}_{Path(part.path).stem[:60]}_{first:07d}.mp4"
+            name = f"{number:04d}_{stem_of(part.path)[:60]}_{first:07d}.mp4"
             clips.append(Clip(Part(part.path, first, first + length), folder / name, QUICK))
     return clips
 
@@ -133,7 +134,7 @@ def judged_clips(parts: Sequence[Part], folder: Path, pixels: float) -> list[Cli
         # Large frames take longer to code, so there are fewer of them.
         affordable = int(pixels / len(parts) / (height * width))
         count = min(len(part), JUDGED_FRAMES, max(affordable, 4 * LEAST_JUDGED))
-        name = f"{number:04d}_{Path(part.path).stem[:60]}.mp4"
+        name = f"{number:04d}_{stem_of(part.path)[:60]}.mp4"
         clips.append(Clip(Part(part.path, part.first, part.first + count), folder / name, EXACT))
     return clips
 

@@ -13,9 +13,12 @@ from typing import Protocol
 
 import av
 
-from dcvc.errors import ReadError
+from dcvc.errors import DcvcError, ReadError
 from dcvc.video import stream_hook
 from dcvc.video.file_index import FileIndex, index_file
+from dcvc.video.places import Place, plain, read_by_ffmpeg
+from dcvc.video.remote_file import no_lost_reads
+from dcvc.video.sources import open_file, stamp_of
 
 MAGIC = b"DCVC"
 # What FileIndex calls the codec of every stream.
@@ -37,12 +40,12 @@ class CodedVideo(Protocol):
 def is_stream(path: str | os.PathLike) -> bool:
     """By its first bytes. False for what cannot be read."""
     # Opening a pipe would wait for whoever writes it.
-    if not os.path.isfile(path):
+    if read_by_ffmpeg(path) and not os.path.isfile(plain(path)):
         return False
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return file.read(len(MAGIC)) == MAGIC
-    except OSError:
+    except (DcvcError, OSError):
         return False
 
 
@@ -57,5 +60,10 @@ def open_coded(path: str, index: FileIndex | None = None,
 
 def index_video(path: str | os.PathLike, model: str | os.PathLike | None = None) -> FileIndex:
     """The index of a video file or a stream. Raises MissingError, ReadError."""
-    path = os.fspath(path)
-    return open_coded(path, None, model).index if is_stream(path) else index_file(path)
+    path = plain(path)
+    if read_by_ffmpeg(path):
+        return open_coded(path, None, model).index if is_stream(path) else index_file(path)
+    # Each part of it asks for size and mark, and only the first time another machine does.
+    path = Place(path, stamp_of(path), path.offset if isinstance(path, Place) else -1)
+    with no_lost_reads():
+        return open_coded(path, None, model).index if is_stream(path) else index_file(path)

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import av
 
 from dcvc.errors import MissingError, ReadError
+from dcvc.video.places import plain, read_by_ffmpeg
+from dcvc.video.remote_file import ReadForFFmpeg
+from dcvc.video.sources import open_file
 
 # Formats that hold one video in one file. Playlists (hls, concat) are kept out since they could
 # open any other file of the machine, and text art since every text would be a video.
@@ -26,6 +29,11 @@ def file_url(path: str | os.PathLike) -> str:
 
 def open_container(path: str) -> av.container.InputContainer:
     """Open `path` for reading. Raises MissingError or ReadError with FFmpeg's reason."""
+    # FFmpeg could open addresses by itself, but knows no cache and little patience, and would take
+    # a connection that ends for the end of the file.
+    if not read_by_ffmpeg(path):
+        return _opened(path, ReadForFFmpeg(open_file(path)), {})
+    path = plain(path)
     try:
         # FFmpeg would wait for ever for what comes out of a pipe or a device.
         mode = os.stat(path).st_mode
@@ -35,12 +43,14 @@ def open_container(path: str) -> av.container.InputContainer:
         raise ReadError(f"{path}: cannot open ({error.strerror})") from None
     if not stat.S_ISREG(mode):
         raise ReadError(f"{path}: cannot open (a folder or device, needed a video file)")
+    return _opened(path, file_url(path), {"protocol_whitelist": "file"})
+
+
+def _opened(path: str, source: str | ReadForFFmpeg,
+            options: dict[str, str]) -> av.container.InputContainer:
     try:
-        return av.open(
-            file_url(path),
-            metadata_errors="replace",
-            container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
-        )
+        return av.open(source, metadata_errors="replace",
+                       container_options={**options, "format_whitelist": FORMATS})
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise ReadError(f"{path}: cannot open ({reason(error)})") from None
 
@@ -110,7 +120,7 @@ def whole_packets(opened: OpenStream) -> Iterator[av.Packet]:
 
 def declares_more(path: str, size: int) -> bool:
     """Whether the container itself says that the file should have more than `size` bytes."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         head = file.read(4096)
         file.seek(max(0, size - 188))
         tail = file.read(188)

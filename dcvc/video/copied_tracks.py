@@ -14,6 +14,7 @@ import av
 from dcvc.errors import InputError, ReadError
 from dcvc.video.container import open_container, reason
 from dcvc.video.frame_times import ROUNDING
+from dcvc.video.remote_file import checked_reads
 
 # Of a track's metadata, what tells a viewer which one to choose.
 KEPT_METADATA = ("language", "title")
@@ -111,7 +112,7 @@ class CopiedTracks:
     def _demux(self, streams: list[av.stream.Stream]) -> Iterator[av.Packet]:
         """The packets that are to be written, in the file's order. Raises ReadError."""
         try:
-            for packet in self._source.demux(streams):
+            for packet in checked_reads(self._source.demux(streams)):
                 # Empty: the end.
                 if not packet.size or _stamp(packet) is None or _is_hidden(packet):
                     continue

@@ -18,7 +18,6 @@ What may be wrong, and what happens then:
     an AVI's own index disagrees with its frames  counted, as above
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,18 +28,14 @@ import av
 import numpy as np
 
 from dcvc.errors import InputError, ReadError
-from dcvc.video.container import (
-    declares_more,
-    open_container,
-    open_decoder,
-    reason,
-    video_stream,
-)
+from dcvc.video.container import declares_more, open_container, open_decoder, reason, video_stream
 from dcvc.video.frame_rate import frame_rate
 from dcvc.video.h264_slices import is_whole_intra
 from dcvc.video.hidden_packets import is_hidden
+from dcvc.video.places import PathLike, plain
 from dcvc.video.shown_frames import shown_times, size_from, without_undecodable_end
 from dcvc.video.source_losses import SQUARE_UNTAGGED, losses, shown_tags
+from dcvc.video.sources import stamp_of
 from dcvc.video.yuv_to_rgb import MATRIX_OF_TAG
 
 # How far a packet may be from the place of its frame: B-frames move it by at most the length of
@@ -83,6 +78,7 @@ class FileIndex:
     counted: bool
     # What is suspicious about the file.
     notes: tuple[str, ...]
+    # A Stamp: in bytes, and a time or another mark.
     file_size: int
     mtime_ns: int
     # Every frame was decoded once without an error (`dcvc index --verify`).
@@ -134,11 +130,11 @@ class _Packets:
         return pts, keys
 
 
-def index_file(path: str | os.PathLike) -> FileIndex:
+def index_file(path: PathLike) -> FileIndex:
     """Demux `path` once and decode its first frame. Raises MissingError, ReadError."""
-    path = os.fspath(path)
+    path = plain(path)
     with open_container(path) as container:
-        status = os.stat(path)
+        stamp = stamp_of(path)
         stream = video_stream(container, path)
         try:
             packets = _demux(container, stream)
@@ -158,7 +154,7 @@ def index_file(path: str | os.PathLike) -> FileIndex:
         sample_depth(first.format.name)
     except InputError as error:
         raise ReadError(f"{path}: cannot read ({error})") from None
-    packets.cut_short = packets.cut_short or declares_more(path, status.st_size)
+    packets.cut_short = packets.cut_short or declares_more(path, stamp.size)
     fields = not packets.times_problem and _pair_fields(path, packets, first, field_order)
     pts, keys, notes = _numbered(packets, decoded)
     if packets.last_size < SMALLEST_FRAME and not packets.times_problem and len(keys):
@@ -183,7 +179,7 @@ def index_file(path: str | os.PathLike) -> FileIndex:
         pix_fmt=first.format.name,
         matrix=MATRIX_OF_TAG.get(int(first.colorspace), ""), full_range=is_full_range(first),
         counted=bool(packets.times_problem), notes=tuple(notes),
-        file_size=status.st_size, mtime_ns=status.st_mtime_ns, fields=fields,
+        file_size=stamp.size, mtime_ns=stamp.mark, fields=fields,
         tags=shown_tags(first, aspect),
     )
 

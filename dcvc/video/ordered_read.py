@@ -13,6 +13,7 @@ import av
 from dcvc.errors import ReadError
 from dcvc.video.container import OpenStream, reason
 from dcvc.video.file_index import FileIndex
+from dcvc.video.remote_file import checked_reads
 
 
 def frames_in_order(opened: OpenStream, index: FileIndex,
@@ -23,7 +24,7 @@ def frames_in_order(opened: OpenStream, index: FileIndex,
     first, last = (None, None) if index.counted else (int(index.keys[0]), int(index.pts[-1]))
     number, begun = 0, first is None
     try:
-        for packet in container.demux(stream):
+        for packet in checked_reads(container.demux(stream)):
             begun = begun or packet.is_keyframe or not packet.size
             if not begun:
                 continue

@@ -25,8 +25,7 @@ beginning further back would decode the same damaged packets. Where a frame is o
     HEVC               with the second mark in the decoder's buffers, from the same keyframe and
                        from one further back; suspect in either -> ReadError
 
-Files without usable times are not sought in but counted (counted_read). dcvc streams are entered at
-their I-frames (coded_video).
+Files without usable times are counted (counted_read); dcvc streams have entries (coded_video).
 """
 
 import os
@@ -50,6 +49,8 @@ from dcvc.video.decoder_run import DecoderRun, VerifiedPackets
 from dcvc.video.file_index import FileIndex
 from dcvc.video.frame_stack import FrameStack, Planes, coded_crop, frame_format
 from dcvc.video.ordered_read import frames_in_order
+from dcvc.video.places import plain
+from dcvc.video.remote_file import no_lost_reads
 
 # To keep a decoder going costs about as much as decoding this many frames (it has to look ahead),
 # so a read must be likely to save more.
@@ -69,7 +70,6 @@ class _Request:
 
 class _LastRead(NamedTuple):
     """The last read that began by seeking."""
-
     # The time of the keyframe it began at, None before any read.
     key_time: int | None = None
     # The time of its last frame.
@@ -100,11 +100,11 @@ class VideoReader:
                  skip_unreferenced: bool = False,
                  verified_until: dict[int, int] | None = None,
                  model: str | os.PathLike | None = None) -> None:
-        self.path = os.fspath(path)
-        self.index = index if index is not None else index_video(self.path, model)
+        self.index = index if index is not None else index_video(path, model)
+        # The index may know more of the place: where it lies in a tar file.
+        self.path = self.index.path if self.index.path == plain(path) else plain(path)
         self._options = {"matrix": matrix, "full_range": full_range, "threads": threads,
                          "skip_unreferenced": skip_unreferenced, "model": model}
-        self._threads = threads
         self._format, self.colour = frame_format(self.index, matrix, full_range)
         self._verified = VerifiedPackets(skip_unreferenced or self.index.verified,
                                          verified_until if verified_until is not None else {})
@@ -178,7 +178,7 @@ class VideoReader:
             raise InputError(f"{self.path}: frames {start} to {start + count - 1} asked, "
                              f"found {len(self)} frames")
         request = _Request(start, count, [self._new_stack(count, crop, out) for crop in crops])
-        with self._lock:
+        with self._lock, no_lost_reads(self.close):
             if self._coded is not None:
                 for place, frame in enumerate(self._coded.frames(start, count)):
                     self._put(request, place, frame)
@@ -252,7 +252,7 @@ class VideoReader:
         )
 
     def _open_file(self) -> OpenStream:
-        container, stream = open_decoder(self.path, self._threads)
+        container, stream = open_decoder(self.path, self._options["threads"])
         size = container.size
         if size >= 0 and size != self.index.file_size:
             container.close()

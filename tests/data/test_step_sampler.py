@@ -1,6 +1,7 @@
 """Which samples make which step: whatever the step, the processes and the workers."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,3 +97,22 @@ def test_without_shared_memory_a_training_set_works_by_itself(monkeypatch):
     data = Numbers(4)
     data.set_epoch(3)
     assert data.epoch == 3
+
+
+def test_eight_machines_of_four_workers_draw_a_million_videos_once_each():
+    """As a loader deals them out: each machine's batches in turn to its workers. An epoch's last step alone is filled
+    up from its beginning."""
+    videos, machines, workers, batch = 1_000_000, 8, 4, 7
+    times = torch.zeros(videos, dtype=torch.int64)
+    for machine in range(machines):
+        sampler = StepSampler(videos, batch, 3, process=machine, processes=machines)
+        batches = [sampler.step_keys(step)[0] for step in range(sampler.steps_per_epoch)]
+        by_worker = [torch.tensor([index for one in batches[worker::workers] for _, index in one])
+                     for worker in range(workers)]
+        for drawn in by_worker:
+            assert len(drawn.unique()) == len(drawn)
+            times += torch.bincount(drawn, minlength=videos)
+    assert times.min() == 1
+    filled = int(times.sum()) - videos
+    assert filled == -videos % (batch * machines)
+    assert int((times == 2).sum()) == filled

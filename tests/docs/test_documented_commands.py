@@ -54,7 +54,8 @@ ADDED = {
     "dcvc mux": "", "dcvc info": "", "dcvc report": "", "dcvc table": "", "dcvc plot": "",
     "dcvc index": "--quiet", "dcvc prepare": "--quiet",
 }
-NAMES = {"VIDEOS": "videos/val", "RUN": "runs/first", "RUN2": "runs/second", "LIGHT": "light/light_run.pt",
+NAMES = {"VIDEOS": "videos/val", "s3://bucket/videos": "videos/val",
+         "RUN": "runs/first", "RUN2": "runs/second", "LIGHT": "light/light_run.pt",
          "vqgan:CONFIG:WEIGHTS": "vqgan:runs/vqgan/vqgan.json:runs/vqgan/vqgan.pt",
          "train_dcvc.py": str(ROOT / "train_dcvc.py")}
 LAUNCHERS = {"accelerate": ["-m", "accelerate.commands.accelerate_cli"], "torchrun": ["-m", "torch.distributed.run"]}
