@@ -39,8 +39,8 @@ from dcvc.video.writer import VideoWriter
 SHORT_SIDE, EXACT = 144, {"preset": "veryfast", "g": "4", "qp": "0"}
 MODEL = VQGANConfig("EMAVQ", 256, 8, ch=8, ch_mult=(1, 1, 2), num_res_blocks=1, attn_resolutions=(),
                     z_channels=16, norm_groups=2)
-BASE = VQGANTrainingConfig(MODEL, steps=300, batch_size=4, crop_size=48, learning_rate=4e-3,
-                           quantize_from=100, save_every=100)
+BASE = VQGANTrainingConfig(MODEL, steps=1500, batch_size=4, crop_size=48, learning_rate=4e-3,
+                           quantize_from=300, save_every=300)
 ASKED_DB, ASKED_MINUTES = 1.0, 10
 CLIPS = ("sam2_02_cups.mp4", "gopro_karma.mp4")
 
@@ -111,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--chosen", nargs="+", default=list(CLIPS))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

@@ -10,11 +10,16 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from dcvc.config import check_limits, option
+from dcvc.config import check_limits, nearest, option
 from dcvc.errors import InputError
 
 # What the qualities of the light codecs mean: the lambdas of the lowest and the highest one.
 QUALITY_LAMBDAS = (6.0, 3000.0)
+# What a stage may add to its distortion (dcvc.training.perception). The adversarial ones follow a
+# network that learns beside the codec.
+ADVERSARIAL = ("adversary", "features")
+ADDED = ("rgb", "ycbcr", "geometric", "ms-ssim", "mixed", "stsim", "lpips", "dists", "flicker",
+         *ADVERSARIAL)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class Stage:
     jumps, refreshes, cuts: shares of P-frames at which the quality jumps, of clips in which a memory
     begins anew, and of clips that go on as another one.
     stepped: share of samples whose frames have the codec's quality steps, as an encoder's frames have.
+
+    Perceptual training (dcvc.training.perception):
+    added: terms of the distortion beside `metric`, by name, and their weights.
+    adversary_share, adversary_start: largest share of the adversarial terms in the gradient, and
+    how many updates of the discriminator come before they count.
     """
 
     number: int
@@ -69,6 +79,9 @@ class Stage:
     stepped: float = option(0.0, least=0)
     refreshes: float = option(0.0, least=0)
     cuts: float = option(0.0, least=0)
+    added: dict[str, float] = option({})
+    adversary_share: float = option(0.25, above=0, below=1)
+    adversary_start: int = option(50, least=0)
 
     def __post_init__(self) -> None:
         least = 2 if self.p_frame_part else 1
@@ -81,9 +94,23 @@ class Stage:
         if not self.frame_weights:
             raise InputError("frame_weights: found none, needed at least one")
         check_limits(self)
+        self._check_added()
         if self.epochs is None and self.max_steps is None:
             raise InputError(f"{self.label}: found neither epochs nor max_steps, "
                              "needed one of them")
+
+    def _check_added(self) -> None:
+        for name, weight in self.added.items():
+            if name not in ADDED:
+                raise InputError(f"added: found {name!r}, needed some of {', '.join(ADDED)}"
+                                 f"{nearest(name, ADDED)}")
+            if type(weight) not in (int, float) or not 0 <= weight < math.inf:
+                raise InputError(f"added: {name}: found {weight!r}, needed a weight, 0 or more")
+        # A term may look at the decoded frame before, which an update a frame does not hand on.
+        if self.added and self.gop_size > 2 and not self.cascaded:
+            raise InputError("added: found with an update a frame, needed cascaded")
+        if self.added and self.distortion != "reconstruction":
+            raise InputError(f"added: found with distortion {self.distortion}, needed reconstruction")
 
     @property
     def label(self) -> str:
@@ -133,6 +160,8 @@ class Recipe:
     I-frame codec, for a recipe that brings its own.
     vqgan, vqgan_steps: the preset of a VQGAN that is trained first when no I-frame codec is named,
     and its steps.
+    start: the model whose weights the first stage begins with where no other is named; "needed": one
+    must be named.
     later_lambdas_from: of several lambdas, the ones after the first train only stages from this
     number on, from the first one's weights.
     """
@@ -144,6 +173,7 @@ class Recipe:
     vqgan: str | None = None
     vqgan_steps: int | None = None
     later_lambdas_from: int = 1
+    start: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
     intra: dict[str, Any] | None = None

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from dcvc.commands.arguments import add_device, add_flag, add_options
 from dcvc.commands.options import (
+    add_dists,
     add_lpips,
     add_metrics,
     add_processes,
     add_qualities,
     add_refresh,
     add_sequences,
+    dists_from,
     metrics_from,
     processes_from,
     sequences_from,
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sequences(parser)
     add_metrics(parser)
     add_lpips(parser, "measure LPIPS too")
+    add_dists(parser, "measure DISTS too")
     parser.add_argument("--model", nargs="+", default=[], metavar="RUN",
                         help="run folders or checkpoint files, one point of the curve each (with "
                              "--qualities a curve each)")
@@ -107,7 +110,7 @@ def codecs_from(options: argparse.Namespace, intra_period: int):
     metrics, lpips = metrics_from(options)
     common = {"weights": options.weights,
               "estimate": options.estimate, "decode": options.decode,
-              "device": choose_device(options.device), "lpips": lpips, "metrics": metrics,
+              "device": choose_device(options.device), "lpips": lpips, "metrics": metrics, "dists": dists_from(options),
               "with_flicker": options.flicker}
     if options.intra_only:
         return _intra_codecs(options, intra, common)

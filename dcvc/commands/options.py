@@ -253,15 +253,27 @@ def add_lpips(parser: argparse._ActionsContainer, purpose: str) -> None:
                              "(AlexNet or VGG16) and one of the heads")
 
 
+def add_dists(parser: argparse._ActionsContainer, purpose: str) -> None:
+    parser.add_argument("--dists_weights", nargs="+", default=[], metavar="FILE",
+                        help=f"{purpose}: a file of VGG16 and one of alpha and beta")
+
+
 def lpips_from(options: argparse.Namespace) -> tuple[str, ...]:
     """The files, which exist."""
-    if len(options.lpips_weights) > 2:
-        raise InputError(f"--lpips_weights: found {len(options.lpips_weights)} files, needed one "
-                         "or two")
-    for file in options.lpips_weights:
+    return _weights_from("--lpips_weights", options.lpips_weights)
+
+
+def dists_from(options: argparse.Namespace) -> tuple[str, ...]:
+    return _weights_from("--dists_weights", options.dists_weights)
+
+
+def _weights_from(flag: str, files: list[str]) -> tuple[str, ...]:
+    if len(files) > 2:
+        raise InputError(f"{flag}: found {len(files)} files, needed one or two")
+    for file in files:
         if not Path(file).is_file():
-            raise MissingError(f"--lpips_weights {file}: no such file")
-    return tuple(options.lpips_weights)
+            raise MissingError(f"{flag} {file}: no such file")
+    return tuple(files)
 
 
 def add_metrics(parser: argparse._ActionsContainer) -> None:

@@ -26,7 +26,8 @@ from dcvc.training.recipe_file import change_recipe, key_values, load_recipe
 
 OPTIMISATION = ("seed", "mixed_precision", "gradient_accumulation_steps", "grad_clip_max_norm",
                 "use_ema", "ema_decay", "compile", "activation_checkpointing", "checkpoint_minutes",
-                "keep_checkpoints", "max_skips", "max_rollbacks", "rollback_factor", "log_every", "wandb")
+                "keep_checkpoints", "max_skips", "max_rollbacks", "rollback_factor", "log_every", "wandb",
+                "lpips_weights", "dists_weights")
 VALIDATION = ("eval_freq", "eval_max_frames", "eval_max_sequences", "eval_intra_period", "skip_eval",
               "use_scheduler", "scheduler_factor", "scheduler_patience", "scheduler_min_lr")
 DATA = ("use_video_dataset", "train_video_dir", "val_video_dir", "vimeo_dir", "septuplet_list",
@@ -174,11 +175,22 @@ def _changed_recipe(options: argparse.Namespace) -> Recipe:
     return recipe
 
 
+def _set_start(options: argparse.Namespace, recipe: Recipe) -> None:
+    """A recipe may begin with the weights of another training, which a flag can replace."""
+    if options.load_pretrained or recipe.start is None:
+        return
+    if recipe.start == "needed":
+        raise InputError(f"--recipe {recipe.name}: found no weights to start from, needed "
+                         "--load_pretrained MODEL, one that was trained on MSE")
+    options.load_pretrained = recipe.start
+
+
 def recipe_job_from(options: argparse.Namespace):
     """Flags -> a RecipeJob. Raises InputError."""
     from dcvc.training.recipe_run import RecipeJob
 
     recipe = _changed_recipe(options)
+    _set_start(options, recipe)
     if options.lambdas is not None and options.given & {"lambda_value", "quality_index"}:
         raise InputError("--lambdas: found with --lambda_value or --quality_index, needed one of them")
     if options.train_video_dir and not options.given & {"use_video_dataset", "vimeo_dir"}:

@@ -19,7 +19,7 @@ from dcvc.training.vqgan.config import FINE_TUNING, VQGAN_PRESETS, VQGANTraining
 # What stands on the command line, of the fields of VQGANTrainingConfig.
 NAMES = ("steps", "batch_size", "crop_size", "learning_rate", "perceptual", "perceptual_weight", "mse_weight",
          "ema_decay", "quantize_from", "gan_weight", "gan_start", "num_workers", "save_every", "log_every", "seed",
-         "start", "weights", "freeze", "entropy", "validate_every", "prior_steps",
+         "start", "weights", "freeze", "entropy", "validate_every", "prior_steps", "dists_weights",
          "keep_checkpoints", "max_skips", "max_rollbacks", "rollback_factor", "small_videos")
 
 
@@ -50,12 +50,12 @@ def run(options: argparse.Namespace) -> int:
 
     check_target(options, "checkpoint_dir", folder=True)
     folder = Path(options.checkpoint_dir)
-    config = _settings(options, folder)
+    config, read = _settings(options, folder)
     how = {"device": options.device, "resume": options.resume, "quiet": options.quiet}
     if config.start is not None:
         trained = fine_tune(config, options.train_video_dir, folder,
                             val_videos=options.val_video_dir,
-                            vqgan_config=_config_of_start(options, config), **how)
+                            vqgan_config=_config_of_start(options, config), read=read, **how)
     else:
         trained = train_vqgan(config, options.train_video_dir, folder, **how)
     if options.json:
@@ -67,13 +67,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace, folder: Path) -> VQGANTrainingConfig:
-    """Of the run that is resumed, else of the preset; and what was given."""
+def _settings(options: argparse.Namespace, folder: Path
+              ) -> tuple[VQGANTrainingConfig, tuple | None]:
+    """Of the run that is resumed, else of the preset; and what was given. With it what was read of
+    the file to start from, where that was needed."""
     from dcvc.training.vqgan.trainer import stored_config  # heavy: only when it runs
 
     given = {name: value for name, value in read_options(VQGANTrainingConfig, options).items()
              if value is not None}
-    fine_tunes = "start" in given
+    fine_tunes, read = "start" in given, None
     if fine_tunes and options.preset:
         raise InputError("--from and --preset: found both, needed one: the file says its own size")
     start = FINE_TUNING if fine_tunes else VQGAN_PRESETS[options.preset or "small"]
@@ -87,9 +89,9 @@ def _settings(options: argparse.Namespace, folder: Path) -> VQGANTrainingConfig:
         # Before the settings are checked: a crop must be a multiple of the file's own f.
         from dcvc.intra.vqgan.loading import config_and_file
 
-        given["model"] = config_and_file(options.vqgan_config, given["start"],
-                                         given.get("weights"))[0]
-    return dataclasses.replace(start, **given)
+        read = config_and_file(options.vqgan_config, given["start"], given.get("weights"))
+        given["model"] = read[0]
+    return dataclasses.replace(start, **given), read
 
 
 def _config_of_start(options: argparse.Namespace,

@@ -27,6 +27,10 @@ from dcvc.video.frame_stack import Planes
 TABLE = (("PSNR I", 9), ("PSNR P", 9), ("previous", 10), ("bpp I", 9), ("bpp P", 9))
 
 
+# A frame and what a decoder shows of it, `(1, 3, H, W)` -> numbers by name.
+Measure = Callable[[Tensor, Tensor], dict[str, float]]
+
+
 class Sequences(Protocol):
     """What VideoValidationDataset and HEVCB_Dataset offer beside their items."""
 
@@ -41,20 +45,22 @@ class TypeSums:
     """Sums over the frames of one type: quality, and bits of each term."""
 
     def __init__(self) -> None:
-        self.quality, self.bits = FrameSums(), FrameSums()
+        self.quality, self.bits, self.terms = FrameSums(), FrameSums(), FrameSums()
 
-    def add(self, mse: float, bits: dict[str, float]) -> None:
+    def add(self, mse: float, bits: dict[str, float], terms: dict[str, float]) -> None:
         self.quality.add({"psnr": psnr_from_mse(mse), "mse": mse})
         self.bits.add(bits)
+        self.terms.add(terms)
 
     def means(self, pixels: int) -> dict[str, Any]:
         """psnr in dB (mean of the frames'), mse, bpp per term and in sum; pixels: of one frame,
-        without padding."""
+        without padding. "terms" where the caller measured more."""
         count = max(self.quality.frames, 1)
         quality = {name: self.quality.total.get(name, 0.0) / count for name in ("psnr", "mse")}
         bpp = {term: value / (count * pixels) for term, value in self.bits.total.items()}
         return {"frames": self.quality.frames, **quality, "bpp": sum(bpp.values()),
-                "bpp_terms": bpp}
+                "bpp_terms": bpp,
+                **({"terms": self.terms.means()} if self.terms.total else {})}
 
 
 def code_sequence(intra: FrameCodec, p_frame: PFrameCodec, frames: Iterator[Tensor], *,
@@ -89,10 +95,11 @@ def code_sequence(intra: FrameCodec, p_frame: PFrameCodec, frames: Iterator[Tens
 
 @torch.no_grad()
 def evaluate_sequence(intra: FrameCodec, p_frame: PFrameCodec, name: str, frames: Iterator[Tensor],
-                      watch: Callable[..., None] | None = None, **options) -> dict:
+                      watch: Callable[..., None] | None = None,
+                      measure: Measure | None = None, **options) -> dict:
     """One sequence -> {"name", "width", "height", "I", "P", "all", "copy_psnr"}; memory constant.
 
-    watch: called with what code_sequence yields for each frame.
+    watch: called with what code_sequence yields for each frame. measure: see evaluate.
 
     "copy_psnr" (its name in files of before) is the mean PSNR of showing the previous decoded frame
     in place of each P-frame: what a P-frame must beat.
@@ -105,8 +112,9 @@ def evaluate_sequence(intra: FrameCodec, p_frame: PFrameCodec, name: str, frames
             watch(kind, frame, previous, output)
         mse = frame_mse(output.x_hat, frame)
         bits = {term: float(value) for term, value in output.bits.items()}
+        terms = measure(frame, output.x_hat) if measure else {}
         for group in (kind, "all"):
-            sums[group].add(mse, bits)
+            sums[group].add(mse, bits, terms)
         if previous is not None:
             previous_psnr.add({"psnr": psnr_from_mse(frame_mse(previous, frame))})
     if shape is None:
@@ -129,6 +137,10 @@ def mean_of(sequences: list[dict]) -> dict[str, Any]:
         summary[group] = {key: _mean(s[key] for s in members) for key in ("psnr", "mse", "bpp")}
         summary[group]["bpp_terms"] = {t: _mean(s["bpp_terms"].get(t, 0.0) for s in members)
                                        for t in terms}
+        if any("terms" in s for s in members):
+            names = next(s["terms"] for s in members if "terms" in s)
+            summary[group]["terms"] = {name: _mean(s["terms"][name] for s in members)
+                                       for name in names}
     summary["copy_psnr"] = _mean(s["copy_psnr"] for s in with_p)
     return summary
 
@@ -143,11 +155,13 @@ def evaluate(intra: FrameCodec, p_frame: PFrameCodec, sequences: Sequences, *,
              device: torch.device | str = "cpu", quality: Qualities = None, process: int = 0,
              processes: int = 1, gather: Callable[[list], list] | None = None,
              progress: Callable[[str], None] | None = None,
-             watch: Callable[..., None] | None = None) -> dict[str, Any]:
+             watch: Callable[..., None] | None = None,
+             measures: Callable[[], Measure] | None = None) -> dict[str, Any]:
     """Evaluate every sequence (each process its share) -> {"rates": "estimate", "mode", "mean", …}.
 
     progress: called with each sequence's name. watch: called with what code_sequence yields for
-    each frame.
+    each frame. measures: gives for each sequence what measures more of its frames, whose means are
+    "terms".
     """
     training = p_frame.training
     p_frame.eval()
@@ -159,6 +173,7 @@ def evaluate(intra: FrameCodec, p_frame: PFrameCodec, sequences: Sequences, *,
                 progress(name)
             own_share.append((index, evaluate_sequence(
                 intra, p_frame, name, sequences.stream(index), watch,
+                measures() if measures else None,
                 intra_period=intra_period, distortion=distortion, device=device,
                 quality=quality)))
     finally:

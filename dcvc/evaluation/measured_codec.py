@@ -6,6 +6,7 @@ from pathlib import Path
 from dcvc.codec.quality_steps import Steps
 from dcvc.data.eval_sequences import EvalSequence
 from dcvc.evaluation.copy_recorder import COPY, CopyRecorder
+from dcvc.evaluation.dists import shared_dists
 from dcvc.evaluation.lpips import shared_lpips
 from dcvc.evaluation.sequence_recorder import SequenceRecorder, safe_name, snapshot_frame
 from dcvc.intra.config import IntraConfig
@@ -21,7 +22,7 @@ class MeasuredCodec:
     stream. decode: decode the written stream again, compare its frames with the encoder's, and
     measure the time. copy: also measure showing the last I-frame again. folder: for the decoded
     frames that the report shows. rate_models: of a VQGAN alone, one point each; None: all that its
-    checkpoint holds. lpips: files of that metric's weights; none: it is not measured. quality: of
+    checkpoint holds. lpips, dists: files of that metric's weights; none: it is not measured. quality: of
     a model with many rates, None for its own default; steps: around it, None: the model's own;
     refresh: every so many frames, None for never.
     weights: "raw" or "ema", of a model's file that holds both. metrics: by their names
@@ -40,6 +41,7 @@ class MeasuredCodec:
     folder: Path | None = None
     rate_models: tuple[str, ...] | None = None
     lpips: tuple[str, ...] = ()
+    dists: tuple[str, ...] = ()
     quality: float | None = None
     steps: Steps | None = None
     refresh: int | None = None
@@ -59,6 +61,7 @@ class MeasuredCodec:
             sequence, snapshot_frame(sequence.frames, self.intra_period),
             picture=self.folder / f"{name}.png" if self.folder else None,
             metrics=self.metrics, lpips=shared_lpips(self.lpips, self.device),
+            dists=shared_dists(self.dists, self.device),
             with_flicker=self.with_flicker)
 
     def recorder_with_copy(self, sequence: EvalSequence) -> CopyRecorder:

@@ -6,6 +6,7 @@ reads this.
     psnr_yuv         PSNR of 8-bit 4:2:0 planes that both sides are made into
     ms_ssim          MS-SSIM of RGB; takes longer than everything else together
     lpips            with the weights that the user gives
+    stsim            STSIM: whether textures are alike, without anyone's weights
     psnr_planes      of the source's own planes, which --conditions judges: PSNR,
     ms_ssim_planes   MS-SSIM of each plane,
     ssim_planes      SSIM as FFmpeg's filter has it,
@@ -24,7 +25,7 @@ from dcvc.errors import InputError
 
 USUAL = ("psnr", "psnr_yuv", "ms_ssim")
 OF_PLANES = ("psnr_planes", "ms_ssim_planes", "ssim_planes", "xpsnr", "vmaf")
-METRICS = (*USUAL, "lpips", *OF_PLANES)
+METRICS = (*USUAL, "lpips", "stsim", *OF_PLANES)
 # Measured by filters of FFmpeg's, under this name.
 FILTERS = {"ssim_planes": "ssim", "xpsnr": "xpsnr"}
 

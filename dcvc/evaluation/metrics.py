@@ -23,6 +23,7 @@ from torch import Tensor
 from dcvc.errors import InputError
 from dcvc.evaluation.frame_sums import FrameSums
 from dcvc.evaluation.metric_names import USUAL
+from dcvc.evaluation.stsim import SMALLEST_STSIM_SIDE, stsim
 from dcvc.interfaces import from_levels
 from dcvc.video.rgb_to_yuv import rgb_to_yuv420
 
@@ -125,21 +126,26 @@ def levels_mse(x_hat: Tensor, x: Tensor) -> float:
 
 def measure_frame(x_hat: Tensor, x: Tensor, metrics: Collection[str] = USUAL,
                   lpips: Callable[[Tensor, Tensor], float] | None = None,
-                  matrix: str = "bt709") -> dict[str, float | list[float]]:
+                  matrix: str = "bt709", dists: Callable[[Tensor, Tensor], float] | None = None,
+                  ) -> dict[str, float | list[float]]:
     """One decoded frame against the original, both uint8 `(3, H, W)`: "mse" (RGB), and of `metrics`
-    (metric_names) "mse_yuv" (three, 8-bit scale) and "ms_ssim" (left out below 11 pixels a side);
-    "lpips" where that network is given. Nothing else is computed: MS-SSIM alone takes ten times as
+    (metric_names) "mse_yuv" (three, 8-bit scale), "ms_ssim" (left out below 11 pixels a side) and
+    "stsim" (below 64);
+    "lpips" and "dists" where those networks are given. Nothing else is computed: MS-SSIM alone takes ten times as
     long as the rest."""
     measured: dict[str, float | list[float]] = {"mse": levels_mse(x_hat, x)}
-    if set(metrics) <= {"psnr"} and lpips is None:
+    if set(metrics) <= {"psnr"} and lpips is None and dists is None:
         return measured
     x_hat, x = from_levels(x_hat), from_levels(x)
     if "psnr_yuv" in metrics:
         measured["mse_yuv"] = list(yuv_mse(x_hat, x, matrix))
     if "ms_ssim" in metrics and ms_ssim_scales(*x.shape[-2:]):
         measured["ms_ssim"] = ms_ssim(x_hat, x)
-    if lpips is not None:
-        measured["lpips"] = lpips(x_hat, x)
+    if "stsim" in metrics and min(x.shape[-2:]) >= SMALLEST_STSIM_SIDE:
+        measured["stsim"] = float(stsim(x[None], x_hat[None]))
+    for name, network in (("lpips", lpips), ("dists", dists)):
+        if network is not None:
+            measured[name] = network(x_hat, x)
     return measured
 
 
@@ -155,7 +161,8 @@ class RunningMetrics(FrameSums):
         """`measured`: the dictionary of `measure_frame`, and what plane_metrics adds to it where
         the source's own planes are judged: lists of three, for Y, U and V."""
         values = {"psnr": psnr_from_mse(measured["mse"]), "mse": measured["mse"]}
-        values |= {name: measured[name] for name in ("ms_ssim", "lpips") if name in measured}
+        values |= {name: measured[name] for name in ("ms_ssim", "lpips", "dists", "stsim")
+                   if name in measured}
         if "mse_yuv" in measured:
             values["psnr_yuv"] = yuv_psnr(tuple(measured["mse_yuv"]))
             values |= _by_plane("mse", measured["mse_yuv"])
@@ -173,7 +180,7 @@ class RunningMetrics(FrameSums):
         super().add(values)
 
     def means(self) -> dict[str, float]:
-        """psnr, psnr_yuv, ms_ssim and lpips where measured: means of the frames; psnr_of_mean_mse
+        """psnr, psnr_yuv, ms_ssim, lpips, dists and stsim where measured: means of the frames; psnr_of_mean_mse
         and psnr_yuv_of_mean_mse; of the source's own planes psnr_planes (6:1:1), psnr_y, psnr_u,
         psnr_v, psnr_planes_of_weighted_mse: that of (6 MSE_Y + MSE_U + MSE_V) / 8 over all frames,
         and in the same way ms_ssim_planes and ssim_planes. dB, but for the similarities (0 to 1)

@@ -109,7 +109,7 @@ def evaluate_codecs(codecs: list[MeasuredCodec], sequences: list[EvalSequence], 
         raise InputError(f"eval: found '{double}' twice, needed every codec once")
     _check_qualities(codecs, load)
     results = new_table(command, sequences, folder, intra_period=codecs[0].intra_period,
-                        lpips=codecs[0].lpips, mode="stream")
+                        lpips=codecs[0].lpips, dists=codecs[0].dists, mode="stream")
     codecs = [replace(measured, folder=folder) for measured in codecs]
     outcomes = _run_tasks(codecs, sequences, load, processes, progress)
     for number, measured in enumerate(codecs):

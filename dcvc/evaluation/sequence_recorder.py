@@ -80,18 +80,19 @@ class SequenceRecorder:
     """`add` every frame, then `result`.
 
     snapshot: number of the frame that the report shows. picture: where to save it as it was
-    decoded, None: nowhere. metrics: by their names (metric_names), None for the usual ones. lpips:
-    that network, where it is measured. with_flicker: measure that.
+    decoded, None: nowhere. metrics: by their names (metric_names), None for the usual ones. lpips,
+    dists: those networks, where they are measured. with_flicker: measure that.
     """
 
     def __init__(self, sequence: EvalSequence, snapshot: int, picture: Path | None,
                  metrics: tuple[str, ...] | None = None,
                  lpips: Callable[[Tensor, Tensor], float] | None = None,
-                 with_flicker: bool = False) -> None:
+                 with_flicker: bool = False,
+                 dists: Callable[[Tensor, Tensor], float] | None = None) -> None:
         self.sequence, self.snapshot, self.picture = sequence, snapshot, picture
         planes = sequence.conditions is not None
         self.metrics = metrics or chosen_metrics(None, planes=planes, lpips=lpips is not None)
-        self.lpips = lpips
+        self.lpips, self.dists = lpips, dists
         self.flicker = Flicker() if with_flicker else None
         size = (sequence.height, sequence.width)
         self._filters = {name: PlaneFilter(name, sequence.planar[0], size, sequence.fps)
@@ -111,7 +112,7 @@ class SequenceRecorder:
         gave, None: they are made of x_hat. Returns what was measured; another recorder takes it as
         `measured` when it shows the same frame."""
         if measured is None:
-            measured = measure_frame(x_hat, x, self.metrics, self.lpips)
+            measured = measure_frame(x_hat, x, self.metrics, self.lpips, dists=self.dists)
             if source is not None and set(self.metrics) & set(OF_PLANES):
                 measured |= self._of_planes(decoded or planes_of(x_hat, source.colour), source)
             if self.flicker is not None:
@@ -120,7 +121,7 @@ class SequenceRecorder:
         self._means.add(measured)
         self.bits += bits
         values = {"type": kind, "bits": bits, "psnr": psnr_from_mse(measured["mse"]),
-                  **{name: measured[name] for name in ("ms_ssim", "lpips", "flicker")
+                  **{name: measured[name] for name in ("ms_ssim", "lpips", "dists", "stsim", "flicker")
                      if name in measured}}
         if "mse_planes" in measured:
             values["psnr_planes"] = yuv_psnr(measured["mse_planes"], peak=1.0)

@@ -94,7 +94,9 @@ def draw_frames(rows: list[tuple[str, np.ndarray]], path: Path, columns: int = 4
 def draw_rate_distortion(points: list[dict], path: str | Path) -> Path:
     """Every codec's curve of some results points, one plot for each metric that was measured. A
     codec whose bits are estimates says so in the legend."""
-    names = {"psnr": "RGB PSNR, dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}
+    names = {"psnr": "RGB PSNR, dB", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)",
+             "dists": "DISTS (lower is better)",
+             "stsim": "STSIM"}
     metrics = [name for name in names if any(name in point["mean"] for point in points)]
     estimates = {point["codec"] for point in points if point["rates"] == "estimate"}
     pyplot = _pyplot()

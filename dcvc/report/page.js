@@ -176,6 +176,23 @@ function moveEdge() {
   $("edge").style.left = `${share}%`;
 }
 
+/* Squares of the same place, a row for each sequence. */
+function showCrops() {
+  $("crops-section").hidden = !data.crops.length;
+  $("crops").replaceChildren(...data.crops.map(row => {
+    const shown = document.createElement("div");
+    shown.className = "crops";
+    shown.append(...row.map(tile => {
+      const figure = document.createElement("figure"), image = document.createElement("img");
+      image.src = tile.image;
+      image.alt = tile.title;
+      figure.append(image, element("figcaption", tile.title));
+      return figure;
+    }));
+    return shown;
+  }));
+}
+
 /* A finger or a mouse on the picture itself moves the edge too. */
 function dragEdge(event) {
   if (event.type === "pointermove" && !event.buttons) return;
@@ -305,6 +322,7 @@ function start() {
   window.addEventListener("resize", () => {
     if (plotWidth() !== width) { width = plotWidth(); drawCurves(); drawTime(); }
   });
+  showCrops();
   $("anchor").textContent = data.anchor;
   deltas();
   const speed = (row, seconds) => row[seconds] ? row.frames / row[seconds] : null;
@@ -317,6 +335,9 @@ function start() {
     { name: "PSNR YUV", digits: 2, get: r => of(r).psnr_yuv },
     { name: "MS-SSIM", digits: 4, get: r => of(r).ms_ssim, key: "ms_ssim" },
     { name: "LPIPS", digits: 4, get: r => of(r).lpips, key: "lpips" },
+    { name: "DISTS", digits: 4, get: r => of(r).dists, key: "dists" },
+    { name: "STSIM", digits: 4, get: r => of(r).stsim, key: "stsim" },
+    { name: "flicker", digits: 3, get: r => of(r).flicker, key: "flicker" },
   ].filter(c => !c.key || measured(c.key));
   const speeds = [
     { name: "encode fps", digits: 2, get: r => speed(r, "encode_seconds") },

@@ -32,10 +32,12 @@ METRICS = {"psnr": "RGB PSNR (dB), mean of frames",
            "xpsnr": "XPSNR of the source's planes 6:1:1 (dB)", "ms_ssim": "MS-SSIM",
            "ms_ssim_planes": "MS-SSIM of the source's planes 6:1:1",
            "ssim_planes": "SSIM of the source's planes 6:1:1", "vmaf": "VMAF",
-           "lpips": "LPIPS (lower is better)",
+           "lpips": "LPIPS (lower is better)", "dists": "DISTS (lower is better)",
+           "stsim": "STSIM, likeness of textures",
            "flicker": "flicker, levels of 255 (lower is better)"}
 BD_METRICS = ("psnr", "psnr_yuv", "psnr_planes", "xpsnr", "ms_ssim", "ms_ssim_planes",
               "ssim_planes", "vmaf")
+PERCEPTUAL = ("stsim", "dists", "lpips")
 PICTURE_BUDGET = 11_000_000     # characters; the page stays below 15 MB with its numbers
 
 
@@ -120,7 +122,7 @@ def page_data(tables: list[dict[str, Any]], folders: list[Path], anchor: str | N
         "points": [_slim(point, {s["name"]: s["fps"] for s in sequences}) for point in points],
         "bd": {m: bd_rows(points, m, anchor, [s["name"] for s in sequences]) for m in BD_METRICS
                if any(m in point["mean"] for point in points)},
-        "pictures": pictures, "lost_pictures": lost,
+        "pictures": pictures, "lost_pictures": lost, "crops": _crops(tables, folders),
         "missing": [gone for table in tables for gone in table.get("missing", [])],
         "notes": list(dict.fromkeys([note for table in tables for note in table.get("notes", [])]
                                     + differences(list(published), tables[0]))),
@@ -136,8 +138,10 @@ def shown_metrics(points: list[dict[str, Any]]) -> dict[str, str]:
     with codes, where it was measured for all of those. Pixels tell little about what they paint."""
     found = [key for key in METRICS if any(key in point["mean"] for point in points)]
     tokens = [point for point in points if "perplexity" in point["mean"]]
-    if tokens and all("lpips" in point["mean"] for point in tokens):
-        found.sort(key=lambda key: key != "lpips")
+    for name in PERCEPTUAL:
+        if tokens and all(name in point["mean"] for point in tokens):
+            # One that was fitted to people's judgements comes last here, and so first of all.
+            found.sort(key=lambda key, first=name: key != first)
     return {key: METRICS[key] for key in found}
 
 
@@ -207,26 +211,32 @@ def bd_rows(points: list[dict], metric: str, anchor: str,
 
 
 def _pictures(tables: list[dict], folders: list[Path]) -> tuple[dict, list[str]]:
+    from dcvc.report.crops import located  # late: loads NumPy and Pillow
+    from dcvc.report.pictures import embed
+
     originals: dict[str, Path] = {}
     decoded: dict[str, tuple[str, Path]] = {}
     for table, folder in zip(tables, folders, strict=True):
         for sequence in table["sequences"]:
             file = (sequence.get("snapshot") or {}).get("file")
             if file and sequence["name"] not in originals:
-                originals[sequence["name"]] = _located(file, folder)
+                originals[sequence["name"]] = located(file, folder)
         for point in table["points"]:
             for row in point["sequences"]:
                 file = (row.get("snapshot") or {}).get("file")
                 if file:
                     key = f"{point['codec']}|{point['setting']}|{row['name']}"
-                    decoded[key] = (row["name"], _located(file, folder))
-    from dcvc.report.pictures import embed  # late: loads NumPy and Pillow
-
+                    decoded[key] = (row["name"], located(file, folder))
     return embed(originals, decoded, PICTURE_BUDGET)
 
 
-def _located(file: str, folder: Path) -> Path:
-    """Where a picture is: beside the results file where that was moved, else by its stored path."""
-    path = Path(file)
-    beside = folder / path.parent.name / path.name
-    return beside if beside.is_file() else path
+def _crops(tables: list[dict], folders: list[Path]) -> list[list[dict[str, str]]]:
+    """Rows of {"title", "image"}: the same part of a frame by every codec, at about the same rate."""
+    from dcvc.report.crops import crop_rows, nearest_in_rate  # late: loads NumPy and Pillow
+    from dcvc.report.pictures import square_uri
+
+    points = [(point, folder) for table, folder in zip(tables, folders, strict=True)
+              for point in table["points"]]
+    sequences = [(sequence, folders[0]) for sequence in tables[0]["sequences"]]
+    return [[{"title": title, "image": square_uri(square)} for title, square in row]
+            for row in crop_rows(sequences, nearest_in_rate(points)) if len(row) > 1]

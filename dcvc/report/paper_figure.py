@@ -38,9 +38,10 @@ LABELS = {"psnr": "PSNR, RGB (dB)", "psnr_of_mean_mse": "PSNR of mean MSE, RGB (
           "psnr_y": "PSNR, Y (dB)", "psnr_u": "PSNR, U (dB)", "psnr_v": "PSNR, V (dB)",
           "xpsnr": "XPSNR, YUV 6:1:1 (dB)", "xpsnr_y": "XPSNR, Y (dB)",
           "ms_ssim": "MS-SSIM, RGB (dB)", "ms_ssim_planes": "MS-SSIM, YUV 6:1:1 (dB)",
-          "ssim_planes": "SSIM, YUV 6:1:1 (dB)", "vmaf": "VMAF", "lpips": "LPIPS"}
+          "ssim_planes": "SSIM, YUV 6:1:1 (dB)", "vmaf": "VMAF", "lpips": "LPIPS", "dists": "DISTS",
+          "stsim": "STSIM"}
 # Those that fall where the picture gets better.
-LOWER_IS_BETTER = ("lpips",)
+LOWER_IS_BETTER = ("lpips", "dists")
 # Matplotlib brings the first two along; the others, where installed, show names of other writings.
 FONTS = ("STIXGeneral", "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC",
          "Microsoft YaHei", "WenQuanYi Zen Hei")

@@ -17,8 +17,8 @@ SCHEMA, VERSION = "dcvc-results", 1
 QUALITIES = ("psnr", "psnr_of_mean_mse", "psnr_yuv", "psnr_yuv_of_mean_mse", "psnr_planes",
              "psnr_y", "psnr_u", "psnr_v", "psnr_planes_of_weighted_mse", "xpsnr", "xpsnr_y",
              "xpsnr_u", "xpsnr_v", "ms_ssim", "ms_ssim_planes", "ms_ssim_y", "ms_ssim_u",
-             "ms_ssim_v", "ssim_planes", "ssim_y", "ssim_u", "ssim_v", "vmaf", "lpips",
-             "flicker")
+             "ms_ssim_v", "ssim_planes", "ssim_y", "ssim_u", "ssim_v", "vmaf", "lpips", "dists",
+             "stsim", "flicker")
 # Of I-frame codecs by themselves; the last two of those that have codes.
 TOKENS = ("bits_per_frame", "codes_used", "perplexity")
 AVERAGED = ("bpp", "bpp_estimate", *QUALITIES, *TOKENS)
@@ -108,6 +108,8 @@ COLUMNS = {"bpp": ("bpp", ".4f"), "bpp_estimate": ("estimate", ".4f"), "psnr": (
            "xpsnr": ("XPSNR", ".2f"), "ms_ssim": ("MS-SSIM", ".4f"),
            "ms_ssim_planes": ("planes MS", ".4f"), "ssim_planes": ("SSIM", ".4f"),
            "vmaf": ("VMAF", ".2f"), "lpips": ("LPIPS", ".4f"),
+           "dists": ("DISTS", ".4f"),
+           "stsim": ("STSIM", ".4f"),
            "flicker": ("flicker", ".3f"), "bits_per_frame": ("bits/frame", ".0f"),
            "codes_used": ("codes", ".0f"), "perplexity": ("perplexity", ".1f")}
 

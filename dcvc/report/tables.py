@@ -30,7 +30,8 @@ from dcvc.report.results import AVERAGED, QUALITIES, frames_per_second
 Cell = str | float | int | None
 MEAN = "mean"
 # Digits behind the point in LaTeX and Markdown.
-DIGITS = {"bpp": 4, "lpips": 4, **dict.fromkeys((name for name in QUALITIES if "ssim" in name), 4)}
+DIGITS = {"bpp": 4, "lpips": 4, "dists": 4, "stsim": 4,
+          **dict.fromkeys((name for name in QUALITIES if "ssim" in name), 4)}
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,14 @@ class TrainConfig(SafetyOptions):
     activation_checkpointing: bool = option(
         False, "cascaded GOPs in a fraction of the memory, a third slower", on_resume=True)
 
+    # For terms that a stage may add to its distortion.
+    lpips_weights: tuple[str, ...] = option(
+        (), "files of LPIPS, for a recipe that adds it to its distortion: one of the whole network, or "
+        "one of the classifier (AlexNet or VGG16) and one of the heads", on_resume=True, metavar="FILE")
+    dists_weights: tuple[str, ...] = option(
+        (), "files of DISTS, likewise: one of VGG16 and one of alpha and beta", on_resume=True,
+        metavar="FILE")
+
     # What a run writes down.
     checkpoint_minutes: float = option(
         10.0, "longest time between two writings of latest.pt", least=0, on_resume=True)

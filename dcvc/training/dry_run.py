@@ -63,7 +63,8 @@ def _seconds_of_stages(job: RecipeJob, sizes: dict[str, StageSize]) -> dict[str,
 
 
 def _kind(item: Stage) -> tuple[Any, ...]:
-    return item.trains, item.distortion, item.rate_terms, item.crop_size, item.batch_size
+    return (item.trains, item.distortion, item.rate_terms, item.crop_size, item.batch_size,
+            tuple(item.added))
 
 
 def _update_seconds(job: RecipeJob, item: Stage, codec: Any) -> float:

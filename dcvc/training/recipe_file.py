@@ -3,6 +3,7 @@
     --set epochs=3                    every stage
     --set stage4.epochs=3             every GOP size of stage 4
     --set stage4_gop7.cascaded=true   one stage
+    --set 'added={"lpips": 0.02}'     terms of the distortion beside the stage's metric
     --set batch_size=8 use_ema=true   the data and training configuration that all stages share
 """
 
@@ -96,9 +97,10 @@ def _complete(values: Any, known: dict[int, Stage], where: str) -> Stage:
 
 # Keys of a stage. The second group means the data configuration unless a stage is named:
 # stage4.crop_size=128.
-STAGE_KEYS = ("learning_rate", "epochs", "max_steps", "cascaded")
+STAGE_KEYS = ("learning_rate", "epochs", "max_steps", "cascaded", "added", "adversary_share",
+              "adversary_start")
 STAGE_SAMPLES = ("crop_size", "batch_size")
-RECIPE_KEYS = ("model_size", "vqgan", "vqgan_steps", "later_lambdas_from")
+RECIPE_KEYS = ("model_size", "vqgan", "vqgan_steps", "later_lambdas_from", "start")
 
 
 def change_recipe(recipe: Recipe, settings: list[str]) -> Recipe:

@@ -29,7 +29,7 @@ from dcvc.models.run_folder import Start, choose_start, read_newest
 from dcvc.training.job import RUNTIME_OF_STAGE, Job, make_accelerator
 from dcvc.training.state import TrainingState
 from dcvc.training.step import TrainingStep, prepare_step
-from dcvc.weights import read_checkpoint
+from dcvc.weights import I_FRAME_WEIGHTS, read_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,8 @@ def prepare_stage(job: Job) -> PreparedStage:
         sequences = validation_set(job.data, job.train.eval_max_frames)
     p_frame = _first_p_frame_codec(job, start, saved)
     accelerator = make_accelerator(job)
-    intra = _i_frame_codec(job, start, accelerator.device)
+    intra = _i_frame_codec(job, _file_with_i_frame_codec(job, start, saved, file),
+                           accelerator.device)
     # The number of processes is known only now; with it, how many steps an epoch has.
     sampler = StepSampler(
         len(dataset), job.samples.batch_size, job.train.seed,
@@ -153,12 +154,22 @@ def _first_p_frame_codec(job: Job, start: Start, saved: dict[str, Any] | None) -
     return build_p_frame(job.inter)
 
 
-def _i_frame_codec(job: Job, start: Start, device: torch.device) -> FrameCodec:
-    """The one that was trained together with what the stage starts from, where there is one and no
-    other is named."""
-    # What is resumed brings its weights with its state.
-    if start.path is not None and start.kind != "resume" and not job.intra.checkpoint:
-        inside = load_p_frame_checkpoint(start.path, device).i_frame
+def _file_with_i_frame_codec(job: Job, start: Start, saved: dict[str, Any] | None,
+                             file: Path | None) -> Path | None:
+    """The file that may hold the I-frame codec which belongs to the weights that the stage goes on
+    from; None where there is none, or where its weights come with the state."""
+    if start.kind != "resume":
+        return start.path
+    # One that is not trained is no part of the state, but the P-frames have learned from its
+    # frames: those of another one would be another training.
+    return file if not job.stage.intra and I_FRAME_WEIGHTS in saved else None
+
+
+def _i_frame_codec(job: Job, file: Path | None, device: torch.device) -> FrameCodec:
+    """The one that was trained together with what the stage starts from, where `file` holds one and
+    no other is named."""
+    if file is not None and not job.intra.checkpoint:
+        inside = load_p_frame_checkpoint(file, device).i_frame
         if inside is not None and inside.name == job.intra.type:
             return inside
     # An I-frame codec without weights of its own (in tests) draws them: the same ones in every run,
@@ -176,7 +187,9 @@ def _first_state(step: TrainingStep) -> TrainingState:
             min_lr=config.scheduler_min_lr, patience=config.scheduler_patience)
     return TrainingState(
         model=step.p_frame, intra=step.intra if step.stage.intra else None, averaged=step.model,
-        optimizer=step.optimizer, ema=step.ema, scheduler=scheduler, scaler=step.accelerator.scaler)
+        optimizer=step.optimizer, ema=step.ema, scheduler=scheduler, scaler=step.accelerator.scaler,
+        others={} if step.adversary is None else {
+            "adversary": step.adversary.adversary, "adversary_optimizer": step.adversary.optimizer})
 
 
 def _processes(saved: dict[str, Any]) -> int:

@@ -26,9 +26,11 @@ from torch import Tensor, nn
 from dcvc.errors import InputError
 from dcvc.interfaces import FrameCodec, PFrameCodec, State
 from dcvc.schedule import Stage
+from dcvc.training.adversary import AdversaryTraining
 from dcvc.training.config import TrainConfig
 from dcvc.training.ema import EMA
 from dcvc.training.losses import GOPLoss
+from dcvc.training.perception import Before, Perception
 from dcvc.training.variations import Variations, draw_variations
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -75,8 +77,10 @@ def prepare_step(accelerator: Accelerator, intra: FrameCodec, p_frame: PFrameCod
     if stage.intra:
         _make_trainable(intra)
         model = CodecPair(p_frame, intra.to(memory_format=layout).train())
+    perception = Perception(stage, config, accelerator.device) if stage.added else None
     loss = GOPLoss(p_frame, stage, config.lambda_value, intra=intra if stage.intra else None,
-                   compiled=config.compile, checkpointing=config.activation_checkpointing)
+                   perception=perception, compiled=config.compile,
+                   checkpointing=config.activation_checkpointing)
     # After the freezing: neither DDP nor the optimizer may see a parameter without gradients.
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = make_optimizer(parameters, stage.learning_rate, accelerator.device, stage.optimizer)
@@ -84,7 +88,17 @@ def prepare_step(accelerator: Accelerator, intra: FrameCodec, p_frame: PFrameCod
     return TrainingStep(
         accelerator=accelerator, intra=intra, p_frame=p_frame, model=model, loss=loss,
         optimizer=optimizer, trained=parameters, stage=stage, config=config,
+        perception=perception, adversary=_adversary_training(accelerator, perception, stage),
         ema=EMA(model, config.ema_decay) if config.use_ema else None)
+
+
+def _adversary_training(accelerator: Accelerator, perception: Perception | None,
+                        stage: Stage) -> AdversaryTraining | None:
+    if perception is None or perception.adversary is None:
+        return None
+    parameters = list(perception.adversary.parameters())
+    optimizer = make_optimizer(parameters, stage.learning_rate, accelerator.device)
+    return AdversaryTraining(accelerator, perception.adversary, optimizer)
 
 
 def _layout(p_frame: PFrameCodec, device: torch.device) -> torch.memory_format:
@@ -107,7 +121,8 @@ class TrainingStep:
     """`run(clips)` does all updates of one step on the prepared loss and optimizer.
 
     model: what is trained, `p_frame` or a CodecPair. loss: GOPLoss, wrapped for several processes.
-    trained: the parameters with gradients. ema: of `model`, or None.
+    trained: the parameters with gradients. perception: what the stage adds to its distortion, or
+    None; adversary: its discriminator's updates, or None. ema: of `model`, or None.
     """
 
     accelerator: Accelerator
@@ -119,20 +134,23 @@ class TrainingStep:
     trained: list[nn.Parameter]
     stage: Stage
     config: TrainConfig
+    perception: Perception | None
+    adversary: AdversaryTraining | None
     ema: EMA | None
 
     def run(self, clips: list[Tensor]) -> dict[str, Tensor]:
         """clips: one micro-batch `(B, T, 3, H, W)` in [0, 1] per accumulation. Returns means over
         the step's frames as 0-dim tensors, nothing waited for: loss, mse, psnr in dB, bpp and
-        bpp_TERM in bits per pixel, grad_norm, and "skipped", the share of updates left out as not
-        finite."""
+        bpp_TERM in bits per pixel, term_TERM of what the stage adds to its distortion, grad_norm, and
+        "skipped", the share of updates left out as not finite."""
         drawn = [draw_variations(self.stage, self.p_frame.rates, clip) for clip in clips]
         clips, variations = zip(*drawn, strict=True)
-        states = self._first_states(clips, variations)
+        states, befores = self._first_states(clips, variations)
         outputs, norms, skipped = [], [], []
         for frames in self._frames_of_each_update(clips[0].shape[1]):
-            arguments = [(state, clip[:, frames], frames.start, variation) for
-                         state, clip, variation in zip(states, clips, variations, strict=True)]
+            arguments = [
+                (state, clip[:, frames], frames.start, variation, before) for
+                state, clip, variation, before in zip(states, clips, variations, befores, strict=True)]
             done, norm, bad = self._update(arguments)
             # The next update must not send gradients back into frames that had theirs.
             states = [output["state"] for output in done]
@@ -146,18 +164,22 @@ class TrainingStep:
         mse = mean([output["mse"] for output in outputs])
         rates = {f"bpp_{term}": mean([output["bpp"][term] for output in outputs])
                  for term in outputs[0]["bpp"]}
+        # The discriminator learns once an update, of all micro-batches together.
+        terms = {f"term_{term}": mean([output["terms"][term] for output in outputs
+                                       if term in output["terms"]])
+                 for term in outputs[0]["terms"]}
         # Of I- and P-frames together, the sum is that of P-frames.
         summed = [rate for name, rate in rates.items() if name != "bpp_I"] or rates.values()
         return {"loss": mean([output["loss"] for output in outputs]), "mse": mse,
-                "psnr": -10 * torch.log10(mse), "bpp": sum(summed), **rates,
+                "psnr": -10 * torch.log10(mse), "bpp": sum(summed), **rates, **terms,
                 "grad_norm": mean(norms), "skipped": mean(skipped)}
 
-    def _first_states(self, clips: Sequence[Tensor],
-                      variations: Sequence[Variations]) -> list[State | None]:
-        """What the first P-frame of each clip is predicted from: the decoded I-frame. None where the
-        loss codes the I-frame itself."""
+    def _first_states(self, clips: Sequence[Tensor], variations: Sequence[Variations]
+                      ) -> tuple[list[State | None], list[Before]]:
+        """What the first P-frame of each clip is predicted from: the decoded I-frame; and both
+        pictures of it. None where the loss codes the I-frame itself."""
         if self.stage.intra:
-            return [None] * len(clips)
+            return [None] * len(clips), [None] * len(clips)
         # A codec of one rate takes no quality.
         qualities = [None if variation.quality is None or self.intra.rates is None
                      else variation.quality[0] for variation in variations]
@@ -165,7 +187,8 @@ class TrainingStep:
         with torch.no_grad(), self.accelerator.autocast():
             coded = [self.intra.forward(clip[:, 0], quality).x_hat.float().clamp(0, 1)
                      for clip, quality in zip(clips, qualities, strict=True)]
-            return [self.p_frame.start(x_hat) for x_hat in coded]
+            befores = [(clip[:, 0], x_hat) for clip, x_hat in zip(clips, coded, strict=True)]
+            return [self.p_frame.start(x_hat) for x_hat in coded], befores
 
     def _frames_of_each_update(self, gop_size: int) -> list[slice]:
         """Frame 0 is the I-frame. GOP of 3 -> [1:2], [2:3]; cascaded -> [1:3]; with intra -> [0:3]."""
@@ -199,6 +222,9 @@ class TrainingStep:
         scaled = self.accelerator.scaler is not None
         if scaled or not self._left_out_by_host(bad):
             self.optimizer.step()
+        if self.adversary is not None:
+            # After the codec's own update, on the same frames: they take turns.
+            self._let_adversary_learn(outputs, bad)
         # To None and not to 0: the next backward pass then writes instead of adding.
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
@@ -208,6 +234,11 @@ class TrainingStep:
             losses = torch.stack([output["loss"].detach() for output in outputs])
             bad = (~torch.isfinite(losses).all()).float()
         return outputs, norm, bad
+
+    def _let_adversary_learn(self, outputs: list[dict[str, Any]], bad: Tensor) -> None:
+        seen = [one for output in outputs for one in output["seen"]]
+        rate = self.optimizer.param_groups[0]["lr"]
+        outputs[0]["terms"]["adversary_loss"] = self.adversary.learn(seen, rate, bad)
 
     def _clip(self) -> Tensor:
         """The gradient's norm before it was clipped."""

@@ -211,7 +211,7 @@ class Trainer:
         """The stage's loss on the validation sequences; keeps best.pt and evaluation.json."""
         stage, state = self.stage, self.state
         validation = Validation(stage.accelerator, stage.step.intra, stage.sequences, stage.job.stage,
-                                stage.job.train)
+                                stage.job.train, stage.step.perception)
         # Inside this context best.pt is written too, or it would hold weights that were not judged.
         with self.checkpoints.averaged_weights():
             self.evaluation = validation.run(stage.step.p_frame, state.step, self.log)

@@ -12,6 +12,7 @@ from dcvc.interfaces import FrameCodec, FrameOutput
 from dcvc.schedule import Stage
 from dcvc.training.config import TrainConfig
 from dcvc.training.losses import stage_objective
+from dcvc.training.perception import Perception
 from dcvc.training.run_log import RunLog
 
 
@@ -33,11 +34,12 @@ class Validation:
     numbers exactly: the same results whatever the number of processes."""
 
     def __init__(self, accelerator: Accelerator, intra: FrameCodec, sequences: Any, stage: Stage,
-                 config: TrainConfig) -> None:
+                 config: TrainConfig, perception: Perception | None = None) -> None:
         self.accelerator = accelerator
         self.intra = intra
         self.stage = stage
         self.config = config
+        self.perception = perception
         self.sequences = sequences
         if config.eval_max_sequences is not None:
             self.sequences = FirstSequences(sequences, config.eval_max_sequences)
@@ -67,7 +69,8 @@ class Validation:
             self.intra, p_frame, self.sequences, intra_period=self.config.eval_intra_period,
             distortion=self.stage.distortion, device=self.accelerator.device, quality=quality,
             process=self.accelerator.process_index, processes=self.accelerator.num_processes,
-            gather=gather_object, progress=examples.begin, watch=examples.watch)
+            gather=gather_object, progress=examples.begin, watch=examples.watch,
+            measures=self.perception and self.perception.follow)
         log.show_activity("")
         mean = results["mean"]
         inter, intra = mean["P"], mean["I"]
@@ -79,13 +82,18 @@ class Validation:
             objective = lmbda * mean["all"]["mse"] + mean["all"]["bpp"]
         else:
             objective = stage_objective(self.stage, lmbda, inter["mse"], inter["bpp_terms"])
+        seen = mean["all" if self.stage.intra else "P"]
+        if self.perception is not None:
+            # The stage's own distortion in place of the squared error.
+            objective += lmbda * (self.perception.sum(seen["terms"]) - seen["mse"])
         results.update(step=step, objective=objective)
         # The table for people, the same numbers for curves.
         log.say(results_table(results))
         log.scalars(group, {
             "loss": objective, "psnr_i": intra["psnr"], "psnr_p": inter["psnr"],
             "bpp_i": intra["bpp"], "bpp_p": inter["bpp"], "psnr_copy": mean["copy_psnr"],
-            **{f"bpp_{term}": value for term, value in inter["bpp_terms"].items()}}, step)
+            **{f"bpp_{term}": value for term, value in inter["bpp_terms"].items()},
+            **{f"term_{term}": value for term, value in seen.get("terms", {}).items()}}, step)
         p_frame.train()                          # evaluate has left it in eval mode
         return results
 

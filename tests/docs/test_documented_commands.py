@@ -35,6 +35,8 @@ ADDED = {
     "--recipe light-smoke": "--num_workers 0 --device cpu --quiet --max_steps 1",
     "--recipe light-m": "--num_workers 0 --device cpu --quiet --max_steps 1 "
                         "--set stage1.crop_size=64 stage1.batch_size=2",
+    "--recipe perceptual": "--num_workers 0 --device cpu --quiet --max_steps 1 --eval_max_frames 2 "
+                           "--set stage2.crop_size=64 stage2.batch_size=2",
     "dcvc models": "",
     "dcvc sweep": "--shard 1/4 --quiet",
     "dcvc tune": "--model light/light_run.pt --minutes 0.1 --device cpu --quiet",

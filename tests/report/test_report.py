@@ -28,7 +28,8 @@ def test_the_page_refers_to_nothing_outside_and_escapes_names(tmp_path):
     assert set(re.findall(r"https?://[^\s\"'`<)]+", page)) == {"http://www.w3.org/2000/svg"}
     assert "<script>alert" not in page
     assert "&lt;b&gt;Ours" in page
-    assert page.count("data:image/webp") == 2 + 2 * 16
+    # Frames and error maps; then squares of two originals, each beside one of each codec.
+    assert page.count("data:image/webp") == 2 + 2 * 16 + 2 * (1 + len({p["codec"] for p in table["points"]}))
 
 
 def test_importing_the_report_brings_no_torch():
@@ -119,3 +120,21 @@ def test_the_command_tells_the_deltas_with_interpolation_and_overlap(tmp_path, c
     found = json.loads(capsys.readouterr().out)
     assert {row["interpolation"] for row in found["bd"]} == {"akima"}
     assert {row["metric"] for row in found["bd"]} == {"psnr", "psnr_yuv", "ms_ssim"}
+
+
+def test_squares_of_one_place_stand_side_by_side_at_about_one_rate(tmp_path):
+    table = invented_results(tmp_path / "frames")
+    rows = page_data([table], [tmp_path], None)["crops"]
+    codecs = {point["codec"] for point in table["points"]}
+    assert [row[0]["title"] for row in rows] == [sequence["name"] for sequence in table["sequences"]]
+    assert all(len(row) == 1 + len(codecs) for row in rows)
+    middle = sorted(point["mean"]["bpp"] for point in table["points"])[len(table["points"]) // 2]
+    for tile in rows[0][1:]:
+        codec = next(codec for codec in codecs if tile["title"].startswith(codec))
+        own = [point for point in table["points"] if point["codec"] == codec]
+        nearest = min(own, key=lambda point: abs(np.log(point["mean"]["bpp"] / middle)))
+        assert tile["title"].startswith(f"{codec} {nearest['setting']}\n")
+    for point in table["points"]:
+        for row in point["sequences"]:
+            row["snapshot"] = None
+    assert page_data([table], [tmp_path], None)["crops"] == []

@@ -95,6 +95,12 @@ RECIPES: dict[str, Recipe] = {
     "dcvc2021": _PUBLISHED,
     "dcvc2021-long": replace(_PUBLISHED, name="dcvc2021-long", stages=(
         *_PUBLISHED.stages, stage(5, learning_rate=1e-5, epochs=10))),
+    # For what people see, from weights that were trained on MSE (--load_pretrained).
+    "perceptual-dcvc2021": replace(
+        _PUBLISHED, name="perceptual-dcvc2021", start="needed",
+        stages=(stage(4, gop_size=5, cascaded=True, learning_rate=5e-5, final_rate=0.1, warm_up=0.05,
+                      added={"stsim": 0.02, "flicker": 1.0, "adversary": 1e-3, "features": 1e-3},
+                      adversary_share=0.1),)),
     # To see that everything works on one's own videos; that a whole run works; `dcvc demo`.
     "tiny": replace(
         _PUBLISHED, name="tiny", model_size="tiny", stages=_short((150, 100, 150, 350, 150), 1e-3),

@@ -3,6 +3,8 @@
     light-s, -m, -l   ours: both codecs begin as transform codecs and learn together, each sample at
                       a quality of its own, in GOPs that grow; hours on a few CPU cores
     light-smoke       the same in a minute, to see that everything works
+    perceptual        light-m trained on for what people see: from the boxed model's weights, the
+                      P-frames alone; perceptual-s: light-s. Minutes to an hour on a few CPU cores
     uf-ld             the published schedule of DCVC-UF's low-delay model: 136 epochs of clips up to
                       129 frames, for many GPUs
 
@@ -54,6 +56,25 @@ def _ours(name: str, size: str, steps: tuple[int, int]) -> Recipe:
                "eval_intra_period": 33, "eval_freq": 1_000_000})
 
 
+def _perceptual(name: str, size: str) -> Recipe:
+    """The P-frames of a boxed model, trained on for texture that is there and stays where it is.
+
+    The weights of the terms: at half of the qualities, STSIM's distance is about thirty times the
+    squared error, and each should count.
+    """
+    stage = replace(
+        _P_FRAMES, gop_size=5, epochs=None, max_steps=1200, crop_size=160, batch_size=2,
+        learning_rate=2e-4, final_rate=0.1, warm_up=0.05, frame_weights=(1.0,), stepped=0.5,
+        added={"stsim": 0.02, "flicker": 1.0, "adversary": 1e-3, "features": 1e-3},
+        adversary_share=0.1)
+    return Recipe(
+        name=name, codec=NAME, model_size=size, intra={"type": "light", "size": size},
+        stages=(stage,), start=f"light-{size}", data={"num_workers": 1},
+        train={"max_skips": 10, "max_rollbacks": 3, "use_ema": True, "ema_decay": 0.99,
+               "eval_max_frames": 17, "eval_intra_period": 17, "eval_max_sequences": 3,
+               "eval_freq": 1_000_000})
+
+
 def _published() -> tuple[Stage, ...]:
     """DCVC-UF's training.md: (GOP, epochs, learning rate) of its four stages."""
     per_frame = ((2, 5, 1e-4), (3, 5, 1e-4), (6, 45, 1e-4))
@@ -81,6 +102,8 @@ RECIPES: dict[str, Recipe] = {
                "eval_freq": 1_000_000, "eval_max_frames": 3, "eval_max_sequences": 1,
                "eval_qualities": (16.0, 48.0), "log_every": 2},
         data={"num_workers": 1, "crop_size": 64, "batch_size": 2}),
+    "perceptual": _perceptual("perceptual", "m"),
+    "perceptual-s": _perceptual("perceptual-s", "s"),
     "uf-ld": Recipe(
         name="uf-ld", codec=NAME, model_size="uf-ld", stages=_published(),
         train={"grad_clip_max_norm": 0.2, "activation_checkpointing": True, "max_skips": 1000}),

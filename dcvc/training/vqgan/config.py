@@ -9,7 +9,7 @@ from dcvc.errors import InputError
 from dcvc.intra.vqgan.config import VQGANConfig
 from dcvc.training.config import SafetyOptions
 
-Perceptual = Literal["none", "ms_ssim", "lpips"]
+Perceptual = Literal["none", "ms_ssim", "stsim", "lpips", "dists"]
 # Parts of a VQGAN that fine-tuning can leave as they are, and how their entries begin.
 PARTS = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "post_quant_conv."),
          "codebook": ("quantize.",)}
@@ -17,8 +17,8 @@ PARTS = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "post_q
 
 @dataclass(frozen=True)
 class VQGANTrainingConfig(SafetyOptions, SmallVideos):
-    """model: what is trained. lpips_weights: files, for perceptual "lpips". For the rest see each
-    field."""
+    """model: what is trained. lpips_weights: files, for perceptual "lpips", dists_weights for "dists".
+    For the rest see each field."""
 
     model: VQGANConfig = field(default_factory=lambda: PRESETS["small"])
     steps: int = option(20_000, "how many updates", least=1)
@@ -33,6 +33,8 @@ class VQGANTrainingConfig(SafetyOptions, SmallVideos):
     mse_weight: float = option(10.0, "weight of the squared error beside the absolute one's 1")
     perceptual: Perceptual = option("none", "a measure of what people see, beside the pixels")
     lpips_weights: tuple[str, ...] = ()
+    dists_weights: tuple[str, ...] = option(
+        (), "for --perceptual dists: a file of VGG16 and one of alpha and beta", metavar="FILE")
     perceptual_weight: float = option(0.5, "weight of that measure")
     gan_weight: float = option(0.0, "weight of an adversary; 0: none")
     gan_start: int = option(10_000, "the step at which the adversary comes in")

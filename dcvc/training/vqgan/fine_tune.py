@@ -119,28 +119,25 @@ def _centre(frame: Tensor, factor: int, file: str) -> Tensor:
     return frame[:, top:top + sides[0], left:left + sides[1]].clone()
 
 
-def read_start(config: VQGANTrainingConfig, vqgan_config: str | Path | VQGANConfig | None = None
-               ) -> tuple[VQGANTrainingConfig, VQGANFile]:
-    """The settings with the model of `config.start` in them, and its file, which has been tried.
-
-    vqgan_config: as --vqgan_config takes it. Raises MissingError, ReadError, InputError."""
-    # Loading finds what is wrong with the file now; the weights themselves are taken from it later.
-    model, file = config_and_file(vqgan_config, config.start, config.weights)
-    load_vqgan(model, file)
-    return dataclasses.replace(config, model=model), file
+# The model of the file to start from, and the file: read once, for it may be large.
+StartRead = tuple[VQGANConfig, VQGANFile]
 
 
 def fine_tune(config: VQGANTrainingConfig, videos: Sequence[str | Path], out_dir: str | Path, *,
               val_videos: Sequence[str | Path] = (),
-              vqgan_config: str | Path | VQGANConfig | None = None, device: str = "auto",
-              resume: bool = False, quiet: bool = False) -> TrainedVQGAN:
+              vqgan_config: str | Path | VQGANConfig | None = None, read: StartRead | None = None,
+              device: str = "auto", resume: bool = False, quiet: bool = False) -> TrainedVQGAN:
     """Train `config.start` further and write OUT/vqgan.{json,pt} and OUT/as_read/.
 
+    vqgan_config: as --vqgan_config takes it. read: what config_and_file gave, where it was asked.
     numbers: those of train_vqgan; val_psnr and start_psnr in dB on held-out frames, kept_step (0:
     nothing was better than the start). Raises what train_vqgan raises, and for what cannot be read.
     """
     out_dir = Path(out_dir)
-    config, file = read_start(config, vqgan_config)
+    model, file = read or config_and_file(vqgan_config, config.start, config.weights)
+    # Loading finds what is wrong with the file now; the weights themselves are taken from it later.
+    load_vqgan(model, file)
+    config = dataclasses.replace(config, model=model)
     parts = split(videos, val_videos)
     # Before training: a video that is too small or damaged should not be found out at its end.
     start = Start(file.state, judged_frames(parts, config.model.factor))

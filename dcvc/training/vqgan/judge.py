@@ -48,21 +48,25 @@ class Judge:
         self.path = folder / BEST
         # A model of its own: judging must not touch what trains.
         self.model = copy.deepcopy(step.model).eval()
+        # Of the file and not of the state: going back after a divergence, and resuming from an
+        # older checkpoint, change nothing of what has been found already.
+        kept = step.state.step > 0 and self.path.is_file()
+        self.best: float | None = read_best(folder)["loss"] if kept else None
 
     @torch.no_grad()
     def look(self) -> None:
         """Judge the weights of now; logs loss, psnr in dB and perplexity of the codes."""
-        state = self.step.state
+        step = self.step.state.step
         weights = self._rounded()
         self.model.load_state_dict({name: value.float() for name, value in weights.items()})
         numbers = self._numbers()
-        self.log.scalars("val", numbers, state.step)
+        self.log.scalars("val", numbers, step)
         # A loss that is not finite compares as false: such weights are never kept.
-        if state.best is not None and not numbers["loss"] < state.best:
+        if self.best is not None and not numbers["loss"] < self.best:
             return
-        state.best = numbers["loss"]
+        self.best = numbers["loss"]
         if self.log.is_main:
-            save_tensors(self.path, {"step": state.step, "model": weights, **numbers,
+            save_tensors(self.path, {"step": step, "model": weights, **numbers,
                                      "config": config_to_values(self.model.config)})
 
     def _rounded(self) -> dict[str, Tensor]:

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from dcvc.errors import InputError
 from dcvc.intra.vqgan.model import VQGAN
+from dcvc.training.adversary import PatchDiscriminator, hinge_loss
 from dcvc.training.state import TrainingState
 from dcvc.training.vqgan.codebook_trainer import CodebookTrainer, CodeUse
 from dcvc.training.vqgan.config import PARTS, VQGANTrainingConfig
-from dcvc.training.vqgan.losses import PatchDiscriminator, PerceptualLoss, hinge_loss
+from dcvc.training.vqgan.losses import PerceptualLoss
 from dcvc.training.vqgan.quantizer_trainer import GradientQuantizer
 from dcvc.weights import load_weights
 
@@ -47,7 +48,8 @@ class VQGANStep:
         self.model.to(device, memory_format=torch.channels_last)
         self.frozen = frozenset(config.freeze)
         self.codebook = self._quantizer_trainer()
-        self.perceptual = PerceptualLoss(config.perceptual, config.lpips_weights).to(device)
+        self.perceptual = PerceptualLoss(
+            config.perceptual, config.lpips_weights, config.dists_weights).to(device)
         # The codebooks have no gradients: running averages move them.
         self.trained = self._freeze()
         self.optimizer = torch.optim.Adam(self.trained, betas=(0.9, 0.99))

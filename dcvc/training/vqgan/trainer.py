@@ -139,7 +139,7 @@ class VQGANTrainer:
         last step, or when it diverges."""
         config, state = self.config, self.state
         # What training starts from is the first to beat.
-        if self.judge and state.best is None:
+        if self.judge and self.judge.best is None:
             self.judge.look()
         if state.step == config.steps:           # stopped between its last files
             self._write_model()

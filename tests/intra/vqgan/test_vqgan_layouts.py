@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-import vqgan_layouts
+from kit import vqgan_layouts
 from safetensors.torch import load_file, save_file
 
 from dcvc.errors import DcvcError, InputError, MissingError, ReadError
@@ -144,7 +144,7 @@ def test_other_projects_names_lead_to_ours(tmp_path, layout):
         shown = (model.decode(codes, grid) / 2 + 0.5).clamp(0, 1)[..., :37, :50]
     assert torch.equal(codec.codes_of(X), codes)
     assert len(codes.unique()) > 5
-    assert torch.allclose(codec(X).x_hat, shown, atol=1e-5)
+    assert torch.allclose(codec(X).x_hat, shown, atol=1e-4)
     assert torch.equal(codec.decode_indices(codec.encode_indices(X))[..., :37, :50], codec(X).x_hat)
     facts = describe_vqgan(weights, config=config)
     assert (facts["K"], facts["f"], facts["variant"]) == (ours.n_embed, ours.factor, ours.variant)

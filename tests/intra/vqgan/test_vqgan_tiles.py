@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import vqgan_layouts
+from kit import vqgan_layouts
 
 from dcvc.errors import InputError
 from dcvc.intra import VQGANIFrameModel

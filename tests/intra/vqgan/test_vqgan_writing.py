@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import vqgan_layouts
+from kit import vqgan_layouts
 from safetensors import safe_open
 
 from dcvc.errors import InputError

@@ -5,12 +5,13 @@ import json
 
 import pytest
 import torch
-import vqgan_layouts
+from kit import vqgan_layouts
 
 from dcvc.cli import main
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError, TrainingError
 from dcvc.intra import VQGANIFrameModel
+from dcvc.intra.vqgan import loading
 from dcvc.intra.vqgan.config import VQGANConfig
 from dcvc.intra.vqgan.model import VQGAN
 from dcvc.training.vqgan.config import FINE_TUNING
@@ -109,6 +110,18 @@ def test_the_start_is_kept_where_nothing_is_better(videos, tmp_path, capsys):
     assert before.model_id == after.model_id == VQGANIFrameModel(None, tmp_path / "out" / "as_read", "cpu").model_id
 
 
+def test_going_on_from_an_older_checkpoint_keeps_what_was_best(videos, tmp_path):
+    config, source = written(tmp_path / "in", "ibq")
+    tuned(source, config, videos, tmp_path / "out", steps=2)
+    best = read_checkpoint(tmp_path / "out" / "best.pt")
+    # As if a later step, which going back has undone, had been better than all that follow.
+    torch.save({**best, "loss": 0.0}, tmp_path / "out" / "best.pt")
+    settings = dataclasses.replace(SHORT, start=str(source), steps=4)
+    fine_tune(settings, videos, tmp_path / "out", vqgan_config=config, device="cpu", quiet=True, resume=True)
+    kept = read_checkpoint(tmp_path / "out" / "vqgan.pt")
+    assert all(torch.equal(value, kept["model"][key].float()) for key, value in best["model"].items())
+
+
 def test_a_resumed_fine_tuning_equals_a_whole_one(videos, tmp_path, monkeypatch):
     config, source = written(tmp_path / "in", "ibq")
     changes = {"steps": 4, "validate_every": 2, "save_every": 2, "gan_weight": 0.1, "gan_start": 1}
@@ -168,14 +181,17 @@ def test_several_videos_are_shared_out(tmp_path):
         judged_frames(parts, 128)
 
 
-def test_from_the_command_line(videos, tmp_path, capsys):
+def test_from_the_command_line(videos, tmp_path, capsys, monkeypatch):
     _, source = written(tmp_path / "in", "amused")
+    reads, read_source = [], loading.read_source
+    monkeypatch.setattr(loading, "read_source", lambda one: reads.append(one) or read_source(one))
     out = tmp_path / "out"
     flags = ["train-vqgan", "--videos", str(videos[0]), "--device", "cpu", "--quiet", "--checkpoint_dir"]
     short = ["--steps", "3", "--batch_size", "2", "--crop_size", "32", "--learning_rate", "1e-3", "--prior_steps", "4"]
     assert main([*flags, str(out), "--from", str(source), "--freeze", "encoder", "codebook", *short, "--json"]) == 0
     numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert numbers["steps"] == 3
+    assert len([one for one in reads if str(source) in str(one)]) == 1, "a large file is not read twice"
     assert (out / "as_read" / "vqvae" / "config.json").is_file()
     assert set(VQGANIFrameModel(None, out, "cpu").rate_models) == {"uniform", "static", "prior"}
     # Its own product is fine-tuned further; a second set of files would hold the same.

@@ -16,6 +16,7 @@ from dcvc.config import from_dict
 from dcvc.demo.synthetic import write_synthetic_clips
 from dcvc.errors import InputError, MissingError, TrainingError
 from dcvc.evaluation.lpips import LPIPS
+from dcvc.evaluation.stsim import stsim
 from dcvc.files import save_tensors
 from dcvc.intra import VQGANIFrameModel
 from dcvc.intra.vqgan.config import VQGANConfig, config_to_values
@@ -204,6 +205,17 @@ def test_lpips_with_the_users_weights(videos, tmp_path):
     assert stored_config(tmp_path / "run") == config
     with pytest.raises(InputError, match="lpips without weights, needed --lpips_weights"):
         PerceptualLoss("lpips")
+
+
+def test_textures_are_a_perceptual_term_without_weights(videos, tmp_path):
+    x = torch.rand(2, 3, 64, 64)
+    loss = PerceptualLoss("stsim")
+    assert abs(float(loss(x, x))) < 1e-6
+    assert float(loss(x.flip(0), x)) == pytest.approx(1 - float(stsim(x, x.flip(0)).mean()), abs=1e-6)
+    train_vqgan(dataclasses.replace(SHORT, perceptual="stsim", crop_size=64, steps=2), videos, tmp_path / "run",
+                device="cpu", quiet=True)
+    with pytest.raises(InputError, match="dists without weights, needed --dists_weights"):
+        PerceptualLoss("dists")
 
 
 def test_bad_settings_and_folders(videos, tmp_path, monkeypatch):

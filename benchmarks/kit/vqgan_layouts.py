@@ -35,6 +35,10 @@ CONFIGS = {
 }
 
 
+# Those whose streams differ from what taming's layout has: in the quantizer, the graph or the codes' grids.
+CODED = ("diffusers", "movq", "ibq", "magvit2", "cosmos", "maskgit", "var", "bsq", "fsq")
+
+
 def random_state(config, seed=0):
     """Weights of a model whose codes are many and whose norms are no longer those of the start."""
     torch.manual_seed(seed)
