@@ -123,14 +123,24 @@ def _parts(codec: nn.Module, run: Callable, encode: Callable, decode: Callable) 
     encoder_only = _seen(children, encode) - _seen(children, decode)
     parts = []
     for name, child in children.items():
-        operations = sum(count for operation, count in counts.get(f"{path}.{name}", {}).items()
-                         if str(operation) != LEFT_OUT)
+        operations = _operations(counts, f"{path}.{name}")
         # A product and its addition are two operations.
         cost = operations / 2 / SIDE**2 / 1000
         parts.append(Part(name, sum(p.numel() for p in child.parameters()), cost,
                           0.0 if name in encoder_only else cost))
     own = sum(p.numel() for p in codec.parameters()) - sum(part.parameters for part in parts)
     return parts + ([Part("(vectors)", own, 0.0, 0.0)] if own else [])
+
+
+def _operations(counts: dict[str, dict[Any, int]], path: str) -> int:
+    """Of a module, or, where its layers are called one by one and not the module itself, of those."""
+    if path in counts:
+        return sum(count for operation, count in counts[path].items() if str(operation) != LEFT_OUT)
+    inside = [name for name in counts if name.startswith(f"{path}.")]
+    # A layer's own layers are counted in it already.
+    highest = [name for name in inside
+               if not any(name.startswith(f"{other}.") for other in inside)]
+    return sum(_operations(counts, name) for name in highest)
 
 
 def _seen(children: dict[str, nn.Module], run: Callable) -> set[str]:
