@@ -3,6 +3,7 @@ eval."""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dcvc.commands.options import (
     add_lpips,
@@ -25,6 +26,9 @@ from dcvc.commands.output import (
 from dcvc.errors import InputError
 from dcvc.evaluation.anchor_modes import MODES, PIXELS
 from dcvc.files import home_cache
+
+if TYPE_CHECKING:
+    from dcvc.device.processes import Share
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +98,14 @@ def programs_from(options: argparse.Namespace):
 
 
 def run(options: argparse.Namespace) -> int | None:
+    from dcvc.device.processes import shared
+
+    # First: other processes import the library while this one does.
+    with shared(processes_from(options), "dcvc.evaluation.anchors") as share:
+        return _run(options, share)
+
+
+def _run(options: argparse.Namespace, share: "Share") -> int:
     from dcvc.evaluation.anchor_encoders import find_anchor
     from dcvc.evaluation.anchors import compare
 
@@ -108,7 +120,7 @@ def run(options: argparse.Namespace) -> int | None:
     programs = programs_from(options)
     if not anchors and not programs:
         raise InputError("--anchors: found none, and no --anchor_command, needed one of them")
-    (metrics, lpips), processes = metrics_from(options), processes_from(options)
+    metrics, lpips = metrics_from(options)
     check_results_output(options)
     sequences, intra_period = sequences_from(options)
     results = compare(sequences, anchors, frames_folder(options.output), intra_period=intra_period,
@@ -116,6 +128,6 @@ def run(options: argparse.Namespace) -> int | None:
                       command=command_line("compare"), lpips=lpips, metrics=metrics,
                       modes=tuple(dict.fromkeys(options.anchor_mode)),
                       pixels=options.anchor_pixels, programs=programs,
-                      processes=processes, progress=frame_progress(options))
+                      share=share, progress=frame_progress(options))
     write_and_print(options, results)
     return 0

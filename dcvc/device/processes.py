@@ -1,5 +1,6 @@
 """Tasks shared out over processes that end when whoever started them does, however that ends."""
 
+import importlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,10 @@ def _begin_worker() -> None:
     torch.set_num_threads(1)
 
 
+def _import(module: str) -> None:
+    importlib.import_module(module)
+
+
 def share_out(work: Callable[[Task], Result], tasks: Iterable[Task],
               processes: int) -> Iterator[tuple[Task, Result]]:
     """(task, work(task)) as they are finished; with one process, here and in order. `tasks` are
@@ -51,16 +56,17 @@ def share_out(work: Callable[[Task], Result], tasks: Iterable[Task],
 
 
 @contextmanager
-def shared(processes: int) -> Iterator[Share]:
-    """What shares tasks out as `share_out` does, as often as wanted, over processes that begin at once:
-    each of them takes a second or two to import what it needs."""
+def shared(processes: int, module: str | None = None) -> Iterator[Share]:
+    """What shares tasks out as `share_out` does, as often as wanted, over processes that begin at once.
+    module: what they import meanwhile, which takes a second or two; the caller has time for the same."""
     if processes < 2:
         yield here
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"),
                              initializer=_begin_worker) as pool:
-        # The first task of all makes the pool begin.
-        pool.submit(int)
+        # A pool begins a process for each task that finds none idle.
+        for _ in range(processes):
+            pool.submit(_import, module or __name__)
         try:
             yield lambda work, tasks: _as_finished(pool, work, iter(tasks), processes + WAITING)
         except BrokenProcessPool:

@@ -11,13 +11,14 @@ anchor_program.
 import hashlib
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from dcvc.data.eval_sequences import EvalSequence
-from dcvc.device.processes import shared
+from dcvc.device.processes import Share, shared
 from dcvc.errors import InputError, ReadError
 from dcvc.evaluation.anchor_coding import measure
 from dcvc.evaluation.anchor_encoders import ANCHORS, AnchorSetting, find_anchor, missing_reason
@@ -133,21 +134,23 @@ def compare(sequences: list[EvalSequence], anchors: dict[str, Qualities | None],
             command: str = "dcvc compare", lpips: tuple[str, ...] = (),
             metrics: tuple[str, ...] | None = None, progress: Progress | None = None,
             modes: tuple[str, ...] = MODES[:1], pixels: str | None = None,
-            programs: tuple[Program, ...] = (), processes: int = 1) -> dict[str, Any]:
+            programs: tuple[Program, ...] = (), processes: int = 1,
+            share: Share | None = None) -> dict[str, Any]:
     """Run every anchor (name -> qualities, None for its own) on every sequence -> a results table.
 
     Decoded frames for the report go to `folder`. Anchors that this FFmpeg lacks are listed under
     "missing". progress: called with (frames done, of how many, what). modes: of anchor_encoders, a
     curve each. pixels: what the encoders get, None: 8-bit 4:2:0, or the source's own planes where
     these are judged. programs: the user's own encoders. metrics: None for the usual ones.
-    processes: the tasks are shared out over so many; the numbers are the same.
+    processes: the tasks are shared out over so many; the numbers are the same. share: over those
+    that the caller has begun.
     """
     chosen = chosen_anchors(anchors, preset)
     formats = sorted({pixels_for(sequence, pixels) for sequence in sequences})
     if len(formats) > 1:
         raise InputError(f"compare: found sequences of {' and '.join(formats)}, needed one depth; "
                          "--anchor_pixels chooses the deeper one for all")
-    with shared(processes) as share:
+    with nullcontext(share) if share else shared(processes) as share:
         results = new_table(command, sequences, folder, intra_period=intra_period, lpips=lpips,
                             share=share, anchor_input=_input_in_words(sequences[0], formats[0]))
         settings: list[AnchorSetting | ProgramSetting] = []
