@@ -19,8 +19,8 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-zA-Z/]*)")
 _BITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9,
           "k": 10**3, "m": 10**6, "g": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-# What the end of the stream takes besides its frames, at most, for a clip of some GOPs.
-END_BITS = 8 * 32
+# What a stream takes besides its frames, of a clip of some GOPs: header, end and index.
+AROUND_BITS = 8 * 80
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RateRequest:
         if not frames:
             raise InputError(f"{self.asked}: how many frames come is not known of a pipe; give "
                              "--bitrate, or a file")
-        return max(8 * self.value - END_BITS, 1.0) / frames
+        return max(8 * self.value - AROUND_BITS, 1.0) / frames
 
     def unit(self, pixels: int, fps: float, frames: int) -> tuple[float, str]:
         """What one bit a frame is in the option's unit, and its name."""

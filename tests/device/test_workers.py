@@ -1,6 +1,7 @@
 """Threads that share work: all of it is done, errors arrive, and what holds for the caller holds for them."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -39,3 +40,19 @@ def test_items_come_and_go_in_order():
         for i in range(9):
             put(i)
     assert found == [(i, True) for i in range(9)]
+
+
+def test_work_is_shared_from_several_threads_at_once_and_inside_of_itself():
+    """Helpers are handed around; none is given to two callers, and an error leaves it of use."""
+    def call(number: int) -> int:
+        found = []
+        with computing_threads(3), single():
+            for _ in range(40):
+                share(lambda i: share(lambda k: found.append(number + i * k), range(4)), range(4))
+                with pytest.raises(ZeroDivisionError):
+                    share(lambda i: 1 // (i - 2), range(4))
+        return sum(found)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(call, range(4)))
+    assert found == [40 * (16 * number + 36) for number in range(4)]

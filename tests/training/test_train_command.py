@@ -33,7 +33,7 @@ FLAGS = """--use_video_dataset --no-use_video_dataset --train_video_dir --val_vi
 --accept_changes --no-accept_changes --keep_checkpoints --max_skips --max_rollbacks --rollback_factor --log_every
 --wandb --no-wandb --activation_checkpointing --no-activation_checkpointing --use_scheduler --no-use_scheduler
 --scheduler_factor --scheduler_patience --scheduler_min_lr --stream_model
---small_videos --short_videos --lpips_weights --dists_weights""".split()
+--small_videos --short_videos --lpips_weights --dists_weights --cache_dir --cache_gb""".split()
 
 
 def parser() -> ArgumentParser:
