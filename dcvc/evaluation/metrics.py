@@ -120,8 +120,11 @@ def _check_pair(x_hat: Tensor, x: Tensor) -> None:
 def levels_mse(x_hat: Tensor, x: Tensor) -> float:
     """Mean squared error of two uint8 frames on the scale of [0, 1], from whole numbers: exact."""
     _check_pair(x_hat, x)
-    difference = (x_hat.to(torch.int16) - x.to(torch.int16)).reshape(-1).double()
-    return float(torch.dot(difference, difference)) / (255.0**2 * difference.numel())
+    # Here, since Numba takes long to import.
+    from dcvc.evaluation.metric_loops import squared_error
+
+    found = squared_error(*(frame.cpu().contiguous().view(-1).numpy() for frame in (x_hat, x)))
+    return float(found) / (255.0**2 * x.numel())
 
 
 def measure_frame(x_hat: Tensor, x: Tensor, metrics: Collection[str] = USUAL,
