@@ -19,7 +19,6 @@ Loops compiled by Numba and operations of torch leave Python's lock to the other
 import contextvars
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -87,74 +86,23 @@ def _elsewhere(work: Callable[..., Item], *arguments: object) -> Callable[[], It
     return run
 
 
-class _Helper:
-    """A thread that waits for one piece of work after another. Two locks tell each side what the other has
-    done. A pool with its queue and futures needs several times as many switches between threads, and a
-    frame shares its work twenty times."""
-
-    def __init__(self) -> None:
-        self._work: Callable[[], object] | None = None
-        self._error: BaseException | None = None
-        # Free when there is work, and when it is done.
-        self._begin, self._end = threading.Lock(), threading.Lock()
-        self._begin.acquire()
-        self._end.acquire()
-        threading.Thread(target=self._run, daemon=True, name="share").start()
-
-    def start(self, work: Callable[[], object]) -> None:
-        self._work = work
-        self._begin.release()
-
-    def finish(self) -> BaseException | None:
-        """Waits until the work is done, or takes it back where it has not begun; what it raised."""
-        if not self._begin.acquire(blocking=False):
-            self._end.acquire()
-        error, self._work, self._error = self._error, None, None
-        return error
-
-    def _run(self) -> None:
-        while True:
-            self._begin.acquire()
-            try:
-                self._work()
-            except BaseException as error:
-                self._error = error
-            self._end.release()
-
-
-@functools.lru_cache(maxsize=1)
-def _idle(process: int) -> list[_Helper]:
-    # process: threads do not live on in a forked one, which begins with an empty list.
-    return []
-
-
 def share(work: Callable[[Item], object], items: Iterable[Item]) -> None:
     """The order is any, and so is the thread: work writes to places of its own."""
     items = list(items)
-    count = min(_COUNT.get() or torch.get_num_threads(), len(items)) - 1
-    # A list's iterator is safe to take from on several threads, and so is the end of a list.
-    remaining, idle, helpers = iter(items), _idle(os.getpid()), []
+    helpers = min(_COUNT.get() or torch.get_num_threads(), len(items)) - 1
+    # A list's iterator is safe to take from on several threads.
+    remaining = iter(items)
 
     def take() -> None:
         for item in remaining:
             work(item)
 
-    for _ in range(count):
-        try:
-            helper = idle.pop()
-        except IndexError:
-            helper = _Helper()
-        helper.start(_elsewhere(take))
-        helpers.append(helper)
-    try:
-        _elsewhere(take)()
-    finally:
-        # Helpers use what belongs to the caller, so they end first, whatever has happened.
-        errors = [helper.finish() for helper in helpers]
-        idle.extend(helpers)
-    for error in errors:
-        if error is not None:
-            raise error
+    started = [_pool("share", helpers, os.getpid()).submit(_elsewhere(take)) for _ in range(helpers)]
+    _elsewhere(take)()
+    for future in started:
+        # One that did not begin yet has nothing left to do.
+        if not future.cancel():
+            future.result()
 
 
 def beside(work: Callable[..., Item], *arguments: object) -> "Future[Item]":
