@@ -36,18 +36,13 @@ class DISTS(nn.Module):
         self.net, self.backbone = "vgg", BACKBONES["vgg"]
         self.features = nn.ModuleDict({str(index): nn.Conv2d(*shape)
                                        for index, *shape in self.backbone.convolutions})
-        channels = 3 + sum(self._widths())
+        channels = 3 + sum(self.backbone.tapped)
         self.alpha = nn.Parameter(torch.full((1, channels, 1, 1), 0.1))
         self.beta = nn.Parameter(torch.full((1, channels, 1, 1), 0.1))
         self.register_buffer("mean", torch.tensor(MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("spread", torch.tensor(SPREAD).reshape(1, 3, 1, 1), persistent=False)
         window = torch.outer(torch.tensor(POOLING), torch.tensor(POOLING))
         self.register_buffer("window", window, persistent=False)
-
-    def _widths(self) -> list[int]:
-        layers = self.backbone.layers
-        return [before[2] for before, layer in zip(layers, layers[1:], strict=False)
-                if layer == "tap"]
 
     def compared(self, x: Tensor) -> list[Tensor]:
         """`(B, 3, H, W)` in [0, 1] -> six maps."""
@@ -79,7 +74,6 @@ class DISTS(nn.Module):
         alpha, beta = self.alpha[..., 0, 0], self.beta[..., 0, 0]
         similarity = alpha * torch.cat(textures, 1) + beta * torch.cat(structures, 1)
         return 1 - similarity.sum(1) / (alpha.sum() + beta.sum())
-
 
     @torch.no_grad()
     def forward(self, x_hat: Tensor, x: Tensor) -> float:

@@ -44,6 +44,11 @@ class Backbone:
     def convolutions(self) -> list[tuple[int, ...]]:
         return [layer for layer in self.layers if isinstance(layer, tuple)]
 
+    @property
+    def tapped(self) -> list[int]:
+        """How many channels each tap has."""
+        return [before[2] for before, layer in pairwise(self.layers) if layer == "tap"]
+
 
 def _vgg16() -> tuple:
     layers, index, inputs = [], 0, 3
@@ -74,10 +79,8 @@ class LPIPS(nn.Module):
         self.net, self.backbone = net, BACKBONES[net]
         self.features = nn.ModuleDict({str(index): nn.Conv2d(*shape)
                                        for index, *shape in self.backbone.convolutions})
-        layers = self.backbone.layers
-        taps = [before[2] for before, layer in pairwise(layers) if layer == "tap"]
         self.heads = nn.ParameterList(nn.Parameter(torch.zeros(1, channels, 1, 1))
-                                      for channels in taps)
+                                      for channels in self.backbone.tapped)
         self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE).reshape(1, 3, 1, 1), persistent=False)
 
