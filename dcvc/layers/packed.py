@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcvc.device.workers import share, single
-from dcvc.layers.made_of_weights import weights_stay
+from dcvc.layers.made_of_weights import MadeOfWeights, weights_stay
 
 # Rows of a band, about: with fewer, more is computed twice.
 BAND = 24
@@ -98,12 +98,37 @@ def rows_of(x: Tensor) -> Tensor:
 
 def picture_of(rows: Tensor, like: Tensor) -> Tensor:
     """The inverse of `rows_of`, channels last; B, H and W as `like` has them."""
-    return rows.view(len(like), *like.shape[2:], -1).permute(0, 3, 1, 2)
+    return rows.reshape(len(like), *like.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 def _matrix(layer: nn.Conv2d, gain: float = 1.0) -> Tensor:
     """The weight of a 1x1 convolution as a matrix that rows are multiplied with."""
     return (layer.weight.detach().flatten(1) * gain).t().contiguous()
+
+
+class Product:
+    """rows (N, inputs) -> their product with matrix (inputs, outputs), with a bias; added to rows of that
+    kind, which it changes, where some are given."""
+
+    def __init__(self, matrix: Tensor, bias: Tensor | None) -> None:
+        # Here, since Numba takes long to import.
+        from dcvc.layers.packed_loops import product
+
+        self.run, self.outputs = product, matrix.shape[1]
+        self.panels = _panels(matrix.detach()).contiguous().numpy()
+        bias = matrix.new_zeros(self.outputs) if bias is None else bias.detach()
+        self.bias = _filled(bias, 0).numpy()
+        self.nothing = torch.zeros(1, len(self.bias)).numpy()
+
+    def __call__(self, rows: Tensor, added: Tensor | None = None) -> Tensor:
+        rows = _filled(rows, 1).contiguous()
+        if added is None:
+            out = torch.empty(len(rows), len(self.bias))
+            self.run(rows.numpy(), self.panels, self.nothing, self.bias, out.numpy())
+            return out[:, :self.outputs]
+        out = _filled(added, 1)
+        self.run(rows.numpy(), self.panels, out.numpy(), self.bias, out.numpy())
+        return out[:, :self.outputs]
 
 
 class PackedBlock:
@@ -124,6 +149,7 @@ class PackedBlock:
         self.outputs, self.reach = len(back.weight), middle.padding[0]
         self.adaptor = None if adaptor is None else _matrix(adaptor)
         self.adaptor_bias = None if adaptor is None else adaptor.bias.detach()
+        self._adaptors: dict[tuple[int, int], Product] = {}
         # (kernel, kernel, inner), as the loop wants it.
         taps = (middle.weight.detach()[:, 0] / gain).permute(1, 2, 0)
         # The fold adds quarters: all channels 4c come first, then all 4c + 1, ...
@@ -143,15 +169,23 @@ class PackedBlock:
             rows = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
             return self._behind_adaptor(rows, inputs[0])
         # Side by side in one matrix or not: the products add up.
-        weights = self.adaptor.split([part.shape[1] for part in parts])
-        rows = torch.addmm(self.adaptor_bias, parts[0], weights[0])
-        for part, weight in zip(parts[1:], weights[1:], strict=True):
-            rows.addmm_(part, weight)
+        end, rows = 0, None
+        for part in parts:
+            first, end = end, end + part.shape[1]
+            rows = self._adaptor(first, end)(part, rows)
         return self._behind_adaptor(rows, inputs[0])
+
+    def _adaptor(self, first: int, end: int) -> "Product":
+        """Of inputs first ... end - 1; the bias goes with number 0."""
+        if (first, end) not in self._adaptors:
+            bias = None if first else self.adaptor_bias
+            self._adaptors[first, end] = Product(self.adaptor[first:end], bias)
+        return self._adaptors[first, end]
 
     def adapted(self, x: Tensor, first: int) -> Tensor:
         """What the adaptor makes of the inputs from number `first` on, with its bias: for `continued`."""
-        return picture_of(torch.addmm(self.adaptor_bias, rows_of(x), self.adaptor[first:]), x)
+        rows = self._adaptor(first, len(self.adaptor))(rows_of(x)) + self.adaptor_bias
+        return picture_of(rows, x)
 
     def continued(self, *parts: Tensor) -> Tensor:
         """The block, given what its adaptor has made of parts of the inputs, one with the bias."""
@@ -233,11 +267,35 @@ class Pointwise(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(inputs, outputs, 1, bias=bias)
+        self._product: MadeOfWeights[Product] = MadeOfWeights()
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
             return super().forward(x)
-        return picture_of(F.linear(rows_of(x), self.weight.flatten(1), self.bias), x)
+        product = self._product.get(self.parameters, lambda: Product(_matrix(self), self.bias))
+        return picture_of(product(rows_of(x)), x)
+
+
+class Downsampling(nn.Conv2d):
+    """Each 2x2 square to one position by a 1x1 convolution of pixel_unshuffle(x, 2). In `packed` whole rows
+    of channels move, and the weight is put in their order: that is less than moving every number of the
+    picture."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(4 * inputs, outputs, 1)
+        self._product: MadeOfWeights[Product] = MadeOfWeights()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not packs(x):
+            return super().forward(F.pixel_unshuffle(x, 2))
+        batch, channels, height, width = x.shape
+        rows = rows_of(x).view(batch, height // 2, 2, width // 2, 2, channels).transpose(2, 3)
+        product = self._product.get(self.parameters, self._pack)
+        return picture_of(product(rows.reshape(-1, 4 * channels)), x[:, :, ::2, ::2])
+
+    def _pack(self) -> Product:
+        matrix = _matrix(self).unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
+        return Product(matrix, self.bias)
 
 
 class HalvingConvolution(nn.Conv2d):
@@ -246,6 +304,7 @@ class HalvingConvolution(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, stride=2, padding=1)
+        self._product: MadeOfWeights[Product] = MadeOfWeights()
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
@@ -258,9 +317,12 @@ class HalvingConvolution(nn.Conv2d):
         # In a band, the row above is the first one; in the picture there is none, and zeros instead.
         for picture, out in zip(x.permute(0, 2, 3, 1).contiguous().numpy(), squares.numpy(), strict=True):
             squares_of_three(picture, 0 if above else -1, out)
-        out = F.linear(squares.view(-1, 9 * channels), self.weight.permute(0, 2, 3, 1).flatten(1),
-                       self.bias)
-        return out.view(batch, rows, width // 2, -1).permute(0, 3, 1, 2)
+        product = self._product.get(self.parameters, self._pack)
+        out = product(squares.view(-1, 9 * channels))
+        return out.reshape(batch, rows, width // 2, -1).permute(0, 3, 1, 2)
+
+    def _pack(self) -> Product:
+        return Product(self.weight.permute(2, 3, 1, 0).flatten(0, 2), self.bias)
 
 
 class PixelShuffle(nn.PixelShuffle):
@@ -282,18 +344,6 @@ def upsampled(x: Tensor, matrix: Tensor) -> Tensor:
     rows = F.linear(rows_of(x), matrix).view(batch, height, width, 2, 2, -1)
     rows = rows.transpose(2, 3).reshape(batch, 2 * height, 2 * width, -1)
     return rows.permute(0, 3, 1, 2)
-
-
-def downsampled(x: Tensor, layer: Pointwise) -> Tensor:
-    """layer(pixel_unshuffle(x, 2)). In `packed` whole rows of channels move, and the weight is put in
-    their order: that is less than moving every number of the picture."""
-    if not packs(x):
-        return layer(F.pixel_unshuffle(x, 2))
-    batch, channels, height, width = x.shape
-    rows = rows_of(x).view(batch, height // 2, 2, width // 2, 2, channels)
-    weight = layer.weight.view(-1, channels, 2, 2).permute(0, 2, 3, 1).flatten(1)
-    rows = F.linear(rows.transpose(2, 3).reshape(-1, 4 * channels), weight, layer.bias)
-    return picture_of(rows, x[:, :, ::2, ::2])
 
 
 def unshuffle(x: Tensor, side: int) -> Tensor:

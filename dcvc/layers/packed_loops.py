@@ -251,6 +251,15 @@ def _multiply(a, at, count, panels, start, start_at, start_line, bias, out, out_
 
 
 @compiled
+def product(a, panels, start, bias, out):
+    """a (N, k) times a matrix in panels, with bias and start (N, columns) -> out (N, columns). start may
+    be out itself; one row of it counts for all."""
+    line = out.shape[1] if len(start) == len(out) else 0
+    for n in range(0, len(a), AT_A_TIME):
+        _multiply(a, n, min(AT_A_TIME, len(a) - n), panels, start, n, line, bias, out, n)
+
+
+@compiled
 def block(x, first, last, into, into_bias, taps, taps_bias, back, back_bias, wide, wide_bias, narrow,
           narrow_bias, silu, shortcut, out):
     """Rows first ... last - 1 of x (B, H, W, C) through a DepthConvBlock -> out (B, last - first, W, C).
