@@ -44,6 +44,7 @@ from dcvc.data.segment_files import (
 )
 from dcvc.data.stretches import measure
 from dcvc.data.video_table import VideoTable
+from dcvc.device import computing_threads
 from dcvc.device.processes import share_out
 from dcvc.errors import ReadError
 from dcvc.files import short_stem, write_text
@@ -77,7 +78,13 @@ class _Task:
 
 
 def _run_task(task: _Task, skip_bad: bool) -> None:
-    """In any process. A video that cannot be read is noted in its home with skip_bad."""
+    """In any process, which uses one core: as many as --processes says are in use, and no more. A video
+    that cannot be read is noted in its home with skip_bad."""
+    with computing_threads(1):
+        _run_alone(task, skip_bad)
+
+
+def _run_alone(task: _Task, skip_bad: bool) -> None:
     if skip_bad and (task.home / BAD).exists():
         return
     (task.home / BAD).unlink(missing_ok=True)
@@ -156,6 +163,8 @@ class _Run:
             at_a_time = len(missing) if only_in_order(source.row) else SEGMENTS_A_TASK
             parts += [(source, missing[k: k + at_a_time])
                       for k in range(0, len(missing), at_a_time or 1)]
+        # The longest ones first: at the end no process is left with a long one alone.
+        parts.sort(key=lambda part: sum(map(len, part[1])), reverse=True)
         total = sum(plans[source.number].frames for source in self.sources)
         self.share_out((self.task(*part) for part in parts), len(parts), "encoding", done, total)
 

@@ -4,6 +4,12 @@ os.cpu_count() counts those of the machine. On a shared server a process may be 
 (affinity: taskset, SLURM), or get so many milliseconds of CPU in every tenth of a second (a quota of
 its control group: docker --cpus, Kubernetes). With more threads than that, each of torch's short
 operations waits at its end for a thread that is not running.
+
+How a thread waits counts as well. OpenMP's, which torch computes with, look again and again whether the
+others are done, for milliseconds ("spinning"). Alone on a machine that saves a few microseconds. Beside
+another program it holds a core that the thread waited for could run on: on two cores with one busy
+loop, a training step took 27 times as long as on the quiet machine, and twice as long with threads that
+sleep while they wait (benchmarks/busy_machine.json).
 """
 
 import os
@@ -12,6 +18,8 @@ from pathlib import Path
 
 # How many threads the libraries begin with; each reads its own once, when it is loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+# How they wait: the standard's name, then those of GNU's and LLVM's own libraries.
+WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -21,8 +29,11 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def tell_libraries() -> None:
-    """Set the libraries' numbers of threads where a quota is smaller than what they would count by
-    themselves, and the user has set none. Only before torch and Numba are loaded does it tell them."""
+    """Set how threads wait, and their numbers where a quota is smaller than what the libraries would
+    count by themselves; neither where the user has. Only before torch and Numba are loaded does it tell
+    them."""
+    if not any(name in os.environ for name in WAITING_VARIABLES):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     cores = usable_cores()
     # All or none: with OMP_NUM_THREADS=1 and MKL_NUM_THREADS=2, oneDNN's convolutions waited in their
     # gradients for a second thread that never came.

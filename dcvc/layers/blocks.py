@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from dcvc.layers.made_of_weights import MadeOfWeights
 from dcvc.layers.packed import (
     BAND,
+    Downsampling,
     PackedBlock,
     PixelShuffle,
     Pointwise,
-    downsampled,
     in_bands,
     packs,
     rows_of_band,
@@ -231,11 +231,11 @@ class Downsample(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, style: BlockStyle) -> None:
         super().__init__()
-        self.down = Pointwise(4 * inputs, outputs)
+        self.down = Downsampling(inputs, outputs)
         self.conv = DepthConvBlock(outputs, outputs, style, shortcut=style.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(downsampled(x, self.down))
+        return self.conv(self.down(x))
 
 
 def upsampling(inputs: int, outputs: int) -> Chain:

@@ -2,16 +2,16 @@
 
 Matrix products take less than half of the time where every addition, clip and sum of a block is a
 pass through memory of its own. Here a picture lies channels last, so that it is a matrix with a row
-for each position; a 1x1 convolution is one matrix product, which adds to what is there already:
+for each position and a 1x1 convolution one matrix product, and one compiled function takes a few
+rows at a time through the whole block (packed_loops.py):
 
-    x = rows + shift                                 shift: the biases of both residual branches
-    x += depthwise(act(x W0 + b0)) W1                without an addition, without a bias
-    x += fold(act(x W2 + b2)) W3                     likewise
+    m = x + depthwise(act(x W0 + b0)) W1 + b1
+    o = m + fold(act(m W2 + b2)) W3 + b3
 
-What shift adds too early is taken out of b0 and b2. The fold adds channels 4c ... 4c + 3; the rows of
-W2 are put in another order, all channels 4c first, then all 4c + 1, ..., so that it adds halves:
+The fold adds channels 4c ... 4c + 3; the columns of W2 are put in another order, all channels 4c first,
+then all 4c + 1, ..., so that it adds quarters:
 
-    a0 b0 a1 b1 | a2 b2 a3 b3   ->   a0+a2 b0+b2 | a1+a3 b1+b3   ->   a b
+    a0 b0 | a1 b1 | a2 b2 | a3 b3   ->   a0+a1+a2+a3 b0+b1+b2+b3   ->   a b
 
 A picture is cut into bands of rows, which threads share (dcvc/device/workers.py, `in_bands`). A band goes
 through all blocks of a network without waiting for the others: it begins with the rows around it that
@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcvc.device.workers import share, single
-from dcvc.layers.made_of_weights import weights_stay
+from dcvc.layers.made_of_weights import MadeOfWeights, weights_stay
 
 # Rows of a band, about: with fewer, more is computed twice.
 BAND = 24
@@ -47,6 +47,8 @@ BAND = 24
 SMALL_BAND = 12
 # x sigmoid(4 x) is a fourth of silu(4 x): factors like this one go into the weights around.
 GAINS = {"wsilu": 4.0, "clip": 1.0}
+# Channels of the compiled loops come in multiples.
+FULL = 16
 
 
 _PACKED = ContextVar("packed", default=False)
@@ -96,7 +98,7 @@ def rows_of(x: Tensor) -> Tensor:
 
 def picture_of(rows: Tensor, like: Tensor) -> Tensor:
     """The inverse of `rows_of`, channels last; B, H and W as `like` has them."""
-    return rows.view(len(like), *like.shape[2:], -1).permute(0, 3, 1, 2)
+    return rows.reshape(len(like), *like.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 def _matrix(layer: nn.Conv2d, gain: float = 1.0) -> Tensor:
@@ -104,14 +106,29 @@ def _matrix(layer: nn.Conv2d, gain: float = 1.0) -> Tensor:
     return (layer.weight.detach().flatten(1) * gain).t().contiguous()
 
 
-def _loops(kind: str) -> tuple[Callable, Callable]:
-    """Of an activation: in place, and with the fold."""
-    from dcvc.layers import packed_loops as loops
+class Product:
+    """rows (N, inputs) -> their product with matrix (inputs, outputs), with a bias; added to rows of that
+    kind, which it changes, where some are given."""
 
-    activate, fold = {"wsilu": (loops.silu_activation, loops.silu_fold),
-                      "clip": (loops.clip_activation, loops.clip_fold)}[kind]
-    return (lambda x, bias: activate(x.numpy(), bias.numpy()),
-            lambda x, bias, out: fold(x.numpy(), bias.numpy(), out.numpy()))
+    def __init__(self, matrix: Tensor, bias: Tensor | None) -> None:
+        # Here, since Numba takes long to import.
+        from dcvc.layers.packed_loops import product
+
+        self.run, self.outputs = product, matrix.shape[1]
+        self.panels = _panels(matrix.detach()).contiguous().numpy()
+        bias = matrix.new_zeros(self.outputs) if bias is None else bias.detach()
+        self.bias = _filled(bias, 0).numpy()
+        self.nothing = torch.zeros(1, len(self.bias)).numpy()
+
+    def __call__(self, rows: Tensor, added: Tensor | None = None) -> Tensor:
+        rows = _filled(rows, 1).contiguous()
+        if added is None:
+            out = torch.empty(len(rows), len(self.bias))
+            self.run(rows.numpy(), self.panels, self.nothing, self.bias, out.numpy())
+            return out[:, :self.outputs]
+        out = _filled(added, 1)
+        self.run(rows.numpy(), self.panels, out.numpy(), self.bias, out.numpy())
+        return out[:, :self.outputs]
 
 
 class PackedBlock:
@@ -124,65 +141,80 @@ class PackedBlock:
     def __init__(self, adaptor: nn.Conv2d | None, dc: nn.Sequential, ffn: nn.Sequential,
                  shortcut: bool) -> None:
         # Here, since Numba takes long to import.
-        from dcvc.layers.packed_loops import depthwise
+        from dcvc.layers.packed_loops import block
 
-        (first, act, middle, second), (wide, _, last) = dc, ffn
-        gain, self.shortcut = GAINS[act.kind], shortcut
-        (self.activate, self.fold), self.depthwise = _loops(act.kind), depthwise
-        self.inner, self.outputs = len(middle.weight), len(second.weight)
-        # With a shortcut x comes in twice, and so does its shift.
-        shift = (second.bias + last.bias) / (2 if shortcut else 1)
+        (into, act, middle, back), (wide, _, narrow) = dc, ffn
+        gain, inner = GAINS[act.kind], len(middle.weight)
+        self.run, self.silu, self.shortcut = block, act.kind == "wsilu", shortcut
+        self.outputs, self.reach = len(back.weight), middle.padding[0]
         self.adaptor = None if adaptor is None else _matrix(adaptor)
-        self.shift = (shift if adaptor is None else shift + adaptor.bias).detach()
-        self.first, self.second, self.last = _matrix(first, gain), _matrix(second), _matrix(last, 1 / gain)
-        self.first_bias = (first.bias * gain - shift @ self.first).detach()
+        self.adaptor_bias = None if adaptor is None else adaptor.bias.detach()
+        self._adaptors: dict[tuple[int, int], Product] = {}
         # (kernel, kernel, inner), as the loop wants it.
-        self.taps = (middle.weight.detach()[:, 0] / gain).permute(1, 2, 0).contiguous().numpy()
-        self.taps_bias = middle.bias.detach().numpy()
-        order = torch.arange(4 * self.inner).view(-1, 4).t().flatten()
-        self.wide = _matrix(wide, gain)[:, order].contiguous()
-        self.wide_bias = (wide.bias[order] * gain + (second.bias - shift) @ self.wide).detach()
+        taps = (middle.weight.detach()[:, 0] / gain).permute(1, 2, 0)
+        # The fold adds quarters: all channels 4c come first, then all 4c + 1, ...
+        quarters = _filled(_matrix(wide, gain).unflatten(1, (inner, 4)).transpose(1, 2), 2).flatten(1)
+        quarters_bias = _filled((wide.bias.detach() * gain).view(inner, 4).t(), 1).flatten()
+        self.weights = [
+            array.contiguous().numpy() for array in (
+                _panels(_matrix(into, gain)), _filled(into.bias.detach() * gain, 0),
+                _filled(taps, 2), _filled(middle.bias.detach(), 0),
+                _panels(_matrix(back)), _filled(back.bias.detach(), 0),
+                _panels(quarters), quarters_bias,
+                _panels(_matrix(narrow, 1 / gain)), _filled(narrow.bias.detach(), 0))]
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return self._behind_adaptor(self._adapted([rows_of(part) for part in inputs]), inputs[0])
+        parts = [rows_of(part) for part in inputs]
+        if self.adaptor is None:
+            rows = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+            return self._behind_adaptor(rows, inputs[0])
+        # Side by side in one matrix or not: the products add up.
+        end, rows = 0, None
+        for part in parts:
+            first, end = end, end + part.shape[1]
+            rows = self._adaptor(first, end)(part, rows)
+        return self._behind_adaptor(rows, inputs[0])
+
+    def _adaptor(self, first: int, end: int) -> "Product":
+        """Of inputs first ... end - 1; the bias goes with number 0."""
+        if (first, end) not in self._adaptors:
+            bias = None if first else self.adaptor_bias
+            self._adaptors[first, end] = Product(self.adaptor[first:end], bias)
+        return self._adaptors[first, end]
 
     def adapted(self, x: Tensor, first: int) -> Tensor:
-        """What the adaptor makes of the inputs from number `first` on, with the shift: for `continued`."""
-        return picture_of(torch.addmm(self.shift, rows_of(x), self.adaptor[first:]), x)
+        """What the adaptor makes of the inputs from number `first` on, with its bias: for `continued`."""
+        rows = self._adaptor(first, len(self.adaptor))(rows_of(x)) + self.adaptor_bias
+        return picture_of(rows, x)
 
     def continued(self, *parts: Tensor) -> Tensor:
-        """The block, given what its adaptor has made of parts of the inputs, one with the shift."""
+        """The block, given what its adaptor has made of parts of the inputs, one with the bias."""
         return self._behind_adaptor(sum(map(rows_of, parts)), parts[0])
 
-    def _behind_adaptor(self, x: Tensor, like: Tensor) -> Tensor:
-        """x: rows of the picture `like`, with the shift."""
+    def _behind_adaptor(self, rows: Tensor, like: Tensor) -> Tensor:
+        """rows: of the picture `like`."""
         batch, _, height, width = like.shape
-        inner = torch.mm(x, self.first)
-        self.activate(inner, self.first_bias)
-        pictures, reach = inner.view(batch, height, width, -1), len(self.taps) // 2
         # Rows that lack neighbours are left out.
-        first, last = (reach * cut for cut in _CUT.get())
+        first, last = (self.reach * cut for cut in _CUT.get())
         last = height - last
-        x = x.view(batch, height, width, -1)[:, first:last].reshape(-1, self.outputs)
-        inner = torch.empty(batch, (last - first) * width, self.inner)
-        for picture, out in zip(pictures.numpy(), inner.numpy(), strict=True):
-            self.depthwise(picture, self.taps, self.taps_bias, first, last, out)
-        inner = inner.flatten(0, 1)
-        out = torch.addmm(x, inner, self.second) if self.shortcut else x.addmm_(inner, self.second)
-        self.fold(torch.mm(out, self.wide), self.wide_bias, inner)
-        out.addmm_(inner, self.last)
-        return picture_of(out.add_(x) if self.shortcut else out, like[:, :, first:last])
+        x = _filled(rows, 1).contiguous().view(batch, height, width, -1)
+        out = torch.empty(batch, last - first, width, x.shape[-1])
+        self.run(x.numpy(), first, last, *self.weights, self.silu, self.shortcut, out.numpy())
+        return out[..., :self.outputs].permute(0, 3, 1, 2)
 
-    def _adapted(self, parts: list[Tensor]) -> Tensor:
-        """Rows of the block's own width, with the shift: a fresh matrix that may be added to."""
-        if self.adaptor is None:
-            return (torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]) + self.shift
-        # Side by side in one matrix or not: the products add up.
-        weights = self.adaptor.split([part.shape[1] for part in parts])
-        x = torch.addmm(self.shift, parts[0], weights[0])
-        for part, weight in zip(parts[1:], weights[1:], strict=True):
-            x.addmm_(part, weight)
+
+def _filled(x: Tensor, axis: int) -> Tensor:
+    """Zeros behind, up to a multiple of 16 along an axis, as the loops want it."""
+    missing = -x.shape[axis] % FULL
+    if missing == 0:
         return x
+    return torch.cat((x, x.new_zeros(*x.shape[:axis], missing, *x.shape[axis + 1:])), dim=axis)
+
+
+def _panels(matrix: Tensor) -> Tensor:
+    """(k, columns) -> (columns / 16, k, 16), both filled up."""
+    matrix = _filled(_filled(matrix, 0), 1)
+    return matrix.unflatten(1, (-1, FULL)).transpose(0, 1)
 
 
 def _count(height: int, band: int) -> int:
@@ -235,11 +267,35 @@ class Pointwise(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(inputs, outputs, 1, bias=bias)
+        self._product: MadeOfWeights[Product] = MadeOfWeights()
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
             return super().forward(x)
-        return picture_of(F.linear(rows_of(x), self.weight.flatten(1), self.bias), x)
+        product = self._product.get(self.parameters, lambda: Product(_matrix(self), self.bias))
+        return picture_of(product(rows_of(x)), x)
+
+
+class Downsampling(nn.Conv2d):
+    """Each 2x2 square to one position by a 1x1 convolution of pixel_unshuffle(x, 2). In `packed` whole rows
+    of channels move, and the weight is put in their order: that is less than moving every number of the
+    picture."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(4 * inputs, outputs, 1)
+        self._product: MadeOfWeights[Product] = MadeOfWeights()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not packs(x):
+            return super().forward(F.pixel_unshuffle(x, 2))
+        batch, channels, height, width = x.shape
+        rows = rows_of(x).view(batch, height // 2, 2, width // 2, 2, channels).transpose(2, 3)
+        product = self._product.get(self.parameters, self._pack)
+        return picture_of(product(rows.reshape(-1, 4 * channels)), x[:, :, ::2, ::2])
+
+    def _pack(self) -> Product:
+        matrix = _matrix(self).unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
+        return Product(matrix, self.bias)
 
 
 class HalvingConvolution(nn.Conv2d):
@@ -248,6 +304,7 @@ class HalvingConvolution(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, stride=2, padding=1)
+        self._product: MadeOfWeights[Product] = MadeOfWeights()
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
@@ -260,9 +317,12 @@ class HalvingConvolution(nn.Conv2d):
         # In a band, the row above is the first one; in the picture there is none, and zeros instead.
         for picture, out in zip(x.permute(0, 2, 3, 1).contiguous().numpy(), squares.numpy(), strict=True):
             squares_of_three(picture, 0 if above else -1, out)
-        out = F.linear(squares.view(-1, 9 * channels), self.weight.permute(0, 2, 3, 1).flatten(1),
-                       self.bias)
-        return out.view(batch, rows, width // 2, -1).permute(0, 3, 1, 2)
+        product = self._product.get(self.parameters, self._pack)
+        out = product(squares.view(-1, 9 * channels))
+        return out.reshape(batch, rows, width // 2, -1).permute(0, 3, 1, 2)
+
+    def _pack(self) -> Product:
+        return Product(self.weight.permute(2, 3, 1, 0).flatten(0, 2), self.bias)
 
 
 class PixelShuffle(nn.PixelShuffle):
@@ -284,18 +344,6 @@ def upsampled(x: Tensor, matrix: Tensor) -> Tensor:
     rows = F.linear(rows_of(x), matrix).view(batch, height, width, 2, 2, -1)
     rows = rows.transpose(2, 3).reshape(batch, 2 * height, 2 * width, -1)
     return rows.permute(0, 3, 1, 2)
-
-
-def downsampled(x: Tensor, layer: Pointwise) -> Tensor:
-    """layer(pixel_unshuffle(x, 2)). In `packed` whole rows of channels move, and the weight is put in
-    their order: that is less than moving every number of the picture."""
-    if not packs(x):
-        return layer(F.pixel_unshuffle(x, 2))
-    batch, channels, height, width = x.shape
-    rows = rows_of(x).view(batch, height // 2, 2, width // 2, 2, channels)
-    weight = layer.weight.view(-1, channels, 2, 2).permute(0, 2, 3, 1).flatten(1)
-    rows = F.linear(rows.transpose(2, 3).reshape(-1, 4 * channels), weight, layer.bias)
-    return picture_of(rows, x[:, :, ::2, ::2])
 
 
 def unshuffle(x: Tensor, side: int) -> Tensor:

@@ -1,8 +1,20 @@
-"""What lies between the matrix products of a packed block, compiled by Numba: one pass through memory
-where torch takes one for each addition, product and clip. Rows are positions, columns channels."""
+"""A packed block on the processor's vectors: matrix products, depthwise convolution and activations, and
+all of them one after the other in one compiled function (`block`). Rows are positions, columns channels.
+
+A matrix product of this kind is a third of a block's time in calls and copies: torch is asked for each
+product, activation and sum, and each takes the whole band through memory. Here a few rows go all the
+way through while they are in the cache, and Python's lock is given back once for a whole block.
+
+    rows of a (6 at a time)     a panel: 16 columns of the matrix      6 x 16 sums, in registers
+    . . . . . . k               k rows of 16, one after the other      all k products added, then stored
+
+Columns are multiples of 16; a caller with fewer fills up with zeros. Sums are in the same order for
+every row, wherever it lies among the six: encoder and decoder have the same bits though they cut
+pictures in other places.
+"""
 
 import numpy as np
-from llvmlite.ir import Constant, FloatType, PointerType, VectorType
+from llvmlite.ir import Constant, FloatType, IntType, PointerType, Undefined, VectorType
 from numba import int32, types, uintp
 from numba.core.cgutils import alloca_once_value, for_range_slice
 from numba.extending import intrinsic
@@ -39,53 +51,40 @@ def _silu(x):
 
 
 @compiled
-def silu_activation(x, bias):
-    """x + bias (N, C) through SiLU, in place."""
-    for n in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            x[uintp(n), uintp(c)] = _silu(x[uintp(n), uintp(c)] + bias[uintp(c)])
-
-
-@compiled
-def silu_fold(x, bias, out):
-    """x + bias (N, 4 C) through SiLU; sums of the four quarters -> out (N, C)."""
-    one = uintp(out.shape[1])
-    two, three = one + one, one + one + one
-    for n in range(len(x)):
-        row, to = x[n], out[n]
-        for c in range(out.shape[1]):
-            at = uintp(c)
-            to[at] = ((_silu(row[at] + bias[at]) + _silu(row[at + two] + bias[at + two]))
-                      + (_silu(row[at + one] + bias[at + one])
-                         + _silu(row[at + three] + bias[at + three])))
-
-
-@compiled
 def _clip(value):
     """In the order in which torch's hardswish computes."""
     return value * min(max(value + THREE, ZERO), SIX) / SIX
 
 
 @compiled
-def clip_activation(x, bias):
-    """x + bias (N, C) through the activation "clip", in place."""
-    for n in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            x[uintp(n), uintp(c)] = _clip(x[uintp(n), uintp(c)] + bias[uintp(c)])
+def _activate(x, silu):
+    """x (N, C) through SiLU or "clip", in place."""
+    values = x.reshape(-1)
+    if silu:
+        for n in range(len(values)):
+            values[uintp(n)] = _silu(values[uintp(n)])
+    else:
+        for n in range(len(values)):
+            values[uintp(n)] = _clip(values[uintp(n)])
 
 
 @compiled
-def clip_fold(x, bias, out):
-    """x + bias (N, 4 C) through "clip"; sums of the four quarters -> out (N, C)."""
+def _fold(x, silu, out):
+    """x (N, 4 C) through SiLU or "clip"; sums of the four quarters -> out (N, C)."""
     one = uintp(out.shape[1])
     two, three = one + one, one + one + one
     for n in range(len(x)):
         row, to = x[n], out[n]
-        for c in range(out.shape[1]):
-            at = uintp(c)
-            to[at] = ((_clip(row[at] + bias[at]) + _clip(row[at + two] + bias[at + two]))
-                      + (_clip(row[at + one] + bias[at + one])
-                         + _clip(row[at + three] + bias[at + three])))
+        if silu:
+            for c in range(out.shape[1]):
+                at = uintp(c)
+                to[at] = ((_silu(row[at]) + _silu(row[at + two]))
+                          + (_silu(row[at + one]) + _silu(row[at + three])))
+        else:
+            for c in range(out.shape[1]):
+                at = uintp(c)
+                to[at] = ((_clip(row[at]) + _clip(row[at + two]))
+                          + (_clip(row[at + one]) + _clip(row[at + three])))
 
 
 def _sum_of_taps(lanes):
@@ -127,40 +126,177 @@ def _sum_of_taps(lanes):
     return sum_of_taps
 
 
-_taps_of_32, _taps_of_16, _taps_of_8 = map(_sum_of_taps, (32, 16, 8))
+_taps_of_32, _taps_of_16 = map(_sum_of_taps, (32, 16))
 
 
 @compiled
-def depthwise(picture, weight, bias, first, last, out):
-    """Rows first ... last - 1 of the convolution of picture (H, W, C) with weight (k, k, C), zeros
-    around -> out ((last - first) W, C)."""
+def _depthwise(picture, weight, bias, at, count, out):
+    """Positions `at` ... of the convolution of picture (H, W, C) with weight (k, k, C), zeros around ->
+    the first `count` rows of out (N, C)."""
     height, width, channels = picture.shape
     size = len(weight)
     reach, line = size // 2, width * channels
-    for y in range(first, last):
+    for n in range(count):
+        y, x = (at + n) // width, (at + n) % width
         # The taps that lie inside.
-        top, bottom = max(reach - y, 0), min(height + reach - y, size)
-        for x in range(width):
-            left, right = max(reach - x, 0), min(width + reach - x, size)
-            window, to = (top, bottom, left, right), ((y - first) * width + x) * channels
-            place = ((y - reach) * width + x - reach) * channels
-            done = 0
-            while done + 32 <= channels:
-                _taps_of_32(bias, weight, picture, out, done, place, to, channels, line, size, window)
-                done += 32
-            if done + 16 <= channels:
-                _taps_of_16(bias, weight, picture, out, done, place, to, channels, line, size, window)
-                done += 16
-            if done + 8 <= channels:
-                _taps_of_8(bias, weight, picture, out, done, place, to, channels, line, size, window)
-                done += 8
-            # Small models have widths that are no multiples of eight.
-            for c in range(done, channels):
-                total = bias[c]
-                for i in range(top, bottom):
-                    for j in range(left, right):
-                        total += weight[i, j, c] * picture[y + i - reach, x + j - reach, c]
-                out[(y - first) * width + x, c] = total
+        window = (max(reach - y, 0), min(height + reach - y, size),
+                  max(reach - x, 0), min(width + reach - x, size))
+        place, done = ((y - reach) * width + x - reach) * channels, 0
+        while done + 32 <= channels:
+            _taps_of_32(bias, weight, picture, out, done, place, n * channels, channels, line, size, window)
+            done += 32
+        if done < channels:
+            _taps_of_16(bias, weight, picture, out, done, place, n * channels, channels, line, size, window)
+
+
+LANES, ROWS = 8, 6
+# Columns of a panel: two vectors, whose sums of six rows fill twelve of a processor's sixteen registers.
+PANEL = 2 * LANES
+# Positions that a block takes through its products at a time: what lies between them stays in the
+# cache, and a panel is read once for all of them.
+AT_A_TIME = 48
+
+
+def _product(rows):
+    """Makes product(a, panels, start, bias, out, a_at, panel_at, start_at, start_line, bias_at, out_at,
+    out_line, k): `rows` rows of start + bias + a x panel, 16 columns each. All places count from the
+    arrays' beginnings; a has k columns."""
+
+    @intrinsic
+    def product(_, a, panels, start, bias, out, a_at, panel_at, start_at, start_line, bias_at, out_at,
+                out_line, k):
+        def generate(context, builder, signature, arguments):
+            a, panels, start, bias, out = (
+                context.make_array(signature.args[i])(context, builder, arguments[i]).data
+                for i in range(5))
+            a_at, panel_at, start_at, start_line, bias_at, out_at, out_line, k = arguments[5:]
+            vector, whole = VectorType(FloatType(), LANES), k.type
+
+            def number(value):
+                return Constant(whole, value)
+
+            def address(base, at, vectors=0):
+                place = builder.gep(base, [builder.add(at, number(vectors * LANES))])
+                return builder.bitcast(place, PointerType(vector))
+
+            def row_of(at, line, row):
+                return builder.add(at, builder.mul(line, number(row)))
+
+            def spread(value):
+                one = builder.insert_element(Constant(vector, Undefined), value, Constant(IntType(32), 0))
+                return builder.shuffle_vector(one, Constant(vector, Undefined),
+                                              Constant(VectorType(IntType(32), LANES), [0] * LANES))
+
+            def multiplied(value, by, added):
+                # One instruction where the processor has it. A call of LLVM's fma would be a slow
+                # function where it has not.
+                return builder.fadd(builder.fmul(value, by, flags=("contract",)), added,
+                                    flags=("contract",))
+
+            every = [(row, half) for row in range(rows) for half in range(2)]
+            biases = [builder.load(address(bias, bias_at, half), align=4) for half in range(2)]
+            sums = {(row, half): builder.fadd(biases[half], builder.load(
+                address(start, row_of(start_at, start_line, row), half), align=4)) for row, half in every}
+            lines = [builder.gep(a, [row_of(a_at, k, row)]) for row in range(rows)]
+            before, loop, behind = (builder.block, builder.append_basic_block("loop"),
+                                    builder.append_basic_block("behind"))
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            i = builder.phi(whole)
+            totals = {place: builder.phi(vector) for place in every}
+            weights = [builder.load(address(panels, builder.add(
+                panel_at, builder.mul(i, number(PANEL))), half), align=4) for half in range(2)]
+            values = [spread(builder.load(builder.gep(line, [i]), align=4)) for line in lines]
+            added = {(row, half): multiplied(values[row], weights[half], totals[row, half])
+                     for row, half in every}
+            following = builder.add(i, number(1))
+            i.add_incoming(number(0), before)
+            i.add_incoming(following, loop)
+            for place, total in totals.items():
+                total.add_incoming(sums[place], before)
+                total.add_incoming(added[place], loop)
+            builder.cbranch(builder.icmp_signed("<", following, k), loop, behind)
+            builder.position_at_end(behind)
+            for (row, half), total in added.items():
+                builder.store(total, address(out, row_of(out_at, out_line, row), half), align=4)
+            return context.get_dummy_value()
+
+        return types.void(a, panels, start, bias, out, *[types.intp] * 8), generate
+
+    return product
+
+
+_product_of_6, _product_of_1 = map(_product, (ROWS, 1))
+
+
+@compiled
+def _multiply(a, at, count, panels, start, start_at, start_line, bias, out, out_at):
+    """Rows `at` ... of a (N, k) times a matrix in panels (columns / 16, k, 16), with bias and the rows of
+    start from row start_at on, of start_line numbers each (0: the same one for all) -> rows out_at ... of
+    out."""
+    k, columns = a.shape[1], out.shape[1]
+    for panel in range(len(panels)):
+        column, weights = panel * PANEL, panel * k * PANEL
+        row = 0
+        while row + ROWS <= count:
+            _product_of_6(a, panels, start, bias, out, (at + row) * k, weights,
+                          (start_at + row) * start_line + column, start_line, column,
+                          (out_at + row) * columns + column, columns, k)
+            row += ROWS
+        while row < count:
+            _product_of_1(a, panels, start, bias, out, (at + row) * k, weights,
+                          (start_at + row) * start_line + column, start_line, column,
+                          (out_at + row) * columns + column, columns, k)
+            row += 1
+
+
+@compiled
+def product(a, panels, start, bias, out):
+    """a (N, k) times a matrix in panels, with bias and start (N, columns) -> out (N, columns). start may
+    be out itself; one row of it counts for all."""
+    line = out.shape[1] if len(start) == len(out) else 0
+    for n in range(0, len(a), AT_A_TIME):
+        _multiply(a, n, min(AT_A_TIME, len(a) - n), panels, start, n, line, bias, out, n)
+
+
+@compiled
+def block(x, first, last, into, into_bias, taps, taps_bias, back, back_bias, wide, wide_bias, narrow,
+          narrow_bias, silu, shortcut, out):
+    """Rows first ... last - 1 of x (B, H, W, C) through a DepthConvBlock -> out (B, last - first, W, C).
+
+    into, back, wide, narrow: its four 1x1 convolutions, in panels, the columns of `wide` in the order of
+    `_fold`. silu: which activation. shortcut: x is added once more."""
+    batch, height, width, channels = x.shape
+    positions, shown = height * width, (last - first) * width
+    rows, to = x.reshape(-1, channels), out.reshape(-1, channels)
+    nothing = np.zeros(wide_bias.shape, np.float32)
+    inner = np.empty((positions, len(into_bias)), np.float32)
+    behind = np.empty((AT_A_TIME, len(into_bias)), np.float32)
+    middle = np.empty((AT_A_TIME, channels), np.float32)
+    four = np.empty((AT_A_TIME, len(wide_bias)), np.float32)
+    for number in range(batch):
+        for n in range(0, positions, AT_A_TIME):
+            count = min(AT_A_TIME, positions - n)
+            _multiply(rows, number * positions + n, count, into, nothing, 0, 0, into_bias, inner, n)
+            _activate(inner[n:n + count], silu)
+        picture = inner.reshape(height, width, -1)
+        for n in range(0, shown, AT_A_TIME):
+            count = min(AT_A_TIME, shown - n)
+            seen, at = number * positions + first * width + n, number * shown + n
+            _depthwise(picture, taps, taps_bias, first * width + n, count, behind)
+            _multiply(behind, 0, count, back, rows, seen, channels, back_bias, middle, 0)
+            _multiply(middle, 0, count, wide, nothing, 0, 0, wide_bias, four, 0)
+            _fold(four[:count], silu, behind[:count])
+            _multiply(behind, 0, count, narrow, middle, 0, channels, narrow_bias, to, at)
+            if shortcut:
+                _add(rows[seen:seen + count], to[at:at + count])
+
+
+@compiled
+def _add(x, to):
+    x, to = x.reshape(-1), to.reshape(-1)
+    for n in range(len(x)):
+        to[uintp(n)] += x[uintp(n)]
 
 
 @compiled

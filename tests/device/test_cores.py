@@ -52,17 +52,17 @@ def test_libraries_are_told_of_a_quota_and_never_against_the_user(monkeypatch):
     monkeypatch.setattr(cores, "_bound_cores", lambda: 16)
     monkeypatch.setattr(cores, "usable_cores", lambda: 16)
     # An environment of the test's own: what the code sets must not outlive it.
-    environment = {}
+    environment = {"GOMP_SPINCOUNT": "100"}
     monkeypatch.setattr(os, "environ", environment)
     cores.tell_libraries()
-    assert environment == {}
+    assert environment == {"GOMP_SPINCOUNT": "100"}
     monkeypatch.setattr(cores, "usable_cores", lambda: 2)
     environment["OMP_NUM_THREADS"] = "5"
     cores.tell_libraries()
-    assert environment == {"OMP_NUM_THREADS": "5"}
+    assert environment == {"GOMP_SPINCOUNT": "100", "OMP_NUM_THREADS": "5"}
     environment.clear()
     cores.tell_libraries()
-    assert environment == dict.fromkeys(THREAD_VARIABLES, "2")
+    assert environment == {**dict.fromkeys(THREAD_VARIABLES, "2"), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def test_nobody_else_counts_cores():
