@@ -1,6 +1,6 @@
 """What exact arithmetic costs: rate, quality, time and memory beside floats, and the bits that sums use.
 
-`python benchmarks/exact_decoding.py ../shared/clips/val --out benchmarks/exact_decoding.json`
+`python benchmarks/exact_decoding.py ../shared/clips/val --frames 17 --out benchmarks/exact_decoding.json`
 
 The first frames of each video, scaled down, one I-frame, both ways with the same model. BD-rate is over PSNR of
 8-bit RGB, which is what both ways show. Times are CPU times of one thread, the ways taking turns frame by frame,

@@ -11,6 +11,7 @@ pictures are apart only one who has both can tell. What a decoder knows: which f
 from dataclasses import dataclass
 
 
+# A report, filled while frames are decoded: whoever decodes holds it and asks it at the end.
 @dataclass
 class Drift:
     """Counts the frames that have a CRC. first: the number of the first one that differs."""
@@ -20,6 +21,7 @@ class Drift:
     first: int | None = None
 
     def count(self, number: int, same: bool) -> None:
+        # Frames without a CRC are not compared, so the number is not that of the frames so far.
         self.compared += 1
         self.differing += not same
         if self.first is None and not same:
