@@ -22,5 +22,6 @@ class Drift:
     def count(self, number: int, same: bool) -> None:
         self.compared += 1
         self.differing += not same
+        # Those behind it inherit what it lacks, so where it began is what a user looks at.
         if self.first is None and not same:
             self.first = number
