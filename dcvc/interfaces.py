@@ -92,6 +92,9 @@ class PFrameCodec(Protocol):
     Payloads of codecs with `rates` begin with their quality (dcvc.entropy.frame_head), and their
     qualities lie within 0 ... 63. reconstruct and compress of codecs that refresh take
     `refresh=True` too: the next frame then starts from the picture alone, as after an I-frame.
+
+    A codec with an attribute `symbols_exact` that is true promises that integers alone decide which
+    symbols a payload holds: another machine reads the same ones, whatever its floats are.
     """
 
     name: str                          # as checkpoints and commands call it
@@ -143,7 +146,8 @@ class FrameCodec(Protocol):
     size: padding to `multiple` and cropping are the codec's own affair. It is frozen: it stays in
     eval mode and has no gradients. Payloads begin as those of a PFrameCodec.
 
-    One that codes with the help of the P-frame codec beside it has a method `bind(p_frame)` too."""
+    One that codes with the help of the P-frame codec beside it has a method `bind(p_frame)` too; one
+    whose symbols every machine reads alike says so by `symbols_exact`."""
 
     name: str                          # what --i_frame_type calls it
     stream_id: int                     # the number that stands for it in streams
@@ -228,6 +232,12 @@ class IntraOutput(FrameOutput):
 
     def items(self) -> list[tuple[str, Any]]:
         return [(key, self[key]) for key in self.keys()]
+
+
+def reads_alike(codec: PFrameCodec | FrameCodec) -> bool:
+    """Whether every machine reads the same symbols from a payload of this codec, even where its
+    pictures differ in their last bits. Codecs that say nothing do not promise it."""
+    return bool(getattr(codec, "symbols_exact", False))
 
 
 def bind(intra: FrameCodec, p_frame: PFrameCodec) -> None:

@@ -16,6 +16,9 @@ bits nearly always agree on it, and where they do not, the CRC tells the decoder
 as uint8 RGB (3, H, W). Codecs are known by dcvc.interfaces only.
 """
 
+import copy
+import functools
+import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -35,11 +38,12 @@ from dcvc.codec.bitstream import (
     FrameRecord,
     StreamHeader,
 )
+from dcvc.codec.drift import Drift
 from dcvc.codec.exact_ranges import read_ranges
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.stream_writer import StreamWriter
-from dcvc.device import computing_threads
+from dcvc.device import computing_threads, holds_float64
 from dcvc.device.workers import single
 from dcvc.errors import BitstreamError, DcvcError, InputError
 from dcvc.interfaces import (
@@ -49,9 +53,12 @@ from dcvc.interfaces import (
     State,
     bind,
     from_levels,
+    reads_alike,
     to_levels,
 )
 from dcvc.weights import weights_hash
+
+log = logging.getLogger("dcvc.codec")
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,8 @@ class VideoCodec:
 
     def exact_form(self) -> "VideoCodec":
         """The same codecs by arithmetic that never rounds, whose streams every machine decodes to the
-        same pictures. Raises InputError for codecs that have no exact form, weights that are too large
-        for it, ranges of another model, and devices without float64."""
+        same pictures; on the CPU where the device has no float64. Raises InputError for codecs that have
+        no exact form, weights that are too large for it, and ranges of another model."""
         if self.exact:
             return self
         if self._other is None:
@@ -182,9 +189,9 @@ class VideoCodec:
             yield CodedFrame(record, attempt.x_hat, attempt.bits)
         writer.finish()
 
-    def decode(self, reader: StreamReader, start: int = 0) -> Iterator[Tensor]:
+    def decode(self, reader: StreamReader, start: int = 0, drift: Drift | None = None) -> Iterator[Tensor]:
         """The shown frames of a stream from `start` on, uint8 (3, H, W), one by one. Where the stream
-        is a file, decoding begins at the last I-frame before.
+        is a file, decoding begins at the last I-frame before. drift: see ClipDecoder.
 
         Raises BitstreamError naming the first bad frame, InputError for a start beyond the end.
         """
@@ -192,7 +199,7 @@ class VideoCodec:
         if start and reader.seekable:
             entry = reader.index().entry_before(start)
             shown, records = entry.shown, reader.records_from(entry)
-        clip = ClipDecoder(self, reader.header, reader.name)
+        clip = ClipDecoder(self, reader.header, reader.name, drift)
         for frame in map(clip.decode, records):
             if not frame.record.hidden:
                 if shown >= start:
@@ -240,16 +247,20 @@ class _ExactVideoCodec(VideoCodec):
     exact = True
 
     def __init__(self, plain: VideoCodec) -> None:
-        if plain.device.type == "mps":
-            raise InputError("exact arithmetic: found device mps, which has no float64; use --device cpu")
         for codec in (plain.intra, plain.p_frame):
             if not hasattr(codec, "exact_form"):
                 raise InputError(f"exact arithmetic: found codec {codec.name}, needed light codecs of sizes s, m, l")
         # Ranges limit numbers, so they are part of the codec: another file, other pictures.
         ranges = read_ranges(plain.ranges, plain.inter_hash, plain.intra_hash)
-        self.p_frame, self.intra = plain.p_frame.exact_form(ranges.p_frame), plain.intra.exact_form(ranges.intra)
-        # Weights, hashes and device stay those of the float form.
-        self.device, self.ranges, self._other = plain.device, plain.ranges, plain
+        p_frame, intra, self.device = plain.p_frame, plain.intra, plain.device
+        if not holds_float64(self.device.type):
+            _tell_of_the_cpu(self.device.type)
+            # Copies: the float form stays where it is.
+            p_frame, intra = (copy.deepcopy(codec).to("cpu") for codec in (p_frame, intra))
+            self.device = torch.device("cpu")
+        self.p_frame, self.intra = p_frame.exact_form(ranges.p_frame), intra.exact_form(ranges.intra)
+        # Weights and hashes stay those of the float form.
+        self.ranges, self._other = plain.ranges, plain
         self.inter_hash, self.intra_hash = plain.inter_hash, plain.intra_hash
 
     def form_for(self, header: StreamHeader) -> VideoCodec:
@@ -258,6 +269,12 @@ class _ExactVideoCodec(VideoCodec):
     @property
     def tables_crc(self) -> int:
         return self.p_frame.tables_crc ^ self.intra.crc
+
+
+@functools.cache
+def _tell_of_the_cpu(device: str) -> None:
+    """Once a process, however many codecs there are."""
+    log.warning("exact streams are computed on the CPU: device %s has no float64", device)
 
 
 # Two short passes over a frame: torch's other threads would take longer to wake up.
@@ -316,13 +333,20 @@ class ClipEncoder:
 
 class ClipDecoder:
     """The decoder's side, one record at a time; begins at an I-frame. Raises BitstreamError unless
-    the stream was made with these very codecs."""
+    the stream was made with these very codecs.
 
-    def __init__(self, codec: VideoCodec, header: StreamHeader, name: str) -> None:
+    drift: receives which pictures are not the encoder's, where only last bits can differ (drift.py).
+    Without it, and where symbols may be wrong as well, the first such picture is an error."""
+
+    def __init__(self, codec: VideoCodec, header: StreamHeader, name: str,
+                 drift: Drift | None = None) -> None:
         codec.check(header, name)
         self._codec, self._header, self._name = codec.form_for(header), header, name
         self._threads = _threads_for(header)
         self._state: State | None = None
+        # An exact stream has no last bits: whatever differs there is a defect.
+        alike = not header.exact and all(map(reads_alike, (codec.intra, codec.p_frame)))
+        self._drift = drift if alike else None
 
     def decode(self, record: FrameRecord, measure: bool = False) -> CodedFrame:
         """measure: also what each latent's symbols cost. Raises BitstreamError naming the frame."""
@@ -341,14 +365,20 @@ class ClipDecoder:
         if tuple(picture.shape) != size:
             raise BitstreamError(f"{where}: found a picture {tuple(picture.shape)}, "
                                  f"the header says {size}")
-        # What was read is intact; what was computed from it may still differ.
-        computed = crc_of(picture)
-        if record.reconstruction_crc not in (None, computed):
+        if record.reconstruction_crc is not None:
+            self._compare(record, crc_of(picture), where)
+        return CodedFrame(record, picture, bits or {})
+
+    def _compare(self, record: FrameRecord, computed: int, where: str) -> None:
+        """What was read is intact; what was computed from it may still differ."""
+        same = record.reconstruction_crc == computed
+        if self._drift is not None:
+            self._drift.count(record.number, same)
+        elif not same:
             raise BitstreamError(
                 f"{where}: reconstruction {computed:08x}, the encoder had "
                 f"{record.reconstruction_crc:08x}; this machine computes other numbers than "
                 "the encoder's (another processor, GPU or library)")
-        return CodedFrame(record, picture, bits or {})
 
 
 def _threads_for(header: StreamHeader) -> int:

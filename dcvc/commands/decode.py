@@ -11,8 +11,10 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+from dcvc.codec.drift import Drift
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.commands.arguments import add_device, add_flag
+from dcvc.commands.messages import told
 from dcvc.commands.options import (
     PIPE,
     add_model,
@@ -37,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_range(parser)
     add_flag(parser, "keep_going", False,
              "where the stream is damaged, keep the frames before the damage")
+    add_flag(parser, "strict", False,
+             "stop at the first frame that is not the encoder's to the last bit, even where the stream "
+             "can be read on")
     add_device(parser)
     add_flag(parser, "quiet", False, "no progress bar")
 
@@ -76,6 +81,14 @@ def _beside(options: argparse.Namespace, muxed, fps: Fraction, start: int):
             print(f"{options.output}: cannot hold {what}, left out", file=sys.stderr)
 
 
+def _tell_drift(name: str, drift: Drift) -> None:
+    if drift.differing:
+        print(told(f"note: {name}: {drift.differing} of {drift.compared} frames are not the encoder's to the "
+                   f"last bit, the first is frame {drift.first}: this machine computes other numbers (another "
+                   "processor, GPU or library); --strict stops there, and dcvc encode --exact makes streams "
+                   "that are the same everywhere"), file=sys.stderr)
+
+
 def run(options: argparse.Namespace) -> int | None:
     from dcvc.video.outputs import open_output, write_frames
 
@@ -96,7 +109,8 @@ def run(options: argparse.Namespace) -> int | None:
         beside = stack.enter_context(_beside(options, opened.muxed, header.fps, start))
         output = open_output(options.output, (header.height, header.width), header.fps, options.crf,
                              beside)
-        frames = islice(codec.decode(reader, start), options.frames)
+        drift = Drift()
+        frames = islice(codec.decode(reader, start, None if options.strict else drift), options.frames)
         frames = progress_bar(options, "frame", "decode")(frames, total)
         try:
             write_frames(frames, output, options.keep_going)
@@ -106,4 +120,6 @@ def run(options: argparse.Namespace) -> int | None:
                 print(f"{options.output}: {error.frames_written}{of} frames written",
                       file=sys.stderr)
             raise
+        finally:
+            _tell_drift(reader.name, drift)
     return 0

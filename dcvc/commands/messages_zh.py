@@ -185,6 +185,8 @@ OPTIONS = {
         "起点：HH:MM:SS.sss、秒数，或后带 f 的帧号（1750f）",
     "how many frames (default: all)": "多少帧（默认：全部）",
     "where the stream is damaged, keep the frames before the damage": "码流损坏时，保留损坏之前的帧",
+    "stop at the first frame that is not the encoder's to the last bit, even where the stream can be read on":
+        "遇到第一个与编码端并非逐位相同的帧即停止，即使码流仍可继续读取",
     "the stream (.dcvc, or .mkv of this command)": "码流（.dcvc，或本命令的 .mkv）",
     "the video that it was made of, with the sound": "码流所由来的视频，含声音",
     "where in the video a stream of dcvc cut begins: the --start of the cut":
@@ -258,6 +260,11 @@ TEMPLATES = {
     "{path}: no such file": "{path}：没有此文件",
     "{path}: no such file or folder": "{path}：没有此文件或文件夹",
     "{path}: no such stream": "{path}：没有此码流",
+    "{path}: {count} of {all} frames are not the encoder's to the last bit, the first is frame {first}: this machine "
+    "computes other numbers (another processor, GPU or library); --strict stops there, and dcvc encode --exact makes "
+    "streams that are the same everywhere":
+        "{path}：{all} 帧中有 {count} 帧与编码端并非逐位相同，首个为第 {first} 帧：本机的计算结果不同"
+        "（另一种处理器、GPU 或库）；--strict 在该帧停止，dcvc encode --exact 生成处处相同的码流",
     "{path}: cannot be read ({reason})": "{path}：无法读取（{reason}）",
     "{path}: cannot be written ({reason})": "{path}：无法写入（{reason}）",
     "{path}: is the input itself ({source}), nothing was done; give the output another name":

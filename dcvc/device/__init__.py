@@ -29,6 +29,11 @@ def choose_device(name: str = "auto") -> str:
     return name
 
 
+def holds_float64(device: str) -> bool:
+    """Whether the kind of device computes with float64 numbers."""
+    return device != "mps"
+
+
 @contextlib.contextmanager
 def computing_threads(count: int) -> Iterator[None]:
     """Let torch compute with this many CPU threads inside."""

@@ -64,15 +64,19 @@ class QualityRange(NamedTuple):
         return self.place(quality, rows).add(0.5).long()
 
     def vector(self, table: Tensor, quality: Tensor) -> Tensor:
-        """table (rows, C), positive; quality (B,) -> (B, C, 1, 1).
+        """table (rows, C), quality (B,) -> (B, C, 1, 1).
 
         Between two rows the logarithm runs linearly: low^(1 - f) high^f. On a row it is that row to
-        the last bit: low (high / low)^0.
+        the last bit: low (high / low)^0. In training a small entry may cross zero. Only its size
+        counts for the qualities below it, and its sign for those above; so the highest row, which has
+        none above, takes its signs from the row before.
         """
         # At the highest quality the row above is the row itself.
         place = self.place(quality, len(table))
         row = place.floor().clamp(0, len(table) - 1).long()
-        low, high = table[row], table[(row + 1).clamp_max(len(table) - 1)]
+        last = len(table) - 1
+        low, high = table[row], table[(row + 1).clamp_max(last)]
+        low = torch.copysign(low, table[row.clamp_max(max(last - 1, 0))])
         return (low * (high / low).abs() ** (place - row)[:, None])[:, :, None, None]
 
     def steps(self, rows: int) -> Tensor:

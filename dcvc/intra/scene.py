@@ -45,6 +45,7 @@ from dcvc.interfaces import (
     check_frames,
     check_quality,
     from_levels,
+    reads_alike,
 )
 from dcvc.intra.light.config import LightIntraConfig
 from dcvc.intra.light.model import LightIFrameModel
@@ -103,6 +104,10 @@ class SceneIFrameModel(FrozenCodec):
         those of the light codecs. Another one is left alone: it cannot be used here."""
         if p_frame.rates == self.rates:
             self._p_frame = (p_frame,)
+
+    @property
+    def symbols_exact(self) -> bool:
+        return self.intra.symbols_exact and all(map(reads_alike, self._p_frame))
 
     def pictures(self) -> list[Tensor]:
         """uint8 RGB (3, H, W) each."""

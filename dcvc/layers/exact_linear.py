@@ -64,6 +64,19 @@ def rounded(x: Tensor, limit: Tensor | float) -> Tensor:
     return x.round().clamp(-limit, limit).float()
 
 
+def _rounds_inputs(device: torch.device) -> bool:
+    """Whether torch may round the inputs of float32 products, to 8 or 11 bits: TensorFloat-32 of other devices,
+    autocast, and a program that asked for less precision (torch.set_float32_matmul_precision). It
+    never does so with float64."""
+    if device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return True
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    # Older versions have one setting for all devices. Newer ones refuse to tell it where a program used both.
+    if matmul is None:
+        return torch.get_float32_matmul_precision() != "highest"
+    return matmul.fp32_precision not in ("none", "ieee")
+
+
 def _power(places: Tensor) -> Tensor:
     """2^places, float64; exactly, which a library's power need not be."""
     return torch.from_numpy(np.ldexp(1.0, places.int().numpy()))
@@ -127,8 +140,7 @@ class ExactLinear:
 
     def products(self, *parts: Tensor) -> Tensor:
         """The sums without the bias, in float32 or float64."""
-        # TensorFloat-32 would round its inputs: other devices compute in float64.
-        kind = self.weight.dtype if parts[0].device.type == "cpu" else torch.float64
+        kind = torch.float64 if _rounds_inputs(parts[0].device) else self.weight.dtype
         weights = self.weight.to(kind).split(self._inputs)
         out = torch.mm(parts[0].to(kind), weights[0])
         for part, weight in zip(parts[1:], weights[1:], strict=True):

@@ -39,7 +39,9 @@ def vector(table, quality: float) -> np.ndarray:
     place = quality * ((len(table) - 1) / 63)
     row = min(int(place), len(table) - 1)
     high = table[min(row + 1, len(table) - 1)]
-    return (table[row] * np.abs(high / table[row]) ** (place - row))[:, None, None]
+    # The last row's signs are those of the row before.
+    low = np.copysign(table[row], table[min(row, len(table) - 2)])
+    return (low * np.abs(high / low) ** (place - row))[:, None, None]
 
 
 def unshuffled(x: np.ndarray, side: int) -> np.ndarray:

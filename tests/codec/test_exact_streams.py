@@ -19,7 +19,6 @@ from dcvc.checkpoint import load_codec
 from dcvc.codec.exact_ranges import RANGES_FILE, CodecRanges, read_ranges, write_ranges
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
-from dcvc.device import computing_threads
 from dcvc.errors import BitstreamError, InputError, ReadError
 from dcvc.inter.light.model import LightPFrameModel
 from dcvc.interfaces import from_levels
@@ -58,17 +57,6 @@ def test_a_stream_of_another_size_and_of_large_ranges_too():
     for codec in (load("light-m"), VideoCodec(load("light-s").p_frame, load("light-s").intra)):
         data = exact_stream(codec)
         assert all(map(np.array_equal, shown(codec, data), by_integers(codec, data)))
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("path", ["compiled loops", "torch", "torch without oneDNN"])
-def test_threads_libraries_and_loops_make_no_difference(threads, path, monkeypatch):
-    if path != "compiled loops":
-        # By their names: dcvc.layers.packed is the function of that module, too.
-        for name in ("exact_blocks", "exact_linear", "packed", "blocks"):
-            monkeypatch.setattr(sys.modules[f"dcvc.layers.{name}"], "packs", lambda *_: False)
-    with computing_threads(threads), torch.backends.mkldnn.flags(enabled=path != "torch without oneDNN"):
-        assert len(shown(load("light-s"), GOLDEN)) == 6
 
 
 @pytest.mark.parametrize("instructions", ["default", "avx2"])

@@ -165,6 +165,11 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         return self.q_encoder.device
 
     @property
+    def symbols_exact(self) -> bool:
+        # Vectors are predicted from vectors; tables of y follow from scales, those of z from the quality.
+        return self.config.exact_scales
+
+    @property
     def terms(self) -> tuple[str, ...]:
         return TERMS if self.moves else TERMS[1:]
 

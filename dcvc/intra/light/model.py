@@ -152,6 +152,10 @@ class LightIFrameModel(PictureCoding, FrozenCodec):
     def tables_crc(self) -> int:
         return self.tables.crc
 
+    @property
+    def symbols_exact(self) -> bool:
+        return self.config.exact_scales
+
     def exact_form(self, ranges: Mapping[str, Any]) -> PictureCoding:
         """This codec by arithmetic that never rounds (exact_model.py). Raises InputError where there is
         none, and where the weights are too large for it."""

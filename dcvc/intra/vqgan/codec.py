@@ -55,6 +55,8 @@ class VQGANIFrameModel(FrozenCodec):
 
     name = NAME
     stream_id = STREAM_ID
+    # All rate models code by integer tables, and the prior's are computed exactly (prior.py).
+    symbols_exact = True
 
     def __init__(self, vq_config_path: str | Path | VQGANConfig | None,
                  vq_checkpoint_path: str | Path, device: str | torch.device = "cpu",

@@ -127,6 +127,12 @@ def test_fractions_of_a_quality_lie_between_their_neighbours():
     assert torch.equal(values[0], table[7])
     assert torch.allclose(values[1], (table[7] * table[8]).sqrt())
     assert torch.equal(values[2], table[63])
+    # An entry that crossed zero: training sees its sign above its row alone, where the highest has nothing.
+    crossed = torch.tensor([[2.0, 2.0], [1.0, -1.0], [-0.5, 0.5]])
+    values = QUALITY.vector(crossed, torch.tensor([31.5, 62.9999, 63.0]))[:, :, 0, 0]
+    assert values[0].tolist() == [1.0, -1.0]
+    assert torch.allclose(values[1], values[2], atol=1e-3)
+    assert values[2].tolist() == [0.5, -0.5]
     # Eight rows lie nine qualities apart.
     assert torch.allclose(QUALITY.vector(table[:8], torch.tensor([18.0]))[0, :, 0, 0], table[2])
 

@@ -1,0 +1,26 @@
+"""Pictures that are not the encoder's to the last bit, where that is all that differs.
+
+    symbols     of some codecs are read by integers alone: the same on every machine
+    pictures    of streams that are not exact are computed in floats: another processor, GPU or library
+                may find other last bits. Frames that follow inherit them; an I-frame ends them.
+
+So the CRC of a picture may differ although all of the frame was read as it was written. How far two
+pictures are apart only one who has both can tell. What a decoder knows: which frames differ.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Drift:
+    """Counts the frames that have a CRC. first: the number of the first one that differs."""
+
+    compared: int = 0
+    differing: int = 0
+    first: int | None = None
+
+    def count(self, number: int, same: bool) -> None:
+        self.compared += 1
+        self.differing += not same
+        if self.first is None and not same:
+            self.first = number
