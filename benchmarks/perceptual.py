@@ -6,7 +6,8 @@ Clips are made small first (288 rows, no further loss): the first frames of thos
 from, of those in val/ to judge by. Then `dcvc train --recipe perceptual-s`, then both models code the
 clips of val/ (one I-frame, then P-frames; rates are the entropy models' estimates, which streams keep
 to within a percent). The trained model gets the quality, a fraction, at which it has the rate of its
-start. As a control the same training without the added terms: what that gains is owed to more training.
+start. As a control the same training without the added terms, at the lambdas of the start: what that gains
+is owed to more training.
 What WORK already holds is not made again.
 
 The perceptual metric is 1 - STSIM (dcvc/evaluation/stsim.py), which the recipe also trains on. LPIPS and
@@ -38,6 +39,7 @@ from dcvc.evaluation.flicker import Flicker
 from dcvc.evaluation.metrics import ms_ssim, psnr
 from dcvc.evaluation.stsim import stsim
 from dcvc.files import write_text
+from dcvc.inter.light.recipes import LAMBDAS
 from dcvc.interfaces import from_levels, to_levels
 from dcvc.video.reader import VideoReader
 
@@ -141,7 +143,8 @@ def main() -> None:
         codec, clips = load_codec("light-s"), sorted((options.work / "val").glob("*.mp4"))
         record["start"] = {f"{quality:g}": judged(codec, clips, quality) for quality in QUALITIES}
         write_text(options.out, json.dumps(record, indent=1) + "\n")
-    for run, settings in (("perceptual", [steps, *options.set]), ("control", [steps, *options.set, "added={}"])):
+    plain = ["added={}", f"lambdas={json.dumps(LAMBDAS)}"]
+    for run, settings in (("perceptual", [steps, *options.set]), ("control", [steps, *options.set, *plain])):
         if run not in record:
             took = train(options.work, run, settings)
             record[run] = {**took, "load_average": os.getloadavg()[0],

@@ -94,6 +94,9 @@ class Stage:
         if not self.frame_weights:
             raise InputError("frame_weights: found none, needed at least one")
         check_limits(self)
+        # Their logarithms are taken.
+        if self.lambdas is not None and not all(0 < value < math.inf for value in self.lambdas):
+            raise InputError(f"lambdas: found {self.lambdas}, needed two numbers above 0")
         self._check_added()
         if self.epochs is None and self.max_steps is None:
             raise InputError(f"{self.label}: found neither epochs nor max_steps, "

@@ -24,5 +24,6 @@ class Drift:
         # Frames without a CRC are not compared, so the number is not that of the frames so far.
         self.compared += 1
         self.differing += not same
+        # Those behind it inherit what it lacks, so where it began is what a user looks at.
         if self.first is None and not same:
             self.first = number

@@ -44,30 +44,44 @@ def search(now: Tensor, before: Tensor) -> Tensor:
     to its own place in the frame before."""
     height, width = now.shape
     halves = [F.avg_pool2d(frame[None, None], 2, ceil_mode=True)[0, 0] for frame in (now, before)]
+    coarse = 2 * _nearest_of_all(*halves)
+    coarse = _spread(coarse, 2 * BLOCK, height, width)
+    return _next_to(now, before, coarse)
+
+
+def _nearest_of_all(now: Tensor, before: Tensor) -> Tensor:
+    """Of each block, the displacement of up to REACH pixels with the least absolute difference:
+    `(2, rows of blocks, columns of blocks)`."""
+    height, width = now.shape
+    around = F.pad(before[None, None], (REACH,) * 4, mode="replicate")[0, 0]
+    # A view of all displaced frames. Those of one row at a time, which bounds the memory.
+    displaced = around.unfold(0, height, 1).unfold(1, width, 1)
+    costs = torch.cat([_of_blocks((now - row).abs(), BLOCK) for row in displaced])
+    side = 2 * REACH + 1
+    steps = torch.tensor(list(product(range(-REACH, REACH + 1), repeat=2)))
     # Shortest first: where nothing moves or nothing is to be seen, nothing shall be found.
-    steps = sorted(product(range(-REACH, REACH + 1), repeat=2), key=lambda d: d[0]**2 + d[1]**2)
-    coarse = _best(*halves, BLOCK, torch.zeros(2, *halves[0].shape, dtype=torch.int64), steps)
-    start = (2 * coarse).repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :height, :width]
-    near = sorted(product((-1, 0, 1), repeat=2), key=lambda d: d[0]**2 + d[1]**2)
-    return _best(now, before, 2 * BLOCK, start, near)
+    shortest = torch.argsort(steps.square().sum(1), stable=True)
+    best = costs.reshape(side**2, *costs.shape[1:])[shortest].argmin(0)
+    return steps[shortest][best].movedim(-1, 0)
 
 
-def _best(now: Tensor, before: Tensor, block: int, start: Tensor,
-          steps: list[tuple[int, int]]) -> Tensor:
-    """The step from `start` with the least absolute difference over each block, added to it."""
-    least = found = None
-    for down, right in steps:
-        motion = start + torch.tensor([down, right])[:, None, None]
-        cost = F.avg_pool2d((now - moved(before[None], motion)[0]).abs()[None, None], block,
-                            ceil_mode=True)[0, 0]
-        cost = cost.repeat_interleave(block, 0).repeat_interleave(block, 1)
-        cost = cost[:now.shape[0], :now.shape[1]]
-        if least is None:
-            least, found = cost, motion
-        else:
-            better = cost < least
-            least, found = torch.where(better, cost, least), torch.where(better, motion, found)
-    return found
+def _next_to(now: Tensor, before: Tensor, start: Tensor) -> Tensor:
+    """The best of `start` and its neighbours for each block of full size, spread over its pixels."""
+    steps = sorted(product((-1, 0, 1), repeat=2), key=lambda d: d[0]**2 + d[1]**2)
+    motions = [start + torch.tensor(step)[:, None, None] for step in steps]
+    differences = torch.stack([(now - moved(before[None], motion)[0]).abs() for motion in motions])
+    best = _spread(_of_blocks(differences, 2 * BLOCK).argmin(0)[None], 2 * BLOCK, *now.shape)
+    return start + torch.tensor(steps)[best[0]].movedim(-1, 0)
+
+
+def _of_blocks(values: Tensor, block: int) -> Tensor:
+    """`(N, H, W)` -> means over blocks; those at the border may be smaller."""
+    return F.avg_pool2d(values[:, None], block, ceil_mode=True)[:, 0]
+
+
+def _spread(values: Tensor, block: int, height: int, width: int) -> Tensor:
+    """A value a block `(N, h, w)` -> a value a pixel."""
+    return values.repeat_interleave(block, 1).repeat_interleave(block, 2)[:, :height, :width]
 
 
 def moved(frame: Tensor, motion: Tensor) -> Tensor:

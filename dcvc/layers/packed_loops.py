@@ -157,10 +157,33 @@ PANEL = 2 * LANES
 AT_A_TIME = 48
 
 
+_VECTOR = VectorType(FloatType(), LANES)
+
+
+def _address(builder, base, at, vectors=0):
+    """Of a vector: number `at` of the array that begins at base, and so many vectors on."""
+    place = builder.gep(base, [builder.add(at, Constant(at.type, vectors * LANES))])
+    return builder.bitcast(place, PointerType(_VECTOR))
+
+
+def _spread(builder, value):
+    """A vector of one number."""
+    nothing = Constant(_VECTOR, Undefined)
+    one = builder.insert_element(nothing, value, Constant(IntType(32), 0))
+    return builder.shuffle_vector(one, nothing, Constant(VectorType(IntType(32), LANES), [0] * LANES))
+
+
+def _multiplied(builder, value, by, added):
+    """value by + added, as one instruction where the processor has it. A call of LLVM's fma would be a
+    slow function where it has not."""
+    return builder.fadd(builder.fmul(value, by, flags=("contract",)), added, flags=("contract",))
+
+
 def _product(rows):
     """Makes product(a, panels, start, bias, out, a_at, panel_at, start_at, start_line, bias_at, out_at,
     out_line, k): `rows` rows of start + bias + a x panel, 16 columns each. All places count from the
     arrays' beginnings; a has k columns."""
+    every = [(row, half) for row in range(rows) for half in range(2)]
 
     @intrinsic
     def product(_, a, panels, start, bias, out, a_at, panel_at, start_at, start_line, bias_at, out_at,
@@ -170,55 +193,40 @@ def _product(rows):
                 context.make_array(signature.args[i])(context, builder, arguments[i]).data
                 for i in range(5))
             a_at, panel_at, start_at, start_line, bias_at, out_at, out_line, k = arguments[5:]
-            vector, whole = VectorType(FloatType(), LANES), k.type
 
             def number(value):
-                return Constant(whole, value)
-
-            def address(base, at, vectors=0):
-                place = builder.gep(base, [builder.add(at, number(vectors * LANES))])
-                return builder.bitcast(place, PointerType(vector))
+                return Constant(k.type, value)
 
             def row_of(at, line, row):
                 return builder.add(at, builder.mul(line, number(row)))
 
-            def spread(value):
-                one = builder.insert_element(Constant(vector, Undefined), value, Constant(IntType(32), 0))
-                return builder.shuffle_vector(one, Constant(vector, Undefined),
-                                              Constant(VectorType(IntType(32), LANES), [0] * LANES))
+            def load(base, at, half):
+                return builder.load(_address(builder, base, at, half), align=4)
 
-            def multiplied(value, by, added):
-                # One instruction where the processor has it. A call of LLVM's fma would be a slow
-                # function where it has not.
-                return builder.fadd(builder.fmul(value, by, flags=("contract",)), added,
-                                    flags=("contract",))
-
-            every = [(row, half) for row in range(rows) for half in range(2)]
-            biases = [builder.load(address(bias, bias_at, half), align=4) for half in range(2)]
-            sums = {(row, half): builder.fadd(biases[half], builder.load(
-                address(start, row_of(start_at, start_line, row), half), align=4)) for row, half in every}
+            begun = {(row, half): builder.fadd(
+                load(bias, bias_at, half), load(start, row_of(start_at, start_line, row), half))
+                for row, half in every}
             lines = [builder.gep(a, [row_of(a_at, k, row)]) for row in range(rows)]
             before, loop, behind = (builder.block, builder.append_basic_block("loop"),
                                     builder.append_basic_block("behind"))
             builder.branch(loop)
             builder.position_at_end(loop)
-            i = builder.phi(whole)
-            totals = {place: builder.phi(vector) for place in every}
-            weights = [builder.load(address(panels, builder.add(
-                panel_at, builder.mul(i, number(PANEL))), half), align=4) for half in range(2)]
-            values = [spread(builder.load(builder.gep(line, [i]), align=4)) for line in lines]
-            added = {(row, half): multiplied(values[row], weights[half], totals[row, half])
+            i, sums = builder.phi(k.type), {place: builder.phi(_VECTOR) for place in every}
+            weights = [load(panels, builder.add(panel_at, builder.mul(i, number(PANEL))), half)
+                       for half in range(2)]
+            values = [_spread(builder, builder.load(builder.gep(line, [i]), align=4)) for line in lines]
+            added = {(row, half): _multiplied(builder, values[row], weights[half], sums[row, half])
                      for row, half in every}
             following = builder.add(i, number(1))
-            i.add_incoming(number(0), before)
-            i.add_incoming(following, loop)
-            for place, total in totals.items():
-                total.add_incoming(sums[place], before)
-                total.add_incoming(added[place], loop)
+            for variable, first, later in ((i, number(0), following),
+                                           *((sums[at], begun[at], added[at]) for at in every)):
+                variable.add_incoming(first, before)
+                variable.add_incoming(later, loop)
             builder.cbranch(builder.icmp_signed("<", following, k), loop, behind)
             builder.position_at_end(behind)
-            for (row, half), total in added.items():
-                builder.store(total, address(out, row_of(out_at, out_line, row), half), align=4)
+            for row, half in every:
+                to = _address(builder, out, row_of(out_at, out_line, row), half)
+                builder.store(added[row, half], to, align=4)
             return context.get_dummy_value()
 
         return types.void(a, panels, start, bias, out, *[types.intp] * 8), generate

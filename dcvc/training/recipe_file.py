@@ -4,6 +4,7 @@
     --set stage4.epochs=3             every GOP size of stage 4
     --set stage4_gop7.cascaded=true   one stage
     --set 'added={"lpips": 0.02}'     terms of the distortion beside the stage's metric
+    --set 'lambdas=[6, 3000]'         lambda at the lowest and at the highest quality
     --set batch_size=8 use_ema=true   the data and training configuration that all stages share
 """
 
@@ -97,8 +98,8 @@ def _complete(values: Any, known: dict[int, Stage], where: str) -> Stage:
 
 # Keys of a stage. The second group means the data configuration unless a stage is named:
 # stage4.crop_size=128.
-STAGE_KEYS = ("learning_rate", "epochs", "max_steps", "cascaded", "added", "adversary_share",
-              "adversary_start")
+STAGE_KEYS = ("learning_rate", "epochs", "max_steps", "cascaded", "lambdas", "added",
+              "adversary_share", "adversary_start")
 STAGE_SAMPLES = ("crop_size", "batch_size")
 RECIPE_KEYS = ("model_size", "vqgan", "vqgan_steps", "later_lambdas_from", "start")
 

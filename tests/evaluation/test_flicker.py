@@ -44,6 +44,34 @@ def test_motion_is_found():
     assert not search(torch.zeros(50, 34), torch.zeros(50, 34)).any()
 
 
+@pytest.mark.parametrize("sides", [(64, 48), (51, 33), (17, 16)])
+def test_the_search_takes_the_first_of_the_best_displacements(sides):
+    """Against one displacement after another, for every block by itself."""
+    generator = torch.Generator().manual_seed(sides[0])
+    # Few grey values: many displacements are equally good.
+    now, before = (torch.randint(0, 3, sides, generator=generator).float() for _ in range(2))
+    steps = sorted(((y, x) for y in range(-8, 9) for x in range(-8, 9)), key=lambda d: d[0]**2 + d[1]**2)
+
+    def nearest(now, before, top, left, size, steps, start):
+        part = now[top:top + size, left:left + size]
+        costs = []
+        for down, right in steps:
+            motion = torch.tensor([start[0] + down, start[1] + right])[:, None, None].expand(2, *now.shape)
+            costs.append(float((part - moved(before[None], motion)[0, top:top + size, left:left + size]).abs().mean()))
+        down, right = steps[costs.index(min(costs))]
+        return start[0] + down, start[1] + right
+
+    half, half_before = (F.avg_pool2d(frame[None, None], 2, ceil_mode=True)[0, 0] for frame in (now, before))
+    found = search(now, before)
+    for top in range(0, sides[0], 16):
+        for left in range(0, sides[1], 16):
+            down, right = nearest(half, half_before, top // 2, left // 2, 8, steps, (0, 0))
+            wanted = nearest(now, before, top, left, 16, [d for d in steps if max(map(abs, d)) <= 1],
+                             (2 * down, 2 * right))
+            here = found[:, top:top + 16, left:left + 16]
+            assert (here == torch.tensor(wanted)[:, None, None]).all(), (top, left)
+
+
 def test_an_error_that_stays_on_its_object_is_no_flicker():
     wide = torch.randn(3, 130, 130, generator=torch.Generator().manual_seed(5)) * 8
     along = [wide[:, 16 - STEP[0] * n:112 - STEP[0] * n, 17 - STEP[1] * n:113 - STEP[1] * n] for n in range(3)]

@@ -19,6 +19,8 @@ from dcvc.training.perception import Perception, flicker
 from dcvc.weights import read_checkpoint, weights_hash
 
 STAGE = RECIPES["perceptual-s"].stages[0]
+# The recipe's own terms and those that follow a discriminator, which may be added to them.
+ADVERSARIAL = {**STAGE.added, "adversary": 1e-3, "features": 1e-3}
 
 
 def frames(seed: int) -> list[torch.Tensor]:
@@ -107,8 +109,9 @@ def words(small_flags, small_videos):
         return ["train", "--recipe", "perceptual-s", "--train_video_dir", str(small_videos / "train"),
                 "--val_video_dir", str(small_videos / "val"), "--crop_size", "64", "--num_workers", "0", "--device",
                 "cpu", "--quiet", "--checkpoint_dir", str(run), "--set", "stage2.crop_size=64", "stage2.batch_size=1",
-                "max_steps=3", "adversary_start=1", "log_every=1", "eval_max_sequences=1", "eval_qualities=[40]",
-                "keep_checkpoints=9", "gradient_accumulation_steps=2", *more]
+                "max_steps=3", "added=" + json.dumps(ADVERSARIAL), "adversary_start=1", "log_every=1",
+                "eval_max_sequences=1", "eval_qualities=[40]", "keep_checkpoints=9", "gradient_accumulation_steps=2",
+                *more]
 
     return make
 
@@ -153,6 +156,7 @@ def test_a_recipe_starts_from_the_box_is_judged_by_its_own_and_resumes_exactly(w
     (["added={\"stsim\": 1}", "cascaded=false"], "needed cascaded"),
     (["added={\"lpips\": 1}"], "found lpips without weights, needed --lpips_weights"),
     (["adversary_share=1.5"], "needed between 0 and 1"),
+    (["lambdas=[0, 300]"], "lambdas: found .*needed two numbers above 0"),
 ])
 def test_what_cannot_be_added_is_one_line(words, tmp_path, capsys, more, message):
     assert main(words(tmp_path / "run", *more)) == 1

@@ -206,11 +206,11 @@ def _check_layout(config: VQGANConfig, file: VQGANFile) -> None:
                              "belongs to it")
     scales, levels = file.facts.get("scales"), file.facts.get("fsq_levels")
     if config.variant == "VAR" and scales not in (None, len(config.scales)):
-        raise InputError(f"{file.where}: made for {scales} scales, the config's v_patch_nums "
-                         f"states {len(config.scales)}; give the {scales} that it was trained with")
+        raise InputError(f"{file.where}: v_patch_nums: found {len(config.scales)} scales in the config, "
+                         f"needed the {scales} that the file was trained with")
     if config.variant == "FSQ" and levels not in (None, config.fsq_levels):
-        raise InputError(f"{file.where}: quantizer._levels: found {levels}, the config's levels "
-                         f"are {config.fsq_levels}; give the levels it was trained with")
+        raise InputError(f"{file.where}: levels: found {config.fsq_levels} in the config, needed "
+                         f"{levels}, which the file's quantizer._levels holds")
 
 
 def load_vqgan(config: VQGANConfig, file: VQGANFile) -> VQGAN:
