@@ -61,8 +61,8 @@ def _perceptual(name: str, size: str) -> Recipe:
 
     The weights of the terms: STSIM's distance is 30 to 70 times the squared error, so that with 0.2
     it is nearly all of D at every quality. With 0.02, at which both count the same at low
-    qualities, nothing was gained there. Flicker is about half of the squared error, and 4 keeps it
-    below the start's. From one quality to the next D then changes ten times as much as the squared
+    qualities, nothing was gained there. Flicker is about half of the squared error; its weight
+    keeps it near the start's. From one quality to the next D then changes ten times as much as the squared
     error does: a tenth of lambda keeps a quality's rate near to what it was.
 
     No adversary: it makes a step a third longer, and what it paints is not what STSIM counts. It can
