@@ -62,7 +62,7 @@ def _perceptual(name: str, size: str) -> Recipe:
     The weights of the terms: STSIM's distance is 30 to 70 times the squared error, so that with 0.2
     it is nearly all of D at every quality. With 0.02, at which both count the same at low
     qualities, nothing was gained there. Flicker is about half of the squared error; its weight
-    keeps it near the start's. From one quality to the next D then changes ten times as much as the squared
+    keeps it below the start's. From one quality to the next D then changes ten times as much as the squared
     error does: a tenth of lambda keeps a quality's rate near to what it was.
 
     No adversary: it makes a step a third longer, and what it paints is not what STSIM counts. It can
@@ -71,7 +71,7 @@ def _perceptual(name: str, size: str) -> Recipe:
     stage = replace(
         _P_FRAMES, gop_size=5, epochs=None, max_steps=1200, crop_size=160, batch_size=2,
         learning_rate=5e-4, final_rate=0.1, warm_up=0.05, frame_weights=(1.0,), stepped=0.5,
-        lambdas=tuple(value / 10 for value in LAMBDAS), added={"stsim": 0.2, "flicker": 4.0},
+        lambdas=tuple(value / 10 for value in LAMBDAS), added={"stsim": 0.2, "flicker": 8.0},
         adversary_share=0.1)
     return Recipe(
         name=name, codec=NAME, model_size=size, intra={"type": "light", "size": size},
