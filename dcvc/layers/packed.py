@@ -122,12 +122,9 @@ class Product:
 
     def __call__(self, rows: Tensor, added: Tensor | None = None) -> Tensor:
         rows = _filled(rows, 1).contiguous()
-        if added is None:
-            out = torch.empty(len(rows), len(self.bias))
-            self.run(rows.numpy(), self.panels, self.nothing, self.bias, out.numpy())
-            return out[:, :self.outputs]
-        out = _filled(added, 1)
-        self.run(rows.numpy(), self.panels, out.numpy(), self.bias, out.numpy())
+        out = torch.empty(len(rows), len(self.bias)) if added is None else _filled(added, 1)
+        start = self.nothing if added is None else out.numpy()
+        self.run(rows.numpy(), self.panels, start, self.bias, out.numpy())
         return out[:, :self.outputs]
 
 
