@@ -89,7 +89,7 @@ VARIANTS = {
 }
 
 
-def make_step(variant: Variant, minutes: float) -> TrainingStep:
+def make_step(variant: Variant, ema_decay: float = 0.99) -> TrainingStep:
     torch.manual_seed(variant.seed)
     entry = codec_entry("light")
     p_frame = LightPFrameModel(replace(entry.size(variant.size), **variant.p_frame))
@@ -98,13 +98,13 @@ def make_step(variant: Variant, minutes: float) -> TrainingStep:
         if isinstance(module, nn.Conv2d):
             module.reset_parameters()
     stage = entry.recipes[f"light-{variant.size}"].stages[0]
-    stage = replace(stage, final_rate=0.1, rate_terms=p_frame.terms, **variant.stage)
+    stage = replace(stage, **{"final_rate": 0.1, "rate_terms": p_frame.terms, **variant.stage})
     if variant.detached:
         detach(p_frame)
     # Accelerate keeps the precision of a process's first accelerator for all later ones.
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=True, mixed_precision=variant.precision)
-    config = TrainConfig(use_ema=True, ema_decay=0.99, mixed_precision=variant.precision)
+    config = TrainConfig(use_ema=True, ema_decay=ema_decay, mixed_precision=variant.precision)
     return prepare_step(accelerator, intra, p_frame, stage, config)
 
 
@@ -121,21 +121,22 @@ def one_quality(stage: Stage, rates: RateRange, clip: Tensor) -> tuple[Tensor, V
     return clip, drawn._replace(quality=drawn.quality[:, :1].expand_as(drawn.quality))
 
 
-def clips(variant: Variant, folder: str, step: TrainingStep) -> Iterator[Tensor]:
+def clips(variant: Variant, folder: str, step: TrainingStep, first: int = 0) -> Iterator[Tensor]:
     data = DataConfig(use_video_dataset=True, train_video_dir=(folder,), crop_size=step.stage.crop_size,
                       sampling=SamplingOptions(on_bad_video="skip", **variant.sampling))
     dataset = training_set(data, step.stage.gop_size, seed=variant.seed)
-    sampler = StepSampler(len(dataset), step.stage.batch_size, variant.seed, first_step=0, last_step=100_000)
+    sampler = StepSampler(len(dataset), step.stage.batch_size, variant.seed, first_step=first, last_step=100_000)
     return iter(step_loader(dataset, sampler, num_workers=1, pin_memory=False))
 
 
-def judge(step: TrainingStep, sequences: list[EvalSequence]) -> list[list[float]]:
+def judge(step: TrainingStep, sequences: list[EvalSequence], qualities: tuple[float, ...] = QUALITIES,
+          frames: int = FRAMES) -> list[list[float]]:
     """[bpp, PSNR] of the mean curve, by the averaged weights."""
     curve = []
     with step.ema.swapped_into(step.model):
         codec = VideoCodec(step.p_frame.eval(), step.intra.eval())
-        for quality in QUALITIES:
-            measured = MeasuredCodec(label="", setting="", model=None, intra_period=FRAMES, estimate=True,
+        for quality in qualities:
+            measured = MeasuredCodec(label="", setting="", model=None, intra_period=frames, estimate=True,
                                      decode=False, quality=quality)
             rows = [next(iter(measure_estimate(codec, sequence, measured, lambda: None).values()))
                     for sequence in sequences]
@@ -147,7 +148,7 @@ def judge(step: TrainingStep, sequences: list[EvalSequence]) -> list[list[float]
 
 def train(variant: Variant, folder: str, sequences: list[EvalSequence], minutes: float) -> dict[str, Any]:
     training_step.draw_variations = one_quality if variant.one_quality else draw_variations
-    step, spent, steps, total = make_step(variant, minutes), 0.0, 0, 60 * minutes
+    step, spent, steps, total = make_step(variant), 0.0, 0, 60 * minutes
     batches = clips(variant, folder, step)
     while spent < total:
         batch = next(batches)
