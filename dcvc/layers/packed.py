@@ -27,7 +27,6 @@ chosen block by block: a codec's `compress`, `decompress` and `reconstruct` run 
 else, training above all, goes the plain way.
 """
 
-import functools
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -38,8 +37,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcvc.device.memory import keep_memory
 from dcvc.device.workers import share, single
 from dcvc.layers.made_of_weights import MadeOfWeights, weights_stay
+from dcvc.layers.trained import trained_pointwise, trains_in_loops
 
 # Rows of a band, about: with fewer, more is computed twice.
 BAND = 24
@@ -56,22 +57,12 @@ _PACKED = ContextVar("packed", default=False)
 _CUT = ContextVar("cut", default=(False, False))
 
 
-@functools.cache
-def _keep_memory() -> None:
-    """Once a process: let it keep the memory that tensors leave.
-
-    glibc gives freed blocks back to the system if they are larger than any that was freed before, up
-    to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), and new ones come page by page, each with a fault: up to
-    a fifth of a frame's time. So one that is larger than the others is freed. It is never touched."""
-    torch.empty(31 << 20, dtype=torch.uint8)
-
-
 @contextmanager
 def packed() -> Iterator[None]:
     """Inside, or in a function that has this as its decorator: no gradients, packed blocks, and one
     thread in each of torch's operations: blocks share their work between threads themselves. Weights
     must not change inside."""
-    _keep_memory()
+    keep_memory()
     before = _PACKED.set(True)
     try:
         with single(), weights_stay(), torch.no_grad():
@@ -268,6 +259,8 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
+            if trains_in_loops(x, self.weight):
+                return trained_pointwise(x, self.weight, self.bias)
             return super().forward(x)
         product = self._product.get(self.parameters, lambda: Product(_matrix(self), self.bias))
         return picture_of(product(rows_of(x)), x)
@@ -284,7 +277,10 @@ class Downsampling(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
-            return super().forward(F.pixel_unshuffle(x, 2))
+            x = F.pixel_unshuffle(x, 2)
+            if trains_in_loops(x, self.weight):
+                return trained_pointwise(x, self.weight, self.bias)
+            return super().forward(x)
         batch, channels, height, width = x.shape
         rows = rows_of(x).view(batch, height // 2, 2, width // 2, 2, channels).transpose(2, 3)
         product = self._product.get(self.parameters, self._pack)
