@@ -40,7 +40,15 @@ from torch import Tensor, nn
 from dcvc.device.memory import keep_memory
 from dcvc.device.workers import share, single
 from dcvc.layers.made_of_weights import MadeOfWeights, weights_stay
-from dcvc.layers.trained import trained_pointwise, trains_in_loops
+from dcvc.layers.trained import (
+    in_float32_on_cpu,
+    trained_patches,
+    trained_planes,
+    trained_pointwise,
+    trained_rows,
+    trained_squares,
+    trains_in_loops,
+)
 
 # Rows of a band, about: with fewer, more is computed twice.
 BAND = 24
@@ -277,7 +285,7 @@ class Downsampling(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
-            x = F.pixel_unshuffle(x, 2)
+            x = trained_rows(x, 2) if in_float32_on_cpu(x) else F.pixel_unshuffle(x, 2)
             if trains_in_loops(x, self.weight):
                 return trained_pointwise(x, self.weight, self.bias)
             return super().forward(x)
@@ -323,7 +331,7 @@ class PixelShuffle(nn.PixelShuffle):
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
-            return super().forward(x)
+            return trained_squares(x, self.upscale_factor) if in_float32_on_cpu(x) else super().forward(x)
         (batch, _, height, width), side = x.shape, self.upscale_factor
         rows = x.permute(0, 2, 3, 1).reshape(batch, height, width, -1, side, side)
         rows = rows.permute(0, 1, 4, 2, 5, 3).reshape(batch, side * height, side * width, -1)
@@ -343,7 +351,7 @@ def unshuffle(x: Tensor, side: int) -> Tensor:
     """F.pixel_unshuffle: squares of side x side to one position. In `packed` the result lies channels
     last, as the blocks want it."""
     if not packs(x):
-        return F.pixel_unshuffle(x, side)
+        return trained_patches(x, side) if in_float32_on_cpu(x) else F.pixel_unshuffle(x, side)
     batch, channels, height, width = x.shape
     rows = torch.empty(batch, height // side, width // side, channels * side**2)
     from dcvc.layers.packed_loops import unshuffle as loop
@@ -362,7 +370,7 @@ def unshuffle(x: Tensor, side: int) -> Tensor:
 def shuffle(x: Tensor, side: int) -> Tensor:
     """F.pixel_shuffle, the inverse of `unshuffle`; the result lies plane by plane."""
     if not packs(x):
-        return F.pixel_shuffle(x, side)
+        return trained_planes(x, side) if in_float32_on_cpu(x) else F.pixel_shuffle(x, side)
     batch, channels, height, width = x.shape
     rows = x.permute(0, 2, 3, 1).reshape(batch, height, width, -1, side, side)
     return rows.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, height * side, width * side)

@@ -23,13 +23,18 @@ from dcvc.device.workers import share
 FULL = 16
 
 
+def in_float32_on_cpu(*tensors: Tensor) -> bool:
+    """Whether gradients may be wanted, and the loops have this kind of numbers."""
+    return (torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+            and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors))
+
+
 def trains_in_loops(x: Tensor, *weights: Tensor) -> bool:
     """Whether gradients of these are wanted, and the loops have this kind: float32 on a CPU, channels in
     multiples of 16."""
-    return (torch.is_grad_enabled() and x.device.type == "cpu"
+    return (in_float32_on_cpu(x, *weights)
             and (x.requires_grad or any(weight.requires_grad for weight in weights))
-            and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
-            and all(tensor.dtype == torch.float32 for tensor in (x, *weights))
             and all(size % FULL == 0 for weight in weights for size in weight.shape[:2])
             and all(weight.is_contiguous() for weight in weights))
 
@@ -44,6 +49,26 @@ def trained_block(x: Tensor, dc: nn.Sequential, ffn: nn.Sequential, shortcut: bo
     (into, _, taps, back), (wide, _, narrow) = dc, ffn
     layers = (into, taps, back, wide, narrow)
     return _Block.apply(x, shortcut, *(value for layer in layers for value in (layer.weight, layer.bias)))
+
+
+def trained_patches(x: Tensor, side: int) -> Tensor:
+    """pixel_unshuffle of a picture plane by plane; the result lies channels last."""
+    return _Moved.apply(x, side, "planes_to_patches")
+
+
+def trained_planes(x: Tensor, side: int) -> Tensor:
+    """The inverse of `trained_patches`."""
+    return _Moved.apply(x, side, "patches_to_planes")
+
+
+def trained_squares(x: Tensor, side: int) -> Tensor:
+    """pixel_shuffle, channels last before and behind."""
+    return _Moved.apply(x, side, "rows_to_squares")
+
+
+def trained_rows(x: Tensor, side: int) -> Tensor:
+    """The inverse of `trained_squares`: pixel_unshuffle."""
+    return _Moved.apply(x, side, "squares_to_rows")
 
 
 def _in_memory(x: Tensor) -> Tensor:
@@ -150,3 +175,38 @@ class _Block(torch.autograd.Function):
 
         _in_parts(work, len(x))
         return g_x, None, *_summed(sums, weights)
+
+
+# What moves numbers, and what moves their gradients back.
+_BACK = {"planes_to_patches": "patches_to_planes", "rows_to_squares": "squares_to_rows"}
+_BACK |= {back: there for there, back in _BACK.items()}
+
+
+class _Moved(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, side: int, move: str) -> Tensor:
+        ctx.side, ctx.move = side, move
+        return _moved(x.detach(), side, move)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        return _moved(g, ctx.side, _BACK[ctx.move]), None, None
+
+
+def _moved(x: Tensor, side: int, move: str) -> Tensor:
+    from dcvc.layers import shuffle_loops
+
+    batch, channels, height, width = x.shape
+    if move in ("planes_to_patches", "squares_to_rows"):
+        shape = batch, channels * side**2, height // side, width // side
+    else:
+        shape = batch, channels // side**2, height * side, width * side
+    before, behind = move.split("_to_")
+    x = x.contiguous() if before == "planes" else _in_memory(x)
+    layout = torch.contiguous_format if behind == "planes" else torch.channels_last
+    out = torch.empty(shape, memory_format=layout)
+    arrays = [(tensor if name == "planes" else tensor.permute(0, 2, 3, 1)).numpy()
+              for tensor, name in ((x, before), (out, behind))]
+    getattr(shuffle_loops, move)(arrays[0], side, arrays[1])
+    return out

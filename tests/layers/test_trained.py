@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from dcvc.device import computing_threads
+from dcvc.layers import trained
 from dcvc.layers.blocks import BlockStyle, DepthConvBlock
 from dcvc.layers.packed import Downsampling, Pointwise
 
@@ -59,6 +60,21 @@ def test_a_downsampling_has_the_gradients_of_torch():
     layer, x, g = Downsampling(16, 48), torch.randn(2, 16, 6, 10), torch.randn(2, 48, 3, 5)
     assert_alike(layer, x, g)
     assert torch.allclose(layer(x), F.conv2d(F.pixel_unshuffle(x, 2), layer.weight, layer.bias), atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [2, 4, 8])
+@pytest.mark.parametrize(("ours", "theirs"), [
+    (trained.trained_patches, F.pixel_unshuffle), (trained.trained_planes, F.pixel_shuffle),
+    (trained.trained_squares, F.pixel_shuffle), (trained.trained_rows, F.pixel_unshuffle)])
+def test_pixels_to_channels_and_back(ours, theirs, side):
+    shape = (2, 3 * side**2, 3, 4) if theirs is F.pixel_shuffle else (2, 3, 3 * side, 4 * side)
+    found = []
+    for move in (ours, theirs):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        out = move(x, side)
+        g = torch.randn(out.shape, generator=torch.Generator().manual_seed(2))
+        found.append((out, *torch.autograd.grad(out, x, g)))
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 
 def test_a_sum_of_several_uses_and_recomputation():
