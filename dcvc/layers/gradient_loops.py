@@ -15,7 +15,8 @@ from numba import types, uintp
 from numba.extending import intrinsic
 
 from dcvc.device import compiled_with
-from dcvc.layers import packed_loops
+from dcvc.layers import half_loops, packed_loops
+from dcvc.layers.half_loops import multiply_pairs, panels_of_pairs, sums_of_pairs
 from dcvc.layers.packed_loops import (
     AT_A_TIME,
     PANEL,
@@ -28,7 +29,7 @@ from dcvc.layers.packed_loops import (
     spread,
 )
 
-compiled = compiled_with(packed_loops)
+compiled = compiled_with(packed_loops, half_loops)
 
 
 def _sums(rows):
@@ -95,7 +96,7 @@ def _copied(rows, first, count, line, out):
 
 
 @compiled
-def sums_of_products(a, a_first, b, b_first, count, out):
+def _sums_of_products(a, a_first, b, b_first, count, out):
     """out (A, B) += a^T b of `count` rows, from a_first of a (N, A) and from b_first of b (N, B) on."""
     outs, columns = out.shape
     # Rows of 1024 bytes fall on so few places of a processor's nearest cache that 48 of them push each
@@ -143,14 +144,33 @@ def add_sum(rows, first, count, out):
 
 
 @compiled
+def multiply_rows(a, at, count, panels, start, start_at, start_line, bias, out, out_at, half):
+    """`multiply`; half: of numbers rounded to 16 bits, with panels of pairs. It is None or True, which are
+    two types, so that Numba compiles only what is asked for."""
+    if half is None:
+        multiply(a, at, count, panels, start, start_at, start_line, bias, out, out_at)
+    else:
+        multiply_pairs(a, at, count, panels, start, start_at, start_line, bias, out, out_at)
+
+
+@compiled
+def sums_of_products(a, a_first, b, b_first, count, out, half):
+    """out (A, B) += a^T b of `count` rows, from a_first of a (N, A) and from b_first of b (N, B) on."""
+    if half is None:
+        _sums_of_products(a, a_first, b, b_first, count, out)
+    else:
+        sums_of_pairs(a, a_first, b, b_first, count, out)
+
+
+@compiled
 def place_of(n, inner):
     """Which of the 4 inner outputs of `wide` is column n, all channels 4c first, then all 4c + 1, ..."""
     return n % inner * 4 + n // inner
 
 
 @compiled
-def in_panels(weight, folded):
-    """Of weight^T, for rows of inputs; folded: its columns in the order of `fold`."""
+def in_panels(weight, folded, half):
+    """Of weight^T, for rows of inputs; half: in pairs; folded: its columns in the order of `fold`."""
     outs, inputs = weight.shape
     panels = np.empty((outs // PANEL, inputs, PANEL), np.float32)
     for p in range(len(panels)):
@@ -159,12 +179,14 @@ def in_panels(weight, folded):
             row = weight[place_of(n, outs // 4) if folded else n]
             for k in range(inputs):
                 panels[p, k, j] = row[k]
-    return panels
+    if half is None:
+        return panels
+    return panels_of_pairs(panels)
 
 
 @compiled
-def in_panels_back(weight, folded):
-    """Of weight itself, for rows of gradients; folded: its rows in the order of `fold`."""
+def in_panels_back(weight, folded, half):
+    """Of weight itself, for rows of gradients; half: in pairs; folded: its rows in the order of `fold`."""
     outs, inputs = weight.shape
     panels = np.empty((inputs // PANEL, outs, PANEL), np.float32)
     for p in range(len(panels)):
@@ -172,24 +194,26 @@ def in_panels_back(weight, folded):
             row = weight[place_of(k, outs // 4) if folded else k]
             for j in range(PANEL):
                 panels[p, k, j] = row[p * PANEL + j]
-    return panels
+    if half is None:
+        return panels
+    return panels_of_pairs(panels)
 
 
 @compiled
-def product(x, weight, bias, out):
+def product(x, weight, bias, out, half):
     """x (N, inputs) -> out (N, outputs) = x weight^T + bias."""
-    panels, nothing = in_panels(weight, False), zeros(len(bias))
+    panels, nothing = in_panels(weight, False, half), zeros(len(bias))
     for n in range(0, len(x), AT_A_TIME):
         count = min(AT_A_TIME, len(x) - n)
-        multiply(x, n, count, panels, nothing, 0, 0, bias, out, n)
+        multiply_rows(x, n, count, panels, nothing, 0, 0, bias, out, n, half)
 
 
 @compiled
-def product_back(g, x, weight, g_x, g_weight, g_bias):
+def product_back(g, x, weight, g_x, g_weight, g_bias, half):
     """g (N, outputs), the gradient of `product` -> g_x (N, inputs), and that of weight and bias, added."""
-    panels, nothing = in_panels_back(weight, False), zeros(x.shape[1])
+    panels, nothing = in_panels_back(weight, False, half), zeros(x.shape[1])
     for n in range(0, len(x), AT_A_TIME):
         count = min(AT_A_TIME, len(x) - n)
-        multiply(g, n, count, panels, nothing, 0, 0, nothing, g_x, n)
-        sums_of_products(g, n, x, n, count, g_weight)
+        multiply_rows(g, n, count, panels, nothing, 0, 0, nothing, g_x, n, half)
+        sums_of_products(g, n, x, n, count, g_weight, half)
         add_sum(g, n, count, g_bias)

@@ -25,15 +25,31 @@ FULL = 16
 
 def in_float32_on_cpu(*tensors: Tensor) -> bool:
     """Whether gradients may be wanted, and the loops have this kind of numbers."""
-    return (torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
-            and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors))
+    return (torch.is_grad_enabled() and not torch.compiler.is_compiling()
+            and all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+            and (not torch.is_autocast_enabled("cpu") or rounds_to_pairs()))
+
+
+def rounds_to_pairs() -> bool:
+    """Inside autocast to bfloat16: whether the loops have products of such numbers on this processor. What
+    goes from layer to layer stays float32, and so do all sums; torch's own layers round these as well."""
+    if not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") != torch.bfloat16:
+        return False
+    return processor_has_pairs()
+
+
+def processor_has_pairs() -> bool:
+    # Here, since Numba takes long to import.
+    from dcvc.layers import half_loops
+
+    return half_loops.processor_has_pairs()
 
 
 def trains_in_loops(x: Tensor, *weights: Tensor) -> bool:
     """Whether gradients of these are wanted, and the loops have this kind: float32 on a CPU, channels in
-    multiples of 16."""
-    return (in_float32_on_cpu(x, *weights)
+    multiples of 16. Inside autocast x may be what another layer has rounded."""
+    return (in_float32_on_cpu(*weights) and x.dtype in (torch.float32, torch.bfloat16)
+            and (x.dtype == torch.float32 or rounds_to_pairs())
             and (x.requires_grad or any(weight.requires_grad for weight in weights))
             and all(size % FULL == 0 for weight in weights for size in weight.shape[:2])
             and all(weight.is_contiguous() for weight in weights))
@@ -41,14 +57,14 @@ def trains_in_loops(x: Tensor, *weights: Tensor) -> bool:
 
 def trained_pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The 1x1 convolution (B, inputs, H, W) -> (B, outputs, H, W) with weight (outputs, inputs, 1, 1)."""
-    return _Pointwise.apply(x, weight, bias)
+    return _Pointwise.apply(x.float(), weight, bias)
 
 
 def trained_block(x: Tensor, dc: nn.Sequential, ffn: nn.Sequential, shortcut: bool) -> Tensor:
     """What a DepthConvBlock makes of x (B, C, H, W) behind its adaptor; its activation must be "clip"."""
     (into, _, taps, back), (wide, _, narrow) = dc, ffn
     layers = (into, taps, back, wide, narrow)
-    return _Block.apply(x, shortcut, *(value for layer in layers for value in (layer.weight, layer.bias)))
+    return _Block.apply(x.float(), shortcut, *(value for layer in layers for value in (layer.weight, layer.bias)))
 
 
 def trained_patches(x: Tensor, side: int) -> Tensor:
@@ -113,8 +129,10 @@ class _Pointwise(torch.autograd.Function):
         added = weight.new_zeros(outputs) if bias is None else bias
         pointers = [tensor.data_ptr() for tensor in (x, weight, added, out)]
 
+        half = ctx.half = rounds_to_pairs() or None
+
         def work(first: int, last: int, _: int) -> None:
-            pointwise(*pointers, first * height * width, last * height * width, inputs, outputs)
+            pointwise(*pointers, first * height * width, last * height * width, inputs, outputs, half)
 
         _in_parts(work, batch)
         ctx.save_for_backward(x, weight, bias)
@@ -134,7 +152,7 @@ class _Pointwise(torch.autograd.Function):
 
         def work(first: int, last: int, number: int) -> None:
             pointwise_back(*pointers, sums[number].data_ptr(), first * height * width,
-                           last * height * width, inputs, outputs)
+                           last * height * width, inputs, outputs, ctx.half)
 
         _in_parts(work, batch)
         g_weight, g_bias = _summed(sums, weights)
@@ -151,7 +169,7 @@ class _Block(torch.autograd.Function):
         out, kept = torch.empty_like(x), x.new_empty(batch * height * width * (6 * inner + channels))
         addresses = np.array([weight.data_ptr() for weight in weights])
         pointers = x.data_ptr(), addresses, kept.data_ptr(), out.data_ptr()
-        ctx.dimensions = (batch, height, width, channels), inner, size, shortcut
+        ctx.dimensions = (batch, height, width, channels), inner, size, shortcut, rounds_to_pairs() or None
 
         def work(first: int, last: int, _: int) -> None:
             block(*pointers, first, last, *ctx.dimensions)

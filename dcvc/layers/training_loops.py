@@ -17,21 +17,22 @@ from numba import carray, types, uintp
 from numba.extending import intrinsic
 
 from dcvc.device import compiled_with
-from dcvc.layers import gradient_loops, packed_loops
+from dcvc.layers import gradient_loops, half_loops, packed_loops
 from dcvc.layers.gradient_loops import (
     add_rows,
     add_sum,
     in_panels,
     in_panels_back,
+    multiply_rows,
     place_of,
     product,
     product_back,
     sums_of_products,
     zeros,
 )
-from dcvc.layers.packed_loops import AT_A_TIME, ONE, THREE, ZERO, clip, depthwise, fold, multiply
+from dcvc.layers.packed_loops import AT_A_TIME, ONE, THREE, ZERO, clip, depthwise, fold
 
-compiled = compiled_with(packed_loops, gradient_loops)
+compiled = compiled_with(packed_loops, half_loops, gradient_loops)
 HALF = np.float32(0.5)
 
 
@@ -74,17 +75,17 @@ def _active(x, first, count, out):
 
 
 @compiled
-def _inner_part(x, pictures, into, into_bias, taps, taps_bias, before, middle):
+def _inner_part(x, pictures, into, into_bias, taps, taps_bias, before, middle, half):
     """x (N, C) of so many (pictures, height, width) -> before, middle (N, inner)."""
     batch, height, width = pictures
     positions, inner = height * width, len(into)
-    panels, nothing = in_panels(into, False), zeros(inner)
+    panels, nothing = in_panels(into, False, half), zeros(inner)
     active = np.empty((positions, inner), np.float32)
     for number in range(batch):
         start = number * positions
         for n in range(start, start + positions, AT_A_TIME):
             count = min(AT_A_TIME, start + positions - n)
-            multiply(x, n, count, panels, nothing, 0, 0, into_bias, before, n)
+            multiply_rows(x, n, count, panels, nothing, 0, 0, into_bias, before, n, half)
         _active(before, start, positions, active)
         picture = active.reshape(height, width, inner)
         for n in range(0, positions, AT_A_TIME):
@@ -93,46 +94,47 @@ def _inner_part(x, pictures, into, into_bias, taps, taps_bias, before, middle):
 
 
 @compiled
-def _outer_part(x, middle, back, back_bias, wide, wide_bias, narrow, narrow_bias, joined, wider, out):
+def _outer_part(x, middle, back, back_bias, wide, wide_bias, narrow, narrow_bias, joined, wider, out, half):
     """x (N, C), middle (N, inner) -> joined (N, C), wider (N, 4 inner) and the block's out (N, C)."""
     channels, inner = back.shape
     nothing, bias = zeros(len(wide)), np.empty(len(wide), np.float32)
     for n in range(len(wide)):
         bias[n] = wide_bias[place_of(n, inner)]
-    first, second, third = in_panels(back, False), in_panels(wide, True), in_panels(narrow, False)
+    first, second, third = in_panels(back, False, half), in_panels(wide, True, half), in_panels(narrow, False, half)
     folded = np.empty((AT_A_TIME, inner), np.float32)
     for n in range(0, len(x), AT_A_TIME):
         count = min(AT_A_TIME, len(x) - n)
-        multiply(middle, n, count, first, x, n, channels, back_bias, joined, n)
-        multiply(joined, n, count, second, nothing, 0, 0, bias, wider, n)
+        multiply_rows(middle, n, count, first, x, n, channels, back_bias, joined, n, half)
+        multiply_rows(joined, n, count, second, nothing, 0, 0, bias, wider, n, half)
         fold(wider[n:n + count], False, folded[:count])
-        multiply(folded, 0, count, third, joined, n, channels, narrow_bias, out, n)
+        multiply_rows(folded, 0, count, third, joined, n, channels, narrow_bias, out, n, half)
 
 
 @compiled
 def _outer_part_back(g, middle, joined, wider, back, wide, narrow, g_joined, g_middle, g_back, g_back_bias,
-                     g_wide, g_wide_bias, g_narrow, g_narrow_bias):
+                     g_wide, g_wide_bias, g_narrow, g_narrow_bias, half):
     """g (N, C), the gradient of the block's out -> that of `joined`, which is that of x but for what comes
     through `middle`, that of `middle`, and those of the weights, added."""
     channels, inner = back.shape
     nothing = zeros(max(channels, inner))
-    first, second, third = in_panels_back(back, False), in_panels_back(wide, True), in_panels_back(narrow, False)
+    first, second = in_panels_back(back, False, half), in_panels_back(wide, True, half)
+    third = in_panels_back(narrow, False, half)
     folded, g_folded = np.empty((AT_A_TIME, inner), np.float32), np.empty((AT_A_TIME, inner), np.float32)
     g_wider = np.empty((AT_A_TIME, 4 * inner), np.float32)
     # In the order of `fold`.
     sums, sums_bias = zeros(wide.size).reshape(wide.shape), zeros(len(wide))
     for n in range(0, len(g), AT_A_TIME):
         count = min(AT_A_TIME, len(g) - n)
-        multiply(g, n, count, third, nothing, 0, 0, nothing, g_folded, 0)
+        multiply_rows(g, n, count, third, nothing, 0, 0, nothing, g_folded, 0, half)
         fold(wider[n:n + count], False, folded[:count])
-        sums_of_products(g, n, folded, 0, count, g_narrow)
+        sums_of_products(g, n, folded, 0, count, g_narrow, half)
         add_sum(g, n, count, g_narrow_bias)
         _through_fold(g_folded, wider, n, count, g_wider)
-        sums_of_products(g_wider, 0, joined, n, count, sums)
+        sums_of_products(g_wider, 0, joined, n, count, sums, half)
         add_sum(g_wider, 0, count, sums_bias)
-        multiply(g_wider, 0, count, second, g, n, channels, nothing, g_joined, n)
-        multiply(g_joined, n, count, first, nothing, 0, 0, nothing, g_middle, n)
-        sums_of_products(g_joined, n, middle, n, count, g_back)
+        multiply_rows(g_wider, 0, count, second, g, n, channels, nothing, g_joined, n, half)
+        multiply_rows(g_joined, n, count, first, nothing, 0, 0, nothing, g_middle, n, half)
+        sums_of_products(g_joined, n, middle, n, count, g_back, half)
         add_sum(g_joined, n, count, g_back_bias)
     for n in range(len(wide)):
         g_wide[place_of(n, inner)] += sums[n]
@@ -169,12 +171,12 @@ def _turned(taps):
 
 @compiled
 def _inner_part_back(x, pictures, before, into, taps, g_middle, g_x, g_into, g_into_bias, g_taps,
-                     g_taps_bias):
+                     g_taps_bias, half):
     """g_middle (N, inner) -> what it adds to g_x (N, C) and to the weights' gradients."""
     batch, height, width = pictures
     positions, (inner, channels) = height * width, into.shape
     turned, nothing = _turned(taps), zeros(max(channels, inner))
-    panels = in_panels_back(into, False)
+    panels = in_panels_back(into, False, half)
     active = np.empty((positions, inner), np.float32)
     g_before = np.empty((AT_A_TIME, inner), np.float32)
     for number in range(batch):
@@ -187,14 +189,14 @@ def _inner_part_back(x, pictures, before, into, taps, g_middle, g_x, g_into, g_i
             count, at = min(AT_A_TIME, positions - n), start + n
             depthwise(picture, turned, nothing, n, count, g_before)
             _through_activation(g_before, before, count, at)
-            sums_of_products(g_before, 0, x, at, count, g_into)
+            sums_of_products(g_before, 0, x, at, count, g_into, half)
             add_sum(g_before, 0, count, g_into_bias)
-            multiply(g_before, 0, count, panels, g_x, at, channels, nothing, g_x, at)
+            multiply_rows(g_before, 0, count, panels, g_x, at, channels, nothing, g_x, at, half)
 
 
 # What Python calls, with addresses of the first numbers of arrays: to hand over two dozen arrays took
 # longer than a small block does. All arrays of a batch lie picture by picture; `first` and `last` say
-# which pictures to compute.
+# which pictures to compute. half: None, or True for products of numbers rounded to 16 bits (half_loops.py).
 
 
 @intrinsic
@@ -218,19 +220,19 @@ def _list_at(address, count):
 
 
 @compiled
-def pointwise(x, weight, bias, out, first, last, inputs, outputs):
+def pointwise(x, weight, bias, out, first, last, inputs, outputs, half):
     """A 1x1 convolution of rows x (N, inputs) -> out (N, outputs)."""
     product(_at(x, first, last - first, inputs), _at(weight, 0, outputs, inputs), _list_at(bias, outputs),
-               _at(out, first, last - first, outputs))
+               _at(out, first, last - first, outputs), half)
 
 
 @compiled
-def pointwise_back(g, x, weight, g_x, sums, first, last, inputs, outputs):
+def pointwise_back(g, x, weight, g_x, sums, first, last, inputs, outputs, half):
     """The gradients of weight and bias are added to those at `sums`, one behind the other."""
     count = last - first
     product_back(_at(g, first, count, outputs), _at(x, first, count, inputs), _at(weight, 0, outputs, inputs),
                     _at(g_x, first, count, inputs), _at(sums, 0, outputs, inputs),
-                    _list_at(sums + 4 * outputs * inputs, outputs))
+                    _list_at(sums + 4 * outputs * inputs, outputs), half)
 
 
 @compiled
@@ -265,7 +267,7 @@ def _places(address, channels, inner, size):
 
 
 @compiled
-def block(x, weights, kept, out, first, last, shape, inner, size, shortcut):
+def block(x, weights, kept, out, first, last, shape, inner, size, shortcut, half):
     """x -> out (B, H, W, C), and what is kept for the gradients. weights: addresses of the block's five
     weights and biases in turn. shape: (B, H, W, C)."""
     batch, height, width, channels = shape
@@ -275,16 +277,16 @@ def block(x, weights, kept, out, first, last, shape, inner, size, shortcut):
     rows, to = _at(x, start, end - start, channels), _at(out, start, end - start, channels)
     _inner_part(rows, (last - first, height, width), _at(weights[0], 0, inner, channels),
                 _list_at(weights[1], inner), _taps_of(weights[2], inner, size),
-                _list_at(weights[3], inner), before, middle)
+                _list_at(weights[3], inner), before, middle, half)
     _outer_part(rows, middle, _at(weights[4], 0, channels, inner), _list_at(weights[5], channels),
                 _at(weights[6], 0, 4 * inner, channels), _list_at(weights[7], 4 * inner),
-                _at(weights[8], 0, channels, inner), _list_at(weights[9], channels), joined, wider, to)
+                _at(weights[8], 0, channels, inner), _list_at(weights[9], channels), joined, wider, to, half)
     if shortcut:
         add_rows(rows, to)
 
 
 @compiled
-def block_back(g, x, weights, kept, g_x, sums, first, last, shape, inner, size, shortcut):
+def block_back(g, x, weights, kept, g_x, sums, first, last, shape, inner, size, shortcut, half):
     """The gradients of weights and biases are added to those at `sums`, one behind the other."""
     batch, height, width, channels = shape
     positions = height * width
@@ -297,12 +299,12 @@ def block_back(g, x, weights, kept, g_x, sums, first, last, shape, inner, size, 
                      _at(weights[6], 0, 4 * inner, channels), _at(weights[8], 0, channels, inner), to,
                      g_middle, _at(places[4], 0, channels, inner), _list_at(places[5], channels),
                      _at(places[6], 0, 4 * inner, channels), _list_at(places[7], 4 * inner),
-                     _at(places[8], 0, channels, inner), _list_at(places[9], channels))
+                     _at(places[8], 0, channels, inner), _list_at(places[9], channels), half)
     g_taps = zeros(size * size * inner).reshape(size, size, inner)
     _inner_part_back(_at(x, start, end - start, channels), (last - first, height, width), before,
                      _at(weights[0], 0, inner, channels), _taps_of(weights[2], inner, size), g_middle, to,
                      _at(places[0], 0, inner, channels), _list_at(places[1], inner), g_taps,
-                     _list_at(places[3], inner))
+                     _list_at(places[3], inner), half)
     in_order = _at(places[2], 0, inner, size * size)
     for place in range(size * size):
         for c in range(inner):

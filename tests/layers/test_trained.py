@@ -5,11 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dcvc.device import computing_threads
 from dcvc.layers import trained
 from dcvc.layers.blocks import BlockStyle, DepthConvBlock
+from dcvc.layers.half_loops import processor_has_pairs
 from dcvc.layers.packed import Downsampling, Pointwise
 
 
@@ -90,12 +92,37 @@ def test_a_sum_of_several_uses_and_recomputation():
         assert torch.allclose(ours.grad.double(), theirs.grad, rtol=1e-4, atol=1e-4 * float(theirs.grad.abs().max()))
 
 
-@pytest.mark.parametrize("kind", ["wsilu", "narrow", "autocast", "no gradients"])
+@pytest.mark.skipif(not processor_has_pairs(), reason="this processor has no products of bfloat16 pairs")
+@pytest.mark.parametrize(("channels", "size"), [(128, (3, 9, 11)), (32, (1, 1, 1)), (64, (2, 7, 7))])
+def test_inside_autocast_products_are_of_rounded_numbers(channels, size):
+    """As near to float64 as bfloat16's eight bits allow, and nearer than torch's layers inside autocast."""
+    torch.manual_seed(channels)
+    block = nn.Sequential(Pointwise(channels, channels), DepthConvBlock(channels, channels, BlockStyle("clip", True)))
+    with torch.no_grad():
+        for weight in block.parameters():
+            weight.normal_(0, channels**-0.5)
+    batch, height, width = size
+    x, g = torch.randn(batch, channels, height, width), torch.randn(batch, channels, height, width)
+    expected, reference, _ = gradients(copy.deepcopy(block).double(), x.double(), g)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, found, graph = gradients(block, x, g)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trained, "processor_has_pairs", lambda: False)
+            torches, others, plain = gradients(block, x, g)
+    assert type(graph.grad_fn).__name__ == "_BlockBackward" != type(plain.grad_fn).__name__
+    assert out.dtype == torch.float32
+    errors = [[float((one - two).norm() / two.norm()) for one, two in zip(all_, (expected, *reference), strict=True)]
+              for all_ in ((out, *found), (torches, *others))]
+    assert max(errors[0]) <= 0.02
+    assert sum(errors[0]) <= sum(errors[1])
+
+
+@pytest.mark.parametrize("kind", ["wsilu", "narrow", "fp16", "no gradients"])
 def test_other_kinds_go_the_plain_way(kind):
     block = DepthConvBlock(24 if kind == "narrow" else 32, 24 if kind == "narrow" else 32,
                            BlockStyle("wsilu" if kind == "wsilu" else "clip", True))
     x = torch.randn(1, 24 if kind == "narrow" else 32, 4, 4)
-    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"), \
+    with torch.autocast("cpu", torch.float16, enabled=kind == "fp16"), \
             torch.set_grad_enabled(kind != "no gradients"):
         out = block(x)
     assert type(out.grad_fn).__name__ != "_BlockBackward"
