@@ -41,10 +41,10 @@ from dcvc.codec.bitstream import (
 from dcvc.codec.drift import Drift
 from dcvc.codec.exact_ranges import read_ranges
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
+from dcvc.codec.levels import floats_of, levels_of
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.stream_writer import StreamWriter
 from dcvc.device import computing_threads, holds_float64
-from dcvc.device.workers import single
 from dcvc.errors import BitstreamError, DcvcError, InputError
 from dcvc.interfaces import (
     FrameCodec,
@@ -56,6 +56,7 @@ from dcvc.interfaces import (
     reads_alike,
     to_levels,
 )
+from dcvc.layers import weights_stay
 from dcvc.weights import weights_hash
 
 log = logging.getLogger("dcvc.codec")
@@ -277,10 +278,6 @@ def _tell_of_the_cpu(device: str) -> None:
     log.warning("exact streams are computed on the CPU: device %s has no float64", device)
 
 
-# Two short passes over a frame: torch's other threads would take longer to wake up.
-_from_levels, _to_levels = single()(from_levels), single()(to_levels)
-
-
 @dataclass(frozen=True)
 class Attempt:
     """A frame as it may be coded: x_hat uint8 (3, H, W), bits per term as estimated, and the state
@@ -293,13 +290,13 @@ class Attempt:
 
 
 class ClipEncoder:
-    """The encoder's side of the recursion, one frame at a time. A frame may be coded several times;
-    the state moves on when one of the attempts is committed. verify: every payload is decoded again
-    and compared."""
+    """The encoder's side of the recursion, one frame at a time; no weight changes meanwhile. A frame may
+    be coded several times; the state moves on when one of the attempts is committed. verify: every
+    payload is decoded again and compared."""
 
     def __init__(self, codec: VideoCodec, header: StreamHeader, verify: bool = False) -> None:
         self._codec, self._verify = codec, verify
-        self._threads = _threads_for(header)
+        self._threads, self._stretch = _threads_for(header), object()
         self._size = (3, header.height, header.width)
         self._state: State | None = None
 
@@ -312,16 +309,16 @@ class ClipEncoder:
     def code(self, number: int, kind: int, frame: Tensor, options: dict[str, Any]) -> Attempt:
         """options: what the codec's compress takes beside the frame."""
         self.check(number, frame)
-        x = _from_levels(frame[None].to(self._codec.device))
+        x = floats_of(frame[None].to(self._codec.device))
         # Torch's convolutions give other last bits with another number of threads.
-        with computing_threads(self._threads):
+        with computing_threads(self._threads), weights_stay(self._stretch):
             payload, output, state = self._codec.compress(kind, self._state, x, options)
             decoded = None
             if self._verify:
                 decoded = self._codec.decompress(kind, self._state, payload)[0]
-        picture = _to_levels(output.x_hat)[0]
+        picture = levels_of(output.x_hat)[0]
         # Both sides go on from the picture, so the picture is what must be the same.
-        if self._verify and not torch.equal(to_levels(decoded)[0], picture):
+        if self._verify and not torch.equal(levels_of(decoded)[0], picture):
             raise BitstreamError(f"frame {number}: decoding gave another reconstruction "
                                  "than encoding")
         bits = {term: float(value) for term, value in output.bits.items()}
@@ -332,8 +329,8 @@ class ClipEncoder:
 
 
 class ClipDecoder:
-    """The decoder's side, one record at a time; begins at an I-frame. Raises BitstreamError unless
-    the stream was made with these very codecs.
+    """The decoder's side, one record at a time; begins at an I-frame; no weight changes meanwhile.
+    Raises BitstreamError unless the stream was made with these very codecs.
 
     drift: receives which pictures are not the encoder's, where only last bits can differ (drift.py).
     Without it, and where symbols may be wrong as well, the first such picture is an error."""
@@ -342,7 +339,7 @@ class ClipDecoder:
                  drift: Drift | None = None) -> None:
         codec.check(header, name)
         self._codec, self._header, self._name = codec.form_for(header), header, name
-        self._threads = _threads_for(header)
+        self._threads, self._stretch = _threads_for(header), object()
         self._state: State | None = None
         # An exact stream has no last bits: whatever differs there is a defect.
         alike = not header.exact and all(map(reads_alike, (codec.intra, codec.p_frame)))
@@ -354,13 +351,13 @@ class ClipDecoder:
         bits = {} if measure else None
         try:
             # With the encoder's number of threads: its last bits are wanted.
-            with computing_threads(self._threads):
+            with computing_threads(self._threads), weights_stay(self._stretch):
                 x_hat, self._state = self._codec.decompress(record.kind, self._state,
                                                             record.payload, bits)
         # A codec does not know which frame its payload belongs to.
         except DcvcError as error:
             raise BitstreamError(f"{where}: {error}") from None
-        picture, size = _to_levels(x_hat)[0], (3, header.height, header.width)
+        picture, size = levels_of(x_hat)[0], (3, header.height, header.width)
         # I-frame payloads carry a size of their own, which may be another one.
         if tuple(picture.shape) != size:
             raise BitstreamError(f"{where}: found a picture {tuple(picture.shape)}, "
