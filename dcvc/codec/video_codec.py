@@ -24,7 +24,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -39,8 +38,9 @@ from dcvc.codec.bitstream import (
     StreamHeader,
 )
 from dcvc.codec.drift import Drift
-from dcvc.codec.exact_ranges import read_ranges
+from dcvc.codec.exact_ranges import RangesSource, read_ranges, were_measured
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
+from dcvc.codec.header_check import check_codecs
 from dcvc.codec.levels import floats_of, levels_of
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.stream_writer import StreamWriter
@@ -81,14 +81,15 @@ def crc_of(frame: Tensor) -> int:
 class VideoCodec:
     """An I-frame codec and a P-frame codec as one codec of clips.
 
-    Nothing is kept between frames or clips. ranges: the file of measured ranges for exact arithmetic
-    (exact_ranges.py), which may be missing.
+    Nothing is kept between frames or clips. It computes in floats, and `form` gives the form that
+    streams are written in. ranges: those measured for exact arithmetic, or their file (exact_ranges.py),
+    which may be missing.
     """
 
     # Whether it computes by arithmetic that never rounds.
     exact = False
 
-    def __init__(self, p_frame: PFrameCodec, intra: FrameCodec, ranges: Path | None = None) -> None:
+    def __init__(self, p_frame: PFrameCodec, intra: FrameCodec, ranges: RangesSource = None) -> None:
         # In training mode there would be noise where a stream has rounding.
         self.intra, self.p_frame = intra, p_frame.eval()
         bind(intra, p_frame)
@@ -99,6 +100,17 @@ class VideoCodec:
         self.ranges = ranges
         # The same codecs in the other arithmetic: floats here, exact there.
         self._other: VideoCodec | None = None
+
+    def form(self, exact: bool | None = None) -> "VideoCodec":
+        """In exact arithmetic or in floats; None: exact where both codecs can and ranges were measured of them.
+        Raises as `exact_form` does."""
+        if exact is None:
+            able = all(hasattr(codec, "exact_form") for codec in (self.intra, self.p_frame))
+            exact = self.exact or able and were_measured(self.ranges, self.inter_hash, self.intra_hash)
+        return self.exact_form() if exact else self.float_form()
+
+    def float_form(self) -> "VideoCodec":
+        return self
 
     def exact_form(self) -> "VideoCodec":
         """The same codecs by arithmetic that never rounds, whose streams every machine decodes to the
@@ -112,7 +124,7 @@ class VideoCodec:
 
     def form_for(self, header: StreamHeader) -> "VideoCodec":
         """This codec in the arithmetic of a stream."""
-        return self.exact_form() if header.exact else self
+        return self.exact_form() if header.exact else self.float_form()
 
     @property
     def tables_crc(self) -> int:
@@ -144,22 +156,9 @@ class VideoCodec:
         if header.exact != self.exact:
             self._form_named(header, name).check(header, name)
             return
-        # From coarse to fine: another codec has other weights and tables too, and the first
-        # difference is the one to tell.
-        pairs = (
-            ("I-frame codec", *_codec_names(header.intra, self.intra)),
-            ("P-frame codec", *_codec_names(header.inter, self.p_frame)),
-            ("I-frame weights", header.intra_hash.hex(), self.intra_hash.hex()),
-            ("P-frame weights", header.inter_hash.hex(), self.inter_hash.hex()),
-            ("qualities in payloads", _heads(header.intra_quality, header.inter_quality),
-             _heads(self.intra.rates is not None, self.p_frame.rates is not None)),
-            ("integer tables", f"{header.tables_crc:08x}", f"{self.tables_crc:08x}"),
-        )
-        for what, found, needed in pairs:
-            if found != needed:
-                raise BitstreamError(f"{name}: header: {what} found {found}, "
-                                     f"this model has {needed}; "
-                                     "give the model that made the stream with --model")
+        # Of any clip: what codecs say of themselves is the same in all headers.
+        ours = self.header((1, 1), Fraction(1), frames=1, gop=1)
+        check_codecs(header, ours, self.intra, self.p_frame, name)
 
     def _form_named(self, header: StreamHeader, name: str) -> "VideoCodec":
         try:
@@ -260,12 +259,13 @@ class _ExactVideoCodec(VideoCodec):
             p_frame, intra = (copy.deepcopy(codec).to("cpu") for codec in (p_frame, intra))
             self.device = torch.device("cpu")
         self.p_frame, self.intra = p_frame.exact_form(ranges.p_frame), intra.exact_form(ranges.intra)
+        bind(self.intra, self.p_frame)
         # Weights and hashes stay those of the float form.
         self.ranges, self._other = plain.ranges, plain
         self.inter_hash, self.intra_hash = plain.inter_hash, plain.intra_hash
 
-    def form_for(self, header: StreamHeader) -> VideoCodec:
-        return self if header.exact else self._other
+    def float_form(self) -> VideoCodec:
+        return self._other
 
     @property
     def tables_crc(self) -> int:
@@ -381,17 +381,3 @@ class ClipDecoder:
 def _threads_for(header: StreamHeader) -> int:
     """Floats need the encoder's number of threads; exact numbers are the same with any."""
     return torch.get_num_threads() if header.exact else header.threads
-
-
-def _codec_names(stream_id: int, codec: FrameCodec | PFrameCodec) -> tuple[str, str]:
-    """The codec of a header and ours, for comparing them in a message.
-
-    A number that is not ours has no name here: the stream may come from a program with others.
-    """
-    ours = f"number {codec.stream_id} ({codec.name})"
-    return ours if stream_id == codec.stream_id else f"number {stream_id}", ours
-
-
-def _heads(intra: bool, inter: bool) -> str:
-    """Which frames' payloads begin with a quality."""
-    return " and ".join(name for name, has in (("I", intra), ("P", inter)) if has) or "none"
