@@ -38,6 +38,7 @@ from dcvc.codec.bitstream import (
     FrameRecord,
     StreamHeader,
 )
+from dcvc.codec.codec_names import compared
 from dcvc.codec.drift import Drift
 from dcvc.codec.exact_ranges import read_ranges
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
@@ -54,6 +55,7 @@ from dcvc.interfaces import (
     bind,
     from_levels,
     reads_alike,
+    stream_weights,
     to_levels,
 )
 from dcvc.weights import weights_hash
@@ -94,7 +96,8 @@ class VideoCodec:
         self.device = next(p_frame.parameters()).device
         # Taken once for any number of clips: all weights are read for it.
         self.inter_hash = bytes.fromhex(weights_hash(p_frame.state_dict()))[:HASH_BYTES]
-        self.intra_hash = bytes.fromhex(weights_hash(intra.state_dict()))[:HASH_BYTES]
+        self.intra_hashes = tuple(bytes.fromhex(weights_hash(entries))[:HASH_BYTES]
+                                  for entries in stream_weights(intra))
         self.ranges = ranges
         # The same codecs in the other arithmetic: floats here, exact there.
         self._other: VideoCodec | None = None
@@ -108,6 +111,15 @@ class VideoCodec:
         if self._other is None:
             self._other = _ExactVideoCodec(self)
         return self._other
+
+    @property
+    def intra_hash(self) -> bytes:
+        """What new streams name the I-frame codec's weights by; those of before may have another hash."""
+        return self.intra_hashes[0]
+
+    def made(self, header: StreamHeader) -> bool:
+        """Whether a stream names these weights."""
+        return header.inter_hash == self.inter_hash and header.intra_hash in self.intra_hashes
 
     def form_for(self, header: StreamHeader) -> "VideoCodec":
         """This codec in the arithmetic of a stream."""
@@ -143,17 +155,8 @@ class VideoCodec:
         if header.exact != self.exact:
             self._form_named(header, name).check(header, name)
             return
-        # From coarse to fine: another codec has other weights and tables too, and the first
-        # difference is the one to tell.
-        pairs = (
-            ("I-frame codec", *_codec_names(header.intra, self.intra)),
-            ("P-frame codec", *_codec_names(header.inter, self.p_frame)),
-            ("I-frame weights", header.intra_hash.hex(), self.intra_hash.hex()),
-            ("P-frame weights", header.inter_hash.hex(), self.inter_hash.hex()),
-            ("qualities in payloads", _heads(header.intra_quality, header.inter_quality),
-             _heads(self.intra.rates is not None, self.p_frame.rates is not None)),
-            ("integer tables", f"{header.tables_crc:08x}", f"{self.tables_crc:08x}"),
-        )
+        pairs = compared(header, self.intra, self.p_frame, intra_hashes=self.intra_hashes,
+                         inter_hash=self.inter_hash, tables_crc=self.tables_crc)
         for what, found, needed in pairs:
             if found != needed:
                 raise BitstreamError(f"{name}: header: {what} found {found}, "
@@ -261,7 +264,7 @@ class _ExactVideoCodec(VideoCodec):
         self.p_frame, self.intra = p_frame.exact_form(ranges.p_frame), intra.exact_form(ranges.intra)
         # Weights and hashes stay those of the float form.
         self.ranges, self._other = plain.ranges, plain
-        self.inter_hash, self.intra_hash = plain.inter_hash, plain.intra_hash
+        self.inter_hash, self.intra_hashes = plain.inter_hash, plain.intra_hashes
 
     def form_for(self, header: StreamHeader) -> VideoCodec:
         return self if header.exact else self._other
@@ -346,6 +349,8 @@ class ClipDecoder:
         self._state: State | None = None
         # An exact stream has no last bits: whatever differs there is a defect.
         alike = not header.exact and all(map(reads_alike, (codec.intra, codec.p_frame)))
+        # A stream of before names the weights in another way: its symbols hang on floats.
+        alike = alike and header.intra_hash == codec.intra_hash
         self._drift = drift if alike else None
 
     def decode(self, record: FrameRecord, measure: bool = False) -> CodedFrame:
@@ -384,17 +389,3 @@ class ClipDecoder:
 def _threads_for(header: StreamHeader) -> int:
     """Floats need the encoder's number of threads; exact numbers are the same with any."""
     return torch.get_num_threads() if header.exact else header.threads
-
-
-def _codec_names(stream_id: int, codec: FrameCodec | PFrameCodec) -> tuple[str, str]:
-    """The codec of a header and ours, for comparing them in a message.
-
-    A number that is not ours has no name here: the stream may come from a program with others.
-    """
-    ours = f"number {codec.stream_id} ({codec.name})"
-    return ours if stream_id == codec.stream_id else f"number {stream_id}", ours
-
-
-def _heads(intra: bool, inter: bool) -> str:
-    """Which frames' payloads begin with a quality."""
-    return " and ".join(name for name, has in (("I", intra), ("P", inter)) if has) or "none"
