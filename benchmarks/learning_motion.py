@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("val")
     parser.add_argument("anchor", type=Path)
-    parser.add_argument("--minutes", type=float, nargs="+", default=[5.0, 10.0, 20.0])
+    parser.add_argument("--minutes", type=float, nargs="+", default=[2.5, 5.0, 10.0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

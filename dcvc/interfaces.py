@@ -94,7 +94,8 @@ class PFrameCodec(Protocol):
     `refresh=True` too: the next frame then starts from the picture alone, as after an I-frame.
 
     A codec with an attribute `symbols_exact` that is true promises that integers alone decide which
-    symbols a payload holds: another machine reads the same ones, whatever its floats are.
+    symbols a payload holds: another machine reads the same ones, whatever its floats are. One that is
+    called `trains_in_shards` says that several threads may be in `forward` at the same time.
     """
 
     name: str                          # as checkpoints and commands call it

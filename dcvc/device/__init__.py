@@ -4,7 +4,10 @@ torch and Numba are imported when they are needed: the command line starts witho
 """
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 from dcvc.errors import InputError
 
@@ -54,7 +57,7 @@ def compiled(function: Callable) -> Callable:
     """A decorator: the function compiled by Numba, without Python's lock, without checks of indices.
 
     What is compiled is cached beside the function's own file. The cache notices changes of that file
-    only, so a compiled function calls none of another file.
+    only: for functions that call compiled ones of another file there is `compiled_with`.
     """
     import numba
 
@@ -63,3 +66,21 @@ def compiled(function: Callable) -> Callable:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder that the cache could be written to
         return numba.njit(**options)(function)
+
+
+def compiled_with(*modules: ModuleType) -> Callable[[Callable], Callable]:
+    """`compiled` for functions that call compiled ones of these modules.
+
+    The cache knows a function by its name, so the name gets a digest of the modules' files: when one
+    of them changes, so does the name, and the function is compiled again.
+    """
+    files = hashlib.sha256()
+    for module in modules:
+        files.update(Path(module.__file__).read_bytes())
+    digest = files.hexdigest()[:12]
+
+    def decorate(function: Callable) -> Callable:
+        function.__qualname__ += f"_{digest}"
+        return compiled(function)
+
+    return decorate

@@ -2,6 +2,7 @@
 
     share(work, items)   work(item) for each, on as many threads as torch computes with
     for_pixels(count)    inside, one thread where a second is not worth it
+    apart(work, items)   work(item) for each, all at the same time, one thread each and nothing shared
     beside(work)         work() on a thread of its own, while the caller goes on
     in_turn(a, b)        a(), then b() on a thread of their own
     behind(work)         an item is worked on while the caller makes the next one
@@ -19,7 +20,7 @@ Loops compiled by Numba and operations of torch leave Python's lock to the other
 import contextvars
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -29,6 +30,7 @@ import torch
 from dcvc.device import computing_threads
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 # One of these may wait for another.
 LARGEST_BESIDE = 8
 # With so many pixels a second thread gains nothing. With light-s on two cores a frame of 320x180 took
@@ -103,6 +105,23 @@ def share(work: Callable[[Item], object], items: Iterable[Item]) -> None:
         # One that did not begin yet has nothing left to do.
         if not future.cancel():
             future.result()
+
+
+def apart(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """work(item) of every item in their order. Each has a thread, on which torch and `share` compute with
+    that thread alone."""
+    def alone(item: Item) -> Result:
+        if torch.get_num_threads() != 1:
+            # Of this thread, which serves nothing else.
+            torch.set_num_threads(1)
+        with _threads(1):
+            return work(item)
+
+    with single():
+        pool = _pool("apart", max(1, len(items) - 1), os.getpid())
+        others = [pool.submit(_elsewhere(alone, item)) for item in items[1:]]
+        first = alone(items[0])
+        return [first, *(other.result() for other in others)]
 
 
 def beside(work: Callable[..., Item], *arguments: object) -> "Future[Item]":

@@ -35,6 +35,7 @@ from torch import Tensor
 from dcvc.entropy.by_quality import RATE_MIN, FactorizedByQuality
 from dcvc.entropy.coder import SymbolDecoder, SymbolEncoder
 from dcvc.entropy.conditional import likelihood
+from dcvc.entropy.noise import uniform_noise
 from dcvc.entropy.scale_classes import LOWEST
 from dcvc.layers import lower_bound, round_straight_through
 
@@ -167,9 +168,8 @@ class Latents:
         return round_straight_through(residual)
 
     def noisy(self, name: str, x: Tensor) -> Tensor:
-        """x with uniform noise in [-1/2, 1/2); the same for one state of the generator however x
-        lies in memory."""
-        return x + torch.rand_like(x, memory_format=torch.contiguous_format) - 0.5
+        """x with noise in the place of rounding."""
+        return x + uniform_noise(x)
 
     def count(self, name: str, residual: Tensor, symbols: Tensor, scale: Tensor) -> None:
         value = self.noisy(name, residual) if self.noise else symbols

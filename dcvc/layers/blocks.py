@@ -20,6 +20,7 @@ from dcvc.layers.packed import (
     packs,
     rows_of_band,
 )
+from dcvc.layers.trained import trained_block, trains_in_loops
 
 
 def _wsilu(x: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ class DepthConvBlock(nn.Module):
                  adaptor: bool = False, shortcut: bool = False) -> None:
         super().__init__()
         inner = outputs // 2 if style.half else outputs
-        self.adaptor = nn.Conv2d(inputs, outputs, 1) if adaptor or inputs != outputs else None
+        self.adaptor = Pointwise(inputs, outputs) if adaptor or inputs != outputs else None
         self.dc = nn.Sequential(
             nn.Conv2d(outputs, inner, 1), Activation(style.activation),
             nn.Conv2d(inner, inner, kernel, padding=kernel // 2, groups=inner),
@@ -100,6 +101,8 @@ class DepthConvBlock(nn.Module):
             return self.packed(*parts)
         x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         x = x if self.adaptor is None else self.adaptor(x)
+        if self.trains_in_loops(x):
+            return trained_block(x, self.dc, self.ffn, self.shortcut)
         out = x + self.dc(x)
         out = out + self.ffn(out)
         return out + x if self.shortcut else out
@@ -108,6 +111,11 @@ class DepthConvBlock(nn.Module):
         """Whether the packed form is to be taken for these inputs."""
         # Hooks want to see the layers at work.
         return packs(*inputs) and not self.dc[0]._forward_hooks
+
+    def trains_in_loops(self, x: Tensor) -> bool:
+        """Whether the compiled form with gradients is to be taken for what the adaptor gave."""
+        return (trains_in_loops(x, self.dc[0].weight, self.ffn[0].weight)
+                and getattr(self.dc[1], "kind", None) == "clip" and not self.dc[0]._forward_hooks)
 
     @property
     def packed(self) -> PackedBlock:

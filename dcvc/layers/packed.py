@@ -27,7 +27,6 @@ chosen block by block: a codec's `compress`, `decompress` and `reconstruct` run 
 else, training above all, goes the plain way.
 """
 
-import functools
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -38,8 +37,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcvc.device.memory import keep_memory
 from dcvc.device.workers import share, single
 from dcvc.layers.made_of_weights import MadeOfWeights, weights_stay
+from dcvc.layers.trained import (
+    in_float32_on_cpu,
+    trained_patches,
+    trained_planes,
+    trained_pointwise,
+    trained_rows,
+    trained_squares,
+    trains_in_loops,
+)
 
 # Rows of a band, about: with fewer, more is computed twice.
 BAND = 24
@@ -56,22 +65,12 @@ _PACKED = ContextVar("packed", default=False)
 _CUT = ContextVar("cut", default=(False, False))
 
 
-@functools.cache
-def _keep_memory() -> None:
-    """Once a process: let it keep the memory that tensors leave.
-
-    glibc gives freed blocks back to the system if they are larger than any that was freed before, up
-    to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), and new ones come page by page, each with a fault: up to
-    a fifth of a frame's time. So one that is larger than the others is freed. It is never touched."""
-    torch.empty(31 << 20, dtype=torch.uint8)
-
-
 @contextmanager
 def packed() -> Iterator[None]:
     """Inside, or in a function that has this as its decorator: no gradients, packed blocks, and one
     thread in each of torch's operations: blocks share their work between threads themselves. Weights
     must not change inside."""
-    _keep_memory()
+    keep_memory()
     before = _PACKED.set(True)
     try:
         with single(), weights_stay(), torch.no_grad():
@@ -268,6 +267,8 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
+            if trains_in_loops(x, self.weight):
+                return trained_pointwise(x, self.weight, self.bias)
             return super().forward(x)
         product = self._product.get(self.parameters, lambda: Product(_matrix(self), self.bias))
         return picture_of(product(rows_of(x)), x)
@@ -284,7 +285,10 @@ class Downsampling(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
-            return super().forward(F.pixel_unshuffle(x, 2))
+            x = trained_rows(x, 2) if in_float32_on_cpu(x) else F.pixel_unshuffle(x, 2)
+            if trains_in_loops(x, self.weight):
+                return trained_pointwise(x, self.weight, self.bias)
+            return super().forward(x)
         batch, channels, height, width = x.shape
         rows = rows_of(x).view(batch, height // 2, 2, width // 2, 2, channels).transpose(2, 3)
         product = self._product.get(self.parameters, self._pack)
@@ -327,7 +331,7 @@ class PixelShuffle(nn.PixelShuffle):
 
     def forward(self, x: Tensor) -> Tensor:
         if not packs(x):
-            return super().forward(x)
+            return trained_squares(x, self.upscale_factor) if in_float32_on_cpu(x) else super().forward(x)
         (batch, _, height, width), side = x.shape, self.upscale_factor
         rows = x.permute(0, 2, 3, 1).reshape(batch, height, width, -1, side, side)
         rows = rows.permute(0, 1, 4, 2, 5, 3).reshape(batch, side * height, side * width, -1)
@@ -347,7 +351,7 @@ def unshuffle(x: Tensor, side: int) -> Tensor:
     """F.pixel_unshuffle: squares of side x side to one position. In `packed` the result lies channels
     last, as the blocks want it."""
     if not packs(x):
-        return F.pixel_unshuffle(x, side)
+        return trained_patches(x, side) if in_float32_on_cpu(x) else F.pixel_unshuffle(x, side)
     batch, channels, height, width = x.shape
     rows = torch.empty(batch, height // side, width // side, channels * side**2)
     from dcvc.layers.packed_loops import unshuffle as loop
@@ -366,7 +370,7 @@ def unshuffle(x: Tensor, side: int) -> Tensor:
 def shuffle(x: Tensor, side: int) -> Tensor:
     """F.pixel_shuffle, the inverse of `unshuffle`; the result lies plane by plane."""
     if not packs(x):
-        return F.pixel_shuffle(x, side)
+        return trained_planes(x, side) if in_float32_on_cpu(x) else F.pixel_shuffle(x, side)
     batch, channels, height, width = x.shape
     rows = x.permute(0, 2, 3, 1).reshape(batch, height, width, -1, side, side)
     return rows.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, height * side, width * side)

@@ -51,13 +51,13 @@ def _silu(x):
 
 
 @compiled
-def _clip(value):
+def clip(value):
     """In the order in which torch's hardswish computes."""
     return value * min(max(value + THREE, ZERO), SIX) / SIX
 
 
 @compiled
-def _activate(x, silu):
+def activate(x, silu):
     """x (N, C) through SiLU or "clip", in place."""
     values = x.reshape(-1)
     if silu:
@@ -65,11 +65,11 @@ def _activate(x, silu):
             values[uintp(n)] = _silu(values[uintp(n)])
     else:
         for n in range(len(values)):
-            values[uintp(n)] = _clip(values[uintp(n)])
+            values[uintp(n)] = clip(values[uintp(n)])
 
 
 @compiled
-def _fold(x, silu, out):
+def fold(x, silu, out):
     """x (N, 4 C) through SiLU or "clip"; sums of the four quarters -> out (N, C)."""
     one = uintp(out.shape[1])
     two, three = one + one, one + one + one
@@ -83,8 +83,8 @@ def _fold(x, silu, out):
         else:
             for c in range(out.shape[1]):
                 at = uintp(c)
-                to[at] = ((_clip(row[at]) + _clip(row[at + two]))
-                          + (_clip(row[at + one]) + _clip(row[at + three])))
+                to[at] = ((clip(row[at]) + clip(row[at + two]))
+                          + (clip(row[at + one]) + clip(row[at + three])))
 
 
 def _sum_of_taps(lanes):
@@ -130,7 +130,7 @@ _taps_of_32, _taps_of_16 = map(_sum_of_taps, (32, 16))
 
 
 @compiled
-def _depthwise(picture, weight, bias, at, count, out):
+def depthwise(picture, weight, bias, at, count, out):
     """Positions `at` ... of the convolution of picture (H, W, C) with weight (k, k, C), zeros around ->
     the first `count` rows of out (N, C)."""
     height, width, channels = picture.shape
@@ -157,23 +157,23 @@ PANEL = 2 * LANES
 AT_A_TIME = 48
 
 
-_VECTOR = VectorType(FloatType(), LANES)
+VECTOR = VectorType(FloatType(), LANES)
 
 
-def _address(builder, base, at, vectors=0):
+def address_of_vector(builder, base, at, vectors=0):
     """Of a vector: number `at` of the array that begins at base, and so many vectors on."""
     place = builder.gep(base, [builder.add(at, Constant(at.type, vectors * LANES))])
-    return builder.bitcast(place, PointerType(_VECTOR))
+    return builder.bitcast(place, PointerType(VECTOR))
 
 
-def _spread(builder, value):
+def spread(builder, value):
     """A vector of one number."""
-    nothing = Constant(_VECTOR, Undefined)
+    nothing = Constant(VECTOR, Undefined)
     one = builder.insert_element(nothing, value, Constant(IntType(32), 0))
     return builder.shuffle_vector(one, nothing, Constant(VectorType(IntType(32), LANES), [0] * LANES))
 
 
-def _multiplied(builder, value, by, added):
+def multiplied(builder, value, by, added):
     """value by + added, as one instruction where the processor has it. A call of LLVM's fma would be a
     slow function where it has not."""
     return builder.fadd(builder.fmul(value, by, flags=("contract",)), added, flags=("contract",))
@@ -201,7 +201,7 @@ def _product(rows):
                 return builder.add(at, builder.mul(line, number(row)))
 
             def load(base, at, half):
-                return builder.load(_address(builder, base, at, half), align=4)
+                return builder.load(address_of_vector(builder, base, at, half), align=4)
 
             begun = {(row, half): builder.fadd(
                 load(bias, bias_at, half), load(start, row_of(start_at, start_line, row), half))
@@ -211,11 +211,11 @@ def _product(rows):
                                     builder.append_basic_block("behind"))
             builder.branch(loop)
             builder.position_at_end(loop)
-            i, sums = builder.phi(k.type), {place: builder.phi(_VECTOR) for place in every}
+            i, sums = builder.phi(k.type), {place: builder.phi(VECTOR) for place in every}
             weights = [load(panels, builder.add(panel_at, builder.mul(i, number(PANEL))), half)
                        for half in range(2)]
-            values = [_spread(builder, builder.load(builder.gep(line, [i]), align=4)) for line in lines]
-            added = {(row, half): _multiplied(builder, values[row], weights[half], sums[row, half])
+            values = [spread(builder, builder.load(builder.gep(line, [i]), align=4)) for line in lines]
+            added = {(row, half): multiplied(builder, values[row], weights[half], sums[row, half])
                      for row, half in every}
             following = builder.add(i, number(1))
             for variable, first, later in ((i, number(0), following),
@@ -225,7 +225,7 @@ def _product(rows):
             builder.cbranch(builder.icmp_signed("<", following, k), loop, behind)
             builder.position_at_end(behind)
             for row, half in every:
-                to = _address(builder, out, row_of(out_at, out_line, row), half)
+                to = address_of_vector(builder, out, row_of(out_at, out_line, row), half)
                 builder.store(added[row, half], to, align=4)
             return context.get_dummy_value()
 
@@ -238,7 +238,7 @@ _product_of_6, _product_of_1 = map(_product, (ROWS, 1))
 
 
 @compiled
-def _multiply(a, at, count, panels, start, start_at, start_line, bias, out, out_at):
+def multiply(a, at, count, panels, start, start_at, start_line, bias, out, out_at):
     """Rows `at` ... of a (N, k) times a matrix in panels (columns / 16, k, 16), with bias and the rows of
     start from row start_at on, of start_line numbers each (0: the same one for all) -> rows out_at ... of
     out."""
@@ -264,7 +264,7 @@ def product(a, panels, start, bias, out):
     be out itself; one row of it counts for all."""
     line = out.shape[1] if len(start) == len(out) else 0
     for n in range(0, len(a), AT_A_TIME):
-        _multiply(a, n, min(AT_A_TIME, len(a) - n), panels, start, n, line, bias, out, n)
+        multiply(a, n, min(AT_A_TIME, len(a) - n), panels, start, n, line, bias, out, n)
 
 
 @compiled
@@ -285,17 +285,17 @@ def block(x, first, last, into, into_bias, taps, taps_bias, back, back_bias, wid
     for number in range(batch):
         for n in range(0, positions, AT_A_TIME):
             count = min(AT_A_TIME, positions - n)
-            _multiply(rows, number * positions + n, count, into, nothing, 0, 0, into_bias, inner, n)
-            _activate(inner[n:n + count], silu)
+            multiply(rows, number * positions + n, count, into, nothing, 0, 0, into_bias, inner, n)
+            activate(inner[n:n + count], silu)
         picture = inner.reshape(height, width, -1)
         for n in range(0, shown, AT_A_TIME):
             count = min(AT_A_TIME, shown - n)
             seen, at = number * positions + first * width + n, number * shown + n
-            _depthwise(picture, taps, taps_bias, first * width + n, count, behind)
-            _multiply(behind, 0, count, back, rows, seen, channels, back_bias, middle, 0)
-            _multiply(middle, 0, count, wide, nothing, 0, 0, wide_bias, four, 0)
-            _fold(four[:count], silu, behind[:count])
-            _multiply(behind, 0, count, narrow, middle, 0, channels, narrow_bias, to, at)
+            depthwise(picture, taps, taps_bias, first * width + n, count, behind)
+            multiply(behind, 0, count, back, rows, seen, channels, back_bias, middle, 0)
+            multiply(middle, 0, count, wide, nothing, 0, 0, wide_bias, four, 0)
+            fold(four[:count], silu, behind[:count])
+            multiply(behind, 0, count, narrow, middle, 0, channels, narrow_bias, to, at)
             if shortcut:
                 _add(rows[seen:seen + count], to[at:at + count])
 

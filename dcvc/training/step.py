@@ -6,7 +6,8 @@ P-frame. With two accumulated batches a, b and three frames, frame by frame:
 
     frame 1: gradients of a, b -> update     frame 2: gradients of a, b -> update
 
-so k accumulated batches of n clips give the gradient of one batch of k*n clips. A stage that trains
+so k accumulated batches of n clips give the gradient of one batch of k*n clips. On several cores a
+batch may be computed in shards at the same time (shards.py). A stage that trains
 the I-frame codec too is cascaded, and its update has the I-frame in it.
 
 A gradient that is not finite never reaches the weights: the fused optimizer is told by a flag on
@@ -23,6 +24,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from dcvc.device.memory import keep_memory
 from dcvc.errors import InputError
 from dcvc.interfaces import FrameCodec, PFrameCodec, State
 from dcvc.schedule import Stage
@@ -31,6 +33,7 @@ from dcvc.training.config import TrainConfig
 from dcvc.training.ema import EMA
 from dcvc.training.losses import GOPLoss
 from dcvc.training.perception import Before, Perception
+from dcvc.training.shards import gradients_at_once, in_shards, mean_by_size
 from dcvc.training.variations import Variations, draw_variations
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -65,6 +68,7 @@ def prepare_step(accelerator: Accelerator, intra: FrameCodec, p_frame: PFrameCod
 
     Frozen parameters never enter DDP or the optimizer, and a frozen part keeps no activations.
     """
+    keep_memory()
     # The codec alone knows which of its parameters make up the part that the stage names.
     part = stage.p_frame_part
     trained = set(p_frame.part_parameters(part) if part else ())
@@ -144,14 +148,16 @@ class TrainingStep:
         bpp_TERM in bits per pixel, term_TERM of what the stage adds to its distortion, grad_norm, and
         "skipped", the share of updates left out as not finite."""
         drawn = [draw_variations(self.stage, self.p_frame.rates, clip) for clip in clips]
-        clips, variations = zip(*drawn, strict=True)
+        count = self._shards(min(map(len, clips)))
+        shards = [shard for clip, varied in drawn for shard in in_shards(clip, varied, count)]
+        clips, variations, sizes = zip(*shards, strict=True)
         states, befores = self._first_states(clips, variations)
         outputs, norms, skipped = [], [], []
         for frames in self._frames_of_each_update(clips[0].shape[1]):
             arguments = [
                 (state, clip[:, frames], frames.start, variation, before) for
                 state, clip, variation, before in zip(states, clips, variations, befores, strict=True)]
-            done, norm, bad = self._update(arguments)
+            done, norm, bad = self._update(arguments, sizes, count)
             # The next update must not send gradients back into frames that had theirs.
             states = [output["state"] for output in done]
             outputs += done
@@ -159,7 +165,7 @@ class TrainingStep:
             skipped.append(bad)
 
         def mean(values: list[Tensor]) -> Tensor:
-            return torch.stack([value.detach() for value in values]).mean()
+            return mean_by_size([value.detach() for value in values], sizes)
 
         mse = mean([output["mse"] for output in outputs])
         rates = {f"bpp_{term}": mean([output["bpp"][term] for output in outputs])
@@ -196,25 +202,31 @@ class TrainingStep:
             return [slice(0 if self.stage.intra else 1, gop_size)]
         return [slice(frame, frame + 1) for frame in range(1, gop_size)]
 
-    def _update(self, micro_batches: list[tuple[Any, ...]]
+    def _shards(self, batch: int) -> int:
+        """Of a batch: as many as there are threads where the codec trains in shards, else 1. An
+        adversary's layers change with every look, and activations that are made again would draw other
+        noise."""
+        together = (self.accelerator.device.type != "cpu" or self.accelerator.num_processes > 1
+                    or self.perception is not None or self.config.compile
+                    or self.config.activation_checkpointing
+                    or not getattr(self.p_frame, "trains_in_shards", False))
+        return 1 if together else min(batch, torch.get_num_threads())
+
+    def _update(self, micro_batches: list[tuple[Any, ...]], sizes: Sequence[int], at_once: int
                 ) -> tuple[list[dict[str, Any]], Tensor, Tensor]:
-        """One optimizer update on the mean gradient of the micro-batches; processes synchronise
-        once, at the last.
+        """One optimizer update on the mean gradient of the micro-batches, which are of these sizes, and of
+        which so many are shards that are computed at once.
 
         Returns the micro-batches' outputs, the gradient's norm and 1 where the update was left out.
         """
-        # DDP averages gradients between processes in each backward pass, unless it is told to wait.
-        outputs = []
-        for number, arguments in enumerate(micro_batches):
-            waits = number + 1 < len(micro_batches)
-            alone = self.accelerator.no_sync(self.loss) if waits else nullcontext()
-            with alone, self.accelerator.autocast():
-                output = self.loss(*arguments)
-                # x0 keeps a finite loss as it is and turns the gradients of any other to NaN, on
-                # every process: otherwise some would leave out the update and others would not.
-                poisoned = output["loss"] * (1 + 0 * output["loss"].detach())
-                self.accelerator.backward(poisoned / len(micro_batches))
-            outputs.append(output)
+        if at_once == 1:
+            outputs = self._in_turn(micro_batches)
+        else:
+            weights, outputs = [size / sum(sizes) for size in sizes], []
+            for first in range(0, len(sizes), at_once):
+                group = slice(first, first + at_once)
+                outputs += gradients_at_once(self.accelerator, self.loss, self.trained,
+                                             micro_batches[group], weights[group])
         norm = self._clip()
         bad = (~torch.isfinite(norm)).float()
         # fp16's loss scaling meets overflow by itself: it leaves out that update and lowers the
@@ -234,6 +246,23 @@ class TrainingStep:
             losses = torch.stack([output["loss"].detach() for output in outputs])
             bad = (~torch.isfinite(losses).all()).float()
         return outputs, norm, bad
+
+    def _in_turn(self, micro_batches: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+        """The gradients of micro-batches of one size, one after the other; processes synchronise once, at
+        the last."""
+        # DDP averages gradients between processes in each backward pass, unless it is told to wait.
+        outputs = []
+        for number, arguments in enumerate(micro_batches):
+            waits = number + 1 < len(micro_batches)
+            alone = self.accelerator.no_sync(self.loss) if waits else nullcontext()
+            with alone, self.accelerator.autocast():
+                output = self.loss(*arguments)
+                # x0 keeps a finite loss as it is and turns the gradients of any other to NaN, on
+                # every process: otherwise some would leave out the update and others would not.
+                poisoned = output["loss"] * (1 + 0 * output["loss"].detach())
+                self.accelerator.backward(poisoned / len(micro_batches))
+            outputs.append(output)
+        return outputs
 
     def _let_adversary_learn(self, outputs: list[dict[str, Any]], bad: Tensor) -> None:
         seen = [one for output in outputs for one in output["seen"]]

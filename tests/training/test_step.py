@@ -1,9 +1,20 @@
 """What one step does to the weights: accumulated batches are one bigger batch."""
 
-import torch
+from dataclasses import replace
 
+import pytest
+import torch
+from accelerate import Accelerator
+
+from dcvc.device import computing_threads
+from dcvc.entropy import checkerboard
+from dcvc.inter.registry import build_p_frame, codec_entry
 from dcvc.interfaces import FrameOutput
+from dcvc.intra.light.config import SIZES as INTRA_SIZES
+from dcvc.intra.light.model import LightIFrameModel
+from dcvc.training.config import TrainConfig
 from dcvc.training.stage_setup import prepare_stage
+from dcvc.training.step import prepare_step
 
 
 def test_accumulated_gradients_are_those_of_the_bigger_batch(job, monkeypatch):
@@ -29,3 +40,46 @@ def test_accumulated_gradients_are_those_of_the_bigger_batch(job, monkeypatch):
     for one, two in zip(*gradients, strict=True):
         assert one.dtype == torch.float64
         assert float((one - two).norm()) <= 1e-5 * float(one.norm()) + 1e-7
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_shards_are_the_whole_batch(batch, monkeypatch):
+    """Computed at once on two threads, a batch has the gradients and the means of the whole one."""
+    monkeypatch.setattr(checkerboard, "uniform_noise", torch.zeros_like)
+    found = []
+    clips = torch.rand(batch, 3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    for threads in (1, 2):
+        torch.manual_seed(0)
+        step = light_step()
+        monkeypatch.setattr(step.optimizer, "step", lambda: None)
+        monkeypatch.setattr(step.optimizer, "zero_grad", lambda **_: None)
+        torch.manual_seed(2)
+        with computing_threads(threads):
+            assert step._shards(batch) == threads
+            found.append((step.run([clips]), [weight.grad for weight in step.trained]))
+    (whole, gradients), (shards, others) = found
+    for name in ("loss", "mse", "bpp", "bpp_I", "grad_norm"):
+        assert float(shards[name]) == pytest.approx(float(whole[name]), rel=1e-4), name
+    for one, two in zip(gradients, others, strict=True):
+        assert float((one - two).norm()) <= 1e-3 * float(one.norm()) + 1e-7
+
+
+def test_shards_repeat_their_noise():
+    """The same seed and number of threads give the same gradients, bit for bit; other noise gives others."""
+    clips, found = torch.rand(4, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1)), []
+    for seed in (5, 5, 6):
+        torch.manual_seed(0)
+        step = light_step()
+        torch.manual_seed(seed)
+        with computing_threads(3):
+            result = step.run([clips])
+        found.append((float(result["grad_norm"]), [weight.detach().clone() for weight in step.trained]))
+    assert found[0][0] == found[1][0] != found[2][0]
+    assert all(torch.equal(one, two) for one, two in zip(found[0][1], found[1][1], strict=True))
+
+
+def light_step():
+    entry = codec_entry("light")
+    stage = replace(entry.recipes["light-s"].stages[0], jumps=0.0, refreshes=0.0, cuts=0.0)
+    return prepare_step(Accelerator(cpu=True), LightIFrameModel(INTRA_SIZES["s"], trainable=True),
+                        build_p_frame(entry.size("s")), stage, TrainConfig(grad_clip_max_norm=0.0))

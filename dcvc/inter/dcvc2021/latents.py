@@ -31,6 +31,7 @@ from dcvc.entropy.conditional import (
     published_estimate,
     rate,
 )
+from dcvc.entropy.noise import uniform_noise
 from dcvc.entropy.scales import coded_scales, scale_levels
 from dcvc.entropy.wavefront import CodedLatent, ContextModel
 from dcvc.errors import InputError
@@ -70,11 +71,6 @@ class _ParallelLatents:
         return (first, second) if self.order == "mean_scale" else (second, first)
 
 
-def _noise(x: Tensor) -> Tensor:
-    """Uniform in [-1/2, 1/2); the same for one state of the generator however x lies in memory."""
-    return torch.rand_like(x, memory_format=torch.contiguous_format) - 0.5
-
-
 class TrainingLatents(_ParallelLatents):
     """Noise in the rates, rounding in the reconstruction (Minnen and Singh, ICIP 2020).
 
@@ -90,7 +86,7 @@ class TrainingLatents(_ParallelLatents):
         z = z.float()
         medians = model.medians
         z_hat = round_straight_through(z - medians) + medians
-        self.bits[name] = model.bits(z + _noise(z) if self.noise else z_hat)
+        self.bits[name] = model.bits(z + uniform_noise(z) if self.noise else z_hat)
         return z_hat
 
     def conditional(self, name: str, context: MaskedConv2d, network: nn.Module, y: Tensor,
@@ -105,7 +101,7 @@ class TrainingLatents(_ParallelLatents):
         mean, scale = self.parameters(context, network, y + shift, prior)
         mean = mean.float()
         y_hat = round_straight_through(y - mean) + mean
-        residual = y - mean + _noise(y) if self.noise else y_hat - mean
+        residual = y - mean + uniform_noise(y) if self.noise else y_hat - mean
         self.bits[name] = rate(self.distribution, residual, scale)
         return y_hat
 

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from dcvc.device import compiled
 from dcvc.device.workers import share
+from dcvc.layers.trained import in_float32_on_cpu
 
 BLOCK = 8
 LEVELS = 1024                   # of a range of one: four times as fine as 8 bits
@@ -42,12 +43,15 @@ _TAPS = np.array(TAPS, np.float32) / np.float32(64)
 _LEVELS, _LIMIT = np.float32(LEVELS), np.float32(0.5)
 # Adding and taking away 1.5 * 2^23 rounds a float32 below 2^22 to an integer, half to even.
 _ROUNDER = np.float32(1.5 * 2**23)
+ZERO = np.float32(0)
 ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN = (np.uintp(k) for k in range(1, 8))
 
 
 def to_picture_grid(x: Tensor) -> Tensor:
     """YCbCr less one half, limited to [-1/2, 1/2] and rounded to multiples of 1 / 1024. The
     gradient passes through the rounding, and through the limits where they change nothing."""
+    if in_float32_on_cpu(x):
+        return _OnGrid.apply(x)
     limited = x.clamp(-0.5, 0.5)
     return limited + ((limited * LEVELS).round() / LEVELS - limited).detach()
 
@@ -100,6 +104,22 @@ def warp_by_windows(picture: Tensor, vectors: Tensor) -> Tensor:
     down = sum(a[..., k, :, :] * windows[..., k:k + BLOCK, :] for k in range(8))
     blocks = sum(b[..., k, :, :] * down[..., k:k + BLOCK] for k in range(8))
     return to_picture_grid(blocks.transpose(3, 4).reshape(batch, planes, height, width))
+
+
+class _OnGrid(torch.autograd.Function):
+    """`to_picture_grid` in one pass."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.detach().contiguous()
+        out, inside = torch.empty_like(x), torch.empty(x.shape, dtype=torch.bool)
+        _on_grid(*(tensor.view(-1).numpy() for tensor in (x, out, inside)))
+        ctx.save_for_backward(inside)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient * ctx.saved_tensors[0]
 
 
 class _Warp(torch.autograd.Function):
@@ -195,6 +215,16 @@ def _round(block, out):
 
 
 @compiled
+def _on_grid(x, out, inside):
+    """The same of any numbers; inside: where the limits changed nothing."""
+    for n in range(len(x)):
+        value = x[uintp(n)]
+        limited = min(max(value, -_LIMIT), _LIMIT)
+        out[uintp(n)] = ((limited * _LEVELS + _ROUNDER) - _ROUNDER) / _LEVELS
+        inside[uintp(n)] = limited == value
+
+
+@compiled
 def _copy(plane, top, left, out):
     for i in range(BLOCK):
         line, row = plane[uintp(top + i)], out[uintp(i)]
@@ -241,12 +271,42 @@ def _forward(picture, vectors, out, inside, first, last):
 
 
 @compiled
+def _across_back(given, b, size, down):
+    """The adjoint of `_across` along a row of blocks: given (8, size + 14), seven zeros at both ends -> down
+    (22, size + 7), between seven rows of zeros."""
+    b0, b1, b2, b3 = b[0], b[1], b[2], b[3]
+    b4, b5, b6, b7 = b[4], b[5], b[6], b[7]
+    for i in range(BLOCK):
+        g, row = given[uintp(i)], down[uintp(i + 7)]
+        # What the forward loop reads at j + k is written at j + k here.
+        for j in range(size + 7):
+            c = uintp(j)
+            row[c] = (b0 * g[c + SEVEN] + b1 * g[c + SIX] + b2 * g[c + FIVE] + b3 * g[c + FOUR]
+                      + b4 * g[c + THREE] + b5 * g[c + TWO] + b6 * g[c + ONE] + b7 * g[c])
+
+
+@compiled
+def _down_back(down, a, row, size, out):
+    """The adjoint of `_down`: row `row` of the window, (size + 7)."""
+    a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
+    a4, a5, a6, a7 = a[4], a[5], a[6], a[7]
+    r = uintp(row)
+    p0, p1, p2, p3 = down[r + SEVEN], down[r + SIX], down[r + FIVE], down[r + FOUR]
+    p4, p5, p6, p7 = down[r + THREE], down[r + TWO], down[r + ONE], down[r]
+    for j in range(size + 7):
+        c = uintp(j)
+        out[c] = (a0 * p0[c] + a1 * p1[c] + a2 * p2[c] + a3 * p3[c]
+                  + a4 * p4[c] + a5 * p5[c] + a6 * p6[c] + a7 * p7[c])
+
+
+@compiled
 def _backward(gradient, vectors, found):
     """The adjoint of `_forward` without its limits: what each pixel went into is added to found."""
     # One thread adds, always in the same order: gradients are the same from run to run.
     batch, planes, height, width = gradient.shape
-    window = np.empty((WINDOW, width + 7), np.float32)
-    down = np.empty((BLOCK, width + 7), np.float32)
+    given = np.zeros((BLOCK, width + 14), np.float32)
+    down = np.zeros((WINDOW + 7, width + 7), np.float32)
+    line = np.empty(width + 7, np.float32)
     for sample in range(batch):
         for row in range(height // BLOCK):
             column = 0
@@ -256,23 +316,23 @@ def _backward(gradient, vectors, found):
                 top, left = BLOCK * row + (dy >> 2) - BEFORE, BLOCK * column + (dx >> 2) - BEFORE
                 across, size = BLOCK * column, BLOCK * (end - column)
                 a, b = _TAPS[dy & 3], _TAPS[dx & 3]
+                whole = left >= 0 and left + size + 7 <= width
                 for plane in range(planes):
-                    down[:, :size + 7] = 0
-                    window[:, :size + 7] = 0
                     for i in range(BLOCK):
-                        # What the forward loop reads at j + k is written at j + k here.
-                        for k in range(8):
-                            if b[k] != 0:
-                                for j in range(size):
-                                    down[i, j + k] += (
-                                        b[k] * gradient[sample, plane, BLOCK * row + i, across + j])
-                        for k in range(8):
-                            if a[k] != 0:
-                                for j in range(size + 7):
-                                    window[i + k, j] += a[k] * down[i, j]
-                    # Where the border was repeated, its pixels went into many outputs.
+                        seen, to = gradient[sample, plane, BLOCK * row + i], given[i]
+                        for j in range(size):
+                            to[uintp(j + 7)] = seen[uintp(across + j)]
+                        for j in range(7):
+                            to[uintp(size + 7 + j)] = ZERO
+                    _across_back(given, b, size, down)
                     for i in range(WINDOW):
-                        y = _limited(top + i, height)
-                        for j in range(size + 7):
-                            found[sample, plane, y, _limited(left + j, width)] += window[i, j]
+                        _down_back(down, a, i, size, line)
+                        to = found[sample, plane, _limited(top + i, height)]
+                        if whole:
+                            for j in range(size + 7):
+                                to[uintp(left + j)] += line[uintp(j)]
+                        else:
+                            # Where the border was repeated, its pixels went into many outputs.
+                            for j in range(size + 7):
+                                to[_limited(left + j, width)] += line[j]
                 column = end

@@ -94,6 +94,7 @@ class LightPFrameModel(StreamCoding, LatentCoding):
     parts = ("all",)
     rates = RateRange(0, QUALITY.highest, QUALITY.default, steps=STEPS)
     refreshes = True
+    trains_in_shards = True
     # Between 1x1 convolutions of a few channels, channels last would cost a copy at every layer.
     cpu_layout = torch.contiguous_format
 
