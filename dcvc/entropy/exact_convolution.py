@@ -61,6 +61,7 @@ class ExactConvolution:
         if layer.groups != 1 or layer.dilation != (1, 1) or spare or self.stride > 1 and not transposed:
             raise InputError(f"{name}: found a convolution of another kind, exact arithmetic has those that "
                              "keep the sides and those that multiply them by their stride")
+        # Before anything is rounded: an infinite weight would become a finite one.
         check_weights(name, weight, layer.bias)
         self.outputs = len(weight)
         bias = weight.new_zeros(self.outputs) if layer.bias is None else layer.bias
@@ -123,6 +124,7 @@ def _exact(name: str, layer: nn.Module):
         return ExactConvolutions(name, layer)
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         return ExactConvolution(name, layer)
+    # Numbers only move.
     if isinstance(layer, nn.PixelShuffle):
         return layer
     # Behind a convolution numbers are whole units already; only a slope makes others.
