@@ -55,6 +55,21 @@ def _pair(_, low, high):
     return types.float32(types.float32, types.float32), generate
 
 
+def _spread(builder, address):
+    """The pair at an address, eight times."""
+    nothing, zero = Constant(_PAIRS, None), Constant(IntType(32), 0)
+    pair = builder.bitcast(builder.load(address, align=4), IntType(32))
+    return builder.shuffle_vector(builder.insert_element(nothing, pair, zero), nothing,
+                                  Constant(_PAIRS, [0] * LANES))
+
+
+def _added(builder, total, pairs, others):
+    """Eight sums, and the products of eight pairs each."""
+    kind = FunctionType(VECTOR, [VECTOR, _PAIRS, _PAIRS])
+    add = builder.module.declare_intrinsic("llvm.x86.avx512bf16.dpbf16ps.256", (), kind)
+    return builder.call(add, [total, pairs, others])
+
+
 def _tile(rows):
     """Makes tile(a, b, start, bias, out, a_at, a_row, a_step, b_at, b_step, start_at, start_line, bias_at,
     out_at, out_line, count): `rows` rows of out, 16 columns each, are start + bias + the sum over i of
@@ -84,8 +99,6 @@ def _tile(rows):
             def row_of(at, line, row):
                 return builder.add(at, builder.mul(line, number(row)))
 
-            add = builder.module.declare_intrinsic(
-                "llvm.x86.avx512bf16.dpbf16ps.256", (), FunctionType(VECTOR, [VECTOR, _PAIRS, _PAIRS]))
             begun = {(row, half): builder.fadd(
                 load(bias, bias_at, half), load(start, row_of(start_at, start_line, row), half))
                 for row, half in every}
@@ -96,14 +109,8 @@ def _tile(rows):
             i, left, right = (builder.phi(count.type) for _ in range(3))
             totals = {place: builder.phi(VECTOR) for place in every}
             factors = [builder.bitcast(load(b, right, half), _PAIRS) for half in range(2)]
-            values = []
-            for row in range(rows):
-                one = builder.load(builder.gep(a, [row_of(left, a_row, row)]), align=4)
-                nothing = Constant(_PAIRS, None)
-                first = builder.insert_element(nothing, builder.bitcast(one, IntType(32)),
-                                               Constant(IntType(32), 0))
-                values.append(builder.shuffle_vector(first, nothing, Constant(_PAIRS, [0] * LANES)))
-            added = {(row, half): builder.call(add, [totals[row, half], values[row], factors[half]])
+            values = [_spread(builder, builder.gep(a, [row_of(left, a_row, row)])) for row in range(rows)]
+            added = {(row, half): _added(builder, totals[row, half], values[row], factors[half])
                      for row, half in every}
             following = builder.add(i, number(1))
             for variable, first, later in (
