@@ -148,7 +148,8 @@ class FrameCodec(Protocol):
     eval mode and has no gradients. Payloads begin as those of a PFrameCodec.
 
     One that codes with the help of the P-frame codec beside it has a method `bind(p_frame)` too; one
-    whose symbols every machine reads alike says so by `symbols_exact`."""
+    whose symbols every machine reads alike says so by `symbols_exact`; one that keeps what other machines
+    compute in other ways has a method `stream_weights`."""
 
     name: str                          # what --i_frame_type calls it
     stream_id: int                     # the number that stands for it in streams
@@ -239,6 +240,13 @@ def reads_alike(codec: PFrameCodec | FrameCodec) -> bool:
     """Whether every machine reads the same symbols from a payload of this codec, even where its
     pictures differ in their last bits. Codecs that say nothing do not promise it."""
     return bool(getattr(codec, "symbols_exact", False))
+
+
+def stream_weights(codec: FrameCodec) -> list[dict[str, Tensor]]:
+    """The entries whose hash names the codec in new streams, then those that named it in streams of
+    before: all of them, unless the codec says otherwise by a method of this name."""
+    own = getattr(codec, "stream_weights", None)
+    return own() if own is not None else [codec.state_dict()]
 
 
 def bind(intra: FrameCodec, p_frame: PFrameCodec) -> None:

@@ -6,14 +6,16 @@ from dcvc.interfaces import FrameCodec, PFrameCodec
 
 
 def check_codecs(header: StreamHeader, ours: StreamHeader, intra: FrameCodec, p_frame: PFrameCodec,
-                 name: str) -> None:
-    """ours: a header that these codecs write. Raises BitstreamError naming the stream and the first difference."""
+                 intra_hashes: tuple[bytes, ...], name: str) -> None:
+    """ours: a header that these codecs write. intra_hashes: all that streams may name the I-frame codec's
+    weights by. Raises BitstreamError naming the stream and the first difference."""
+    known = header.intra_hash if header.intra_hash in intra_hashes else ours.intra_hash
     # From coarse to fine: another codec has other weights and tables too, and the first
     # difference is the one to tell.
     pairs = (
         ("I-frame codec", *_codec_names(header.intra, intra)),
         ("P-frame codec", *_codec_names(header.inter, p_frame)),
-        ("I-frame weights", header.intra_hash.hex(), ours.intra_hash.hex()),
+        ("I-frame weights", header.intra_hash.hex(), known.hex()),
         ("P-frame weights", header.inter_hash.hex(), ours.inter_hash.hex()),
         ("qualities in payloads", _heads(header), _heads(ours)),
         ("integer tables", f"{header.tables_crc:08x}", f"{ours.tables_crc:08x}"),

@@ -183,7 +183,7 @@ class StreamVideo:
         with _decoding(os.getpid()):
             codecs = [_loaded(self._load, name, os.getpid()) for name in named]
         for codec in codecs:
-            if (codec.inter_hash, codec.intra_hash) == (header.inter_hash, header.intra_hash):
+            if codec.made(header):
                 return codec
         found = (f"which {', '.join(named)} {'do' if len(named) > 1 else 'does'} not have" if named
                  else "which no model here has")

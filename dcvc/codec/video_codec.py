@@ -54,6 +54,7 @@ from dcvc.interfaces import (
     bind,
     from_levels,
     reads_alike,
+    stream_weights,
     to_levels,
 )
 from dcvc.layers import weights_stay
@@ -96,7 +97,8 @@ class VideoCodec:
         self.device = next(p_frame.parameters()).device
         # Taken once for any number of clips: all weights are read for it.
         self.inter_hash = bytes.fromhex(weights_hash(p_frame.state_dict()))[:HASH_BYTES]
-        self.intra_hash = bytes.fromhex(weights_hash(intra.state_dict()))[:HASH_BYTES]
+        self.intra_hashes = tuple(bytes.fromhex(weights_hash(entries))[:HASH_BYTES]
+                                  for entries in stream_weights(intra))
         self.ranges = ranges
         # The same codecs in the other arithmetic: floats here, exact there.
         self._other: VideoCodec | None = None
@@ -121,6 +123,15 @@ class VideoCodec:
         if self._other is None:
             self._other = _ExactVideoCodec(self)
         return self._other
+
+    @property
+    def intra_hash(self) -> bytes:
+        """What new streams name the I-frame codec's weights by; those of before may have another hash."""
+        return self.intra_hashes[0]
+
+    def made(self, header: StreamHeader) -> bool:
+        """Whether a stream names these weights."""
+        return header.inter_hash == self.inter_hash and header.intra_hash in self.intra_hashes
 
     def form_for(self, header: StreamHeader) -> "VideoCodec":
         """This codec in the arithmetic of a stream."""
@@ -158,7 +169,7 @@ class VideoCodec:
             return
         # Of any clip: what codecs say of themselves is the same in all headers.
         ours = self.header((1, 1), Fraction(1), frames=1, gop=1)
-        check_codecs(header, ours, self.intra, self.p_frame, name)
+        check_codecs(header, ours, self.intra, self.p_frame, self.intra_hashes, name)
 
     def _form_named(self, header: StreamHeader, name: str) -> "VideoCodec":
         try:
@@ -262,7 +273,7 @@ class _ExactVideoCodec(VideoCodec):
         bind(self.intra, self.p_frame)
         # Weights and hashes stay those of the float form.
         self.ranges, self._other = plain.ranges, plain
-        self.inter_hash, self.intra_hash = plain.inter_hash, plain.intra_hash
+        self.inter_hash, self.intra_hashes = plain.inter_hash, plain.intra_hashes
 
     def float_form(self) -> VideoCodec:
         return self._other
@@ -343,6 +354,8 @@ class ClipDecoder:
         self._state: State | None = None
         # An exact stream has no last bits: whatever differs there is a defect.
         alike = not header.exact and all(map(reads_alike, (codec.intra, codec.p_frame)))
+        # A stream of before names the weights in another way: its symbols hang on floats.
+        alike = alike and header.intra_hash == codec.intra_hash
         self._drift = drift if alike else None
 
     def decode(self, record: FrameRecord, measure: bool = False) -> CodedFrame:

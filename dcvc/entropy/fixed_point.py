@@ -25,11 +25,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dcvc.errors import InputError
+
 FRACTION_BITS = 18          # activations are multiples of 2^-18 ...
 RANGE_BITS = 9              # ... of magnitude at most 2^9
 MANTISSA_BITS = 53          # of a float64
 WEIGHT_BITS = 24            # k at most: a float32 weight has no more; fewer where sums would grow
 SLOPE = 0.01                # of the LeakyReLU in the parameter networks
+# Magnitudes of weights that add up to more than this leave too few bits for a weight.
+LARGEST_SUM = 2.0**14
 UNIT = 2.0**FRACTION_BITS
 LIMIT = 2.0**(RANGE_BITS + FRACTION_BITS)
 
@@ -55,6 +59,26 @@ def activate(x: Tensor) -> Tensor:
     return snap(F.leaky_relu_(x, SLOPE))
 
 
+def check_weights(name: str, weight: Tensor, bias: Tensor | None) -> None:
+    """Raises InputError naming the layer where its numbers fit no grid: weight (out, ...), bias (out,)."""
+    largest = float(weight.detach().double().flatten(1).abs().sum(1).max())
+    shift = 0.0 if bias is None else float(bias.detach().abs().max())
+    # Written so that NaN, which compares as false with everything, is refused too.
+    if not (largest <= LARGEST_SUM and shift <= LIMIT / UNIT):
+        raise InputError(f"{name}: found weights whose magnitudes add up to {largest:.4g} and a bias of "
+                         f"{shift:.4g}, exact arithmetic needs at most {LARGEST_SUM:g} and "
+                         f"{LIMIT / UNIT:g}; these weights are too large for it")
+
+
+def weight_bits(largest: float) -> int:
+    """k of a layer whose weights' magnitudes add up to `largest` for one output.
+
+    sum |w| 2^k * 2^(18 + 9) must stay below 2^51. The two bits that are left are for the bias, and
+    for weights whose rounding makes them larger."""
+    return min(WEIGHT_BITS, MANTISSA_BITS - 2 - FRACTION_BITS - RANGE_BITS
+               - math.ceil(math.log2(max(largest, 1.0))))
+
+
 class ExactLinear:
     """x @ weight + bias without any rounding, for integers x as `to_grid` gives them, same units.
 
@@ -64,11 +88,7 @@ class ExactLinear:
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         weight = weight.detach().double()
         # A sum is largest where every input is at its limit with the sign of its weight.
-        largest = max(float(weight.abs().sum(dim=1).max()), 1.0)
-        # sum |w| 2^k * 2^(18 + 9) must stay below 2^51. The two bits that are left are for the
-        # bias, and for weights whose rounding makes them larger.
-        self.bits = min(WEIGHT_BITS, MANTISSA_BITS - 2 - FRACTION_BITS - RANGE_BITS
-                        - math.ceil(math.log2(largest)))
+        self.bits = weight_bits(float(weight.abs().sum(dim=1).max()))
         steps = torch.round(weight * 2.0**self.bits)
         self.weight = steps.div_(2.0**self.bits).t().contiguous()
         self.bias = to_grid(bias.detach())

@@ -4,13 +4,20 @@
                                                      |
                                                      side information z, coded: how y is distributed
 
-One payload holds what CompressAI's `compress` gives for one frame. All numbers are little-endian:
+One payload holds one frame. All numbers are little-endian:
 
     4 bytes   CRC-32 of everything that follows
-    4 bytes   the model's checksum (names and values of its weights and tables)
+    4 bytes   the model's checksum (names and values of its weights) and that of its tables, exclusive or
     8 bytes   height and width of the frame, height and width of z (of y where there is no z)
-    1 byte    how many strings follow: 2 (y and z), or 1 for a model without z
-    each      4 bytes length, then the coded string
+    1 byte    0
+    the rest  the symbols, see zoo_symbols.py: every machine reads the same
+
+Models of many rates ("vbr"), and all payloads written before, hold what CompressAI's `compress` gives,
+which other instructions may read as noise:
+
+    4, 4, 8 bytes   as above; the checksum is that of the weights and of CompressAI's tables
+    1 byte          how many strings follow: 2 (y and z), or 1 for a model without z
+    each            4 bytes length, then the coded string
 
 CompressAI declares torchvision and more, which a plain installation of this kit does not have. The
 zoo alone needs none of it: where the full import fails, empty stand-ins take the place of the data
@@ -33,12 +40,14 @@ from torch import Tensor, nn
 from dcvc.config import nearest
 from dcvc.errors import BitstreamError, InputError, MissingError, ReadError
 from dcvc.interfaces import FrozenCodec, IntraOutput, Quality, check_frames, check_quality
+from dcvc.intra.zoo_symbols import ZooSymbols, has_exact_symbols, without_tables
 from dcvc.layers import crop, pad_to_multiple
 from dcvc.weights import (
     Misfit,
     bare_weights,
     check_entries,
     check_finite,
+    entries_checksum,
     read_checkpoint,
     weights_checksum,
 )
@@ -46,6 +55,8 @@ from dcvc.weights import (
 # Behind the payload's own CRC: model's checksum, the four sizes, number of strings.
 HEADER = struct.Struct("<IHHHHB")
 LARGEST_SIDE = 0xFFFF
+# In place of the number of strings: symbols that integers alone decide.
+EXACT_SYMBOLS = 0
 # Every model of the zoo can code frames whose sides are multiples of this.
 ZOO_MULTIPLE = 64
 # Entries that CompressAI knows by several names and in several sizes.
@@ -125,7 +136,8 @@ class CompressAIIFrameModel(FrozenCodec):
     name: zoo name ("bmshj2018-hyperprior", "cheng2020-anchor", ...); quality: 1..8 (1..6 for
     cheng2020). pretrained: download CompressAI's weights (MSE); checkpoint: a local file of weights
     instead. Without both the weights are random (torch's generator), which serves tests only.
-    Raises InputError, MissingError, ReadError with one line that names the option or the file.
+    Raises InputError, MissingError, ReadError with one line that names the option or the file, or the
+    layer whose weights are too large for exact symbols.
 
     `forward` gives CompressAI's estimate. With mbt2018 and cheng2020, CompressAI's forward rounds
     the latent without its mean and its coder with it, so the reconstruction of `compress` differs
@@ -154,12 +166,18 @@ class CompressAIIFrameModel(FrozenCodec):
                             "--i_frame_checkpoint FILE or --no-i_frame_pretrained") from None
         self.model = (_load_weights(type(model), name, checkpoint, weights) if checkpoint
                       else model)
-        # Tables of the entropy coder: made here, so that all files of the same weights agree.
-        self.model.update(force=True)
         self.multiple = max(ZOO_MULTIPLE,
                             getattr(self.model, "downsampling_factor", ZOO_MULTIPLE))
         self.freeze()
-        self.model_id = weights_checksum(self.model)
+        # Tables of the entropy coder: made here, so that all files of the same weights agree.
+        self.model.update(force=True)
+        # What payloads of CompressAI's coder name the model by.
+        self.zoo_id = weights_checksum(self.model)
+        self.symbols_exact = has_exact_symbols(self.model)
+        self.symbols = ZooSymbols(self.model)
+        self.model_id = self.zoo_id
+        if self.symbols_exact:
+            self.model_id = entries_checksum(without_tables(self.model.state_dict())) ^ self.symbols.tables_crc
 
     @torch.no_grad()
     def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
@@ -182,12 +200,17 @@ class CompressAIIFrameModel(FrozenCodec):
         if max(height, width) > LARGEST_SIDE:
             raise InputError(f"frame: found {width}x{height}, needed sides of at most "
                              f"{LARGEST_SIDE}")
-        out = self.model.compress(pad_to_multiple(x.float(), self.multiple))
+        padded = pad_to_multiple(x.float(), self.multiple)
+        if self.symbols_exact:
+            coded, y_hat, latent = self.symbols.encode(padded)
+            body = HEADER.pack(self.model_id, height, width, *latent, EXACT_SYMBOLS) + coded
+            return _with_crc(body), self._shown(self.model.g_s(y_hat), height, width)
+        out = self.model.compress(padded)
         strings = [string[0] for string in out["strings"]]
         body = HEADER.pack(self.model_id, height, width, *out["shape"], len(strings))
         for string in strings:
             body += struct.pack("<I", len(string)) + string
-        payload = struct.pack("<I", zlib.crc32(body)) + body
+        payload = _with_crc(body)
         # What the decoder will show: `out` holds strings alone.
         return payload, self.decompress(payload)
 
@@ -201,28 +224,45 @@ class CompressAIIFrameModel(FrozenCodec):
                                  "cut short")
         # The CRC holds: from here on lengths are as they were written.
         model_id, *sizes, count = HEADER.unpack_from(body)
-        if model_id != self.model_id:
+        (height, width), latent = sizes[:2], tuple(sizes[2:])
+        exact = count == EXACT_SYMBOLS
+        needed = self.model_id if exact else self.zoo_id
+        if model_id != needed:
             raise BitstreamError(f"I-frame: made with model {model_id:08x}, this one is "
-                                 f"{self.model_id:08x} ({self.model_name}); decode with the "
+                                 f"{needed:08x} ({self.model_name}); decode with the "
                                  "weights it was encoded with")
+        padded = [side + -side % self.multiple for side in (height, width)]
+        # The latent has the shape of the padded frame, smaller by the same factor both ways.
+        if count not in (EXACT_SYMBOLS, self._expected_strings()) or padded[0] * latent[1] != padded[1] * latent[0]:
+            raise BitstreamError(f"I-frame: made with another model than {self.model_name} (found "
+                                 f"{count} strings, latent {latent[1]}x{latent[0]} for "
+                                 f"{width}x{height})")
+        if exact:
+            return self._shown(self.model.g_s(self.symbols.decode(body[HEADER.size:], latent)), height, width)
         strings, position = [], HEADER.size
         for _ in range(count):
             (length,) = struct.unpack_from("<I", body, position)
             strings.append([body[position + 4:position + 4 + length]])
             position += 4 + length
-        (height, width), latent = sizes[:2], sizes[2:]
-        padded = [side + -side % self.multiple for side in (height, width)]
-        # The latent has the shape of the padded frame, smaller by the same factor both ways.
-        if count != self._expected_strings() or padded[0] * latent[1] != padded[1] * latent[0]:
-            raise BitstreamError(f"I-frame: made with another model than {self.model_name} (found "
-                                 f"{count} strings, latent {latent[1]}x{latent[0]} for "
-                                 f"{width}x{height})")
-        out = self.model.decompress(strings, tuple(latent))
-        return crop(out["x_hat"], height, width).clamp(0, 1)
+        return self._shown(self.model.decompress(strings, latent)["x_hat"], height, width)
+
+    @staticmethod
+    def _shown(x_hat: Tensor, height: int, width: int) -> Tensor:
+        return crop(x_hat, height, width).clamp(0, 1)
+
+    def stream_weights(self) -> list[dict[str, Tensor]]:
+        """What new streams name this codec by, then what streams of before do: CompressAI's tables are
+        not the same with all instructions."""
+        entries = self.state_dict()
+        return [without_tables(entries), entries] if self.symbols_exact else [entries]
 
     def _expected_strings(self) -> int:
         # "h_a", the analysis of y into z, is what the model without z lacks.
         return 2 if hasattr(self.model, "h_a") else 1
+
+
+def _with_crc(body: bytes) -> bytes:
+    return struct.pack("<I", zlib.crc32(body)) + body
 
 
 def code_with_zoo_model(model: nn.Module, x: Tensor) -> dict[str, Any]:

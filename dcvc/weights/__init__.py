@@ -310,8 +310,13 @@ def weights_hash(weights: dict[str, Tensor]) -> str:
 
 def weights_checksum(module: nn.Module, start: int = 0) -> int:
     """CRC-32 over the names and values of every entry: what a payload must be decoded with."""
+    return entries_checksum(module.state_dict(), start)
+
+
+def entries_checksum(entries: dict[str, Tensor], start: int = 0) -> int:
+    """The same over these entries, in their order."""
     checksum = start
-    for name, value in module.state_dict().items():
+    for name, value in entries.items():
         checksum = zlib.crc32(name.encode(), checksum)
         checksum = zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes(), checksum)
     return checksum
