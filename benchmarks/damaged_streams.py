@@ -3,7 +3,7 @@
 `python benchmarks/damaged_streams.py --streams 1000 --seed 0 > benchmarks/damaged_streams.json`
 `python benchmarks/damaged_streams.py --light > benchmarks/damaged_light_streams.json`
 `python benchmarks/damaged_streams.py --edited > benchmarks/damaged_edited_streams.json`
-`python benchmarks/damaged_streams.py --exact > benchmarks/damaged_exact_streams.json`
+`python benchmarks/damaged_streams.py --exact --streams 1000 --seed 2 > benchmarks/damaged_exact_streams.json`
 """
 
 import argparse
