@@ -3,6 +3,7 @@
 `python benchmarks/damaged_streams.py --streams 1000 --seed 0 > benchmarks/damaged_streams.json`
 `python benchmarks/damaged_streams.py --light > benchmarks/damaged_light_streams.json`
 `python benchmarks/damaged_streams.py --edited > benchmarks/damaged_edited_streams.json`
+`python benchmarks/damaged_streams.py --exact > benchmarks/damaged_exact_streams.json`
 """
 
 import argparse
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--light", action="store_true", help="version 3: I- and P-frames of the light codecs")
     parser.add_argument("--edited", action="store_true",
                         help="version 4: cut and joined, with hidden frames, end and index")
+    parser.add_argument("--exact", action="store_true", help="of the light codecs, in exact arithmetic")
     options = parser.parse_args()
     command = "python benchmarks/damaged_streams.py " + " ".join(sys.argv[1:])
     result = bench_damage(**vars(options))

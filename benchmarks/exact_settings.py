@@ -34,7 +34,7 @@ from torch import Tensor
 from dcvc.bench.data import versions
 from dcvc.checkpoint import load_codec, save_pretrained
 from dcvc.codec.drift import Drift
-from dcvc.codec.exact_ranges import RANGES_FILE, CodecRanges, measure_ranges, read_ranges, write_ranges
+from dcvc.codec.exact_ranges import measure_ranges, read_ranges
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import ClipDecoder, CodedFrame, VideoCodec
 from dcvc.evaluation.metrics import psnr_from_mse
@@ -60,10 +60,11 @@ load = functools.cache(load_codec)
 def write_large_model(folder: Path, frames: list[Tensor]) -> None:
     """Size l, which is in no box: weights as drawn, ranges as measured of one clip."""
     torch.manual_seed(0)
-    codec = VideoCodec(stirred(LightPFrameModel(SIZES["l"])), stirred(LightIFrameModel(INTRA_SIZES["l"])))
-    save_pretrained(codec, folder)
-    ranges: CodecRanges = measure_ranges(codec.p_frame, codec.intra, [frames[:2]], [20.0, 50.0])
-    write_ranges(folder / RANGES_FILE, ranges, codec.inter_hash, codec.intra_hash)
+    parts = stirred(LightPFrameModel(SIZES["l"])), stirred(LightIFrameModel(INTRA_SIZES["l"]))
+    for part in parts:
+        part.eval()
+    clip = [frame[None] for frame in frames[:2]]
+    save_pretrained(VideoCodec(*parts, measure_ranges(*parts, [clip], (20.0, 50.0))), folder)
 
 
 def clips_of(paths: list[Path], most: int | None) -> dict[str, list[list[Tensor]]]:

@@ -1,23 +1,25 @@
-"""Write the golden exact stream anew: `python benchmarks/golden_exact.py tests/codec/golden_exact.dcvc`.
+"""Write the golden exact streams anew: `python benchmarks/golden_exact.py tests/codec`, or some sizes with --only.
 
-Only where the boxed model light-s, its ranges or the exact arithmetic was changed on purpose.
+Only where the boxed models, their ranges, the start of size l or the exact arithmetic was changed on purpose.
 """
 
 import argparse
 from pathlib import Path
 
-from kit.exact_streams import exact_stream
+from kit.exact_streams import GOLDEN, exact_stream, golden_codec
 
-from dcvc.checkpoint import load_codec
 from dcvc.files import replacing
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", type=Path)
-    data = exact_stream(load_codec("light-s"))
-    with replacing(parser.parse_args().output) as file:
-        file.write(data)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="+", choices=GOLDEN, default=list(GOLDEN))
+    options = parser.parse_args()
+    for size in options.only:
+        name, frames = GOLDEN[size]
+        with replacing(options.folder / name) as file:
+            file.write(exact_stream(golden_codec(size), frames))
 
 
 if __name__ == "__main__":

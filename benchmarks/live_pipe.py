@@ -60,7 +60,7 @@ def growth(sizes: list[int]) -> float:
 
 
 def through_pipes(clip: list[bytes], frames: int, options: list[str]) -> dict:
-    encoder = subprocess.Popen([*DCVC, "encode", "-", "-", "--latency", "--quiet", "--json", *options],
+    encoder = subprocess.Popen([*DCVC, "encode", "-", "-", "--no-exact", "--latency", "--quiet", "--json", *options],
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     decoder = subprocess.Popen([*DCVC, "decode", "-", "-", "--quiet", *options[:2]], stdin=encoder.stdout,
                                stdout=subprocess.PIPE)
@@ -99,7 +99,7 @@ def through_files(clip: list[bytes], frames: int, options: list[str]) -> dict:
         source, stream, target = (Path(folder) / name for name in ("in.y4m", "a.dcvc", "out.y4m"))
         with open(source, "wb") as file:
             file.writelines(y4m(clip, frames))
-        subprocess.run([*DCVC, "encode", str(source), str(stream), "--quiet", *options], check=True,
+        subprocess.run([*DCVC, "encode", str(source), str(stream), "--no-exact", "--quiet", *options], check=True,
                        stdout=subprocess.DEVNULL)
         source.unlink()
         subprocess.run([*DCVC, "decode", str(stream), str(target), "--quiet", *options[:2]], check=True)

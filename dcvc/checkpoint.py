@@ -6,9 +6,10 @@ A checkpoint of ours is a dictionary:
 
 "inter" names the P-frame codec and holds its configuration, "intra" the I-frame codec's; "training"
 is in latest.pt alone. One that was trained together with its I-frame codec, or imported, holds that
-one too, and needs no second file:
+one too, and needs no second file; then the ranges for exact arithmetic may lie in it as well
+(dcvc/codec/exact_ranges.py):
 
-    {…, "intra_codec": {"codec": "light", dimensions}, "intra_model": weights}
+    {…, "intra_codec": {"codec": "light", dimensions}, "intra_model": weights, "exact": ranges}
 
 Files of other projects hold weights alone; which codec they belong to shows in the names of their
 entries.
@@ -22,7 +23,17 @@ from typing import Any
 
 import torch
 
-from dcvc.codec.exact_ranges import RANGES_FILE
+from dcvc.codec.exact_ranges import (
+    RANGES,
+    RANGES_FILE,
+    CodecRanges,
+    RangesSource,
+    measured_if_exact,
+    ranges_content,
+    ranges_in,
+    read_ranges,
+    were_measured,
+)
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.config import to_dict
 from dcvc.errors import InputError
@@ -50,7 +61,8 @@ class PFrameCheckpoint:
     """A P-frame model with what its file says about it.
 
     intra: the I-frame codec's configuration, None for files of other projects. i_frame: that codec
-    itself, where the file holds its weights; `intra` then names the very file.
+    itself, where the file holds its weights; `intra` then names the very file. ranges: of both, for
+    exact arithmetic.
     """
 
     model: PFrameCodec
@@ -58,6 +70,7 @@ class PFrameCheckpoint:
     i_frame: FrameCodec | None
     progress: dict[str, Any]
     path: Path
+    ranges: RangesSource = None
 
 
 def load_p_frame_model(path: Path | str, device: torch.device | str = "cpu",
@@ -92,7 +105,10 @@ def load_p_frame_checkpoint(path: Path | str, device: torch.device | str = "cpu"
         intra, i_frame, progress = None, None, {}
     if i_frame is not None:
         i_frame = i_frame.to(device)
-    return PFrameCheckpoint(model.to(device).eval(), intra, i_frame, progress, file)
+    ranges: RangesSource = file.with_name(RANGES_FILE)
+    if RANGES in content and is_ours(content):
+        ranges = ranges_in(content[RANGES], f"{file}: {RANGES}")
+    return PFrameCheckpoint(model.to(device).eval(), intra, i_frame, progress, file, ranges)
 
 
 def carried_intra(path: Path | str) -> IntraConfig | None:
@@ -170,13 +186,14 @@ def load_codec(model: Path | str, device: torch.device | str = "cpu",
     if build is None:
         from dcvc.intra import build_intra_codec as build  # its parts are heavy: only when needed
     checkpoint = load_p_frame_checkpoint(model, device, weights)
-    ranges = checkpoint.path.with_name(RANGES_FILE)
     if intra is None and checkpoint.i_frame is not None:
-        return VideoCodec(checkpoint.model, checkpoint.i_frame, ranges)
+        return VideoCodec(checkpoint.model, checkpoint.i_frame, checkpoint.ranges)
     config = intra or checkpoint.intra
     if config is None:
         raise InputError(f"{checkpoint.path}: names no I-frame codec; give --i_frame_type and its "
                          "options")
+    # What the file holds was measured with its own I-frame codec; a file beside it says of which.
+    ranges = None if isinstance(checkpoint.ranges, CodecRanges) else checkpoint.ranges
     return VideoCodec(checkpoint.model, build(config, device), ranges)
 
 
@@ -184,19 +201,40 @@ def save_pretrained(codec: VideoCodec, folder: Path | str, half: bool = False) -
     """Both codecs into FOLDER/model.safetensors, and what they are into FOLDER/model.json, to be
     read by people. The folder is taken by everything as --model, and by `from_pretrained`.
 
-    half: 16-bit floats; the codec that is read back then differs a little from this one. Returns
-    the file. Raises InputError where the folder holds a model or the I-frame codec has files of its
-    own."""
-    folder = Path(folder)
+    half: 16-bit floats; the codec that is read back then differs a little from this one. Where the
+    codec has no ranges for exact arithmetic they are measured, which takes seconds. Returns the file.
+    Raises InputError where the folder holds a model or the I-frame codec has files of its own."""
+    folder, codec = Path(folder), codec.float_form()
     if any((folder / name).exists() for name in (MODEL_FILE, CARD)):
         raise InputError(f"{folder}: holds a model already; choose another folder")
     if not i_frame_can_be_inside(codec.intra):
         raise InputError(f"{folder}: the I-frame codec {codec.intra.name} has files of its own, needed "
                          "one that a model file can hold (light)")
     content = codecs_content(codec.p_frame, codec.intra)
+    # Rounding weights changes less than ranges have room for.
+    ranges = _measured(codec) or measured_if_exact(codec.p_frame, codec.intra)
+    if ranges is not None:
+        content[RANGES] = ranges_content(ranges)
     write_model(folder / MODEL_FILE, content, half)
     write_text(folder / CARD, json.dumps(model_card(folder / MODEL_FILE), indent=1) + "\n")
     return folder / MODEL_FILE
+
+
+def _measured(codec: VideoCodec) -> CodecRanges | None:
+    of_it = codec.ranges, codec.inter_hash, codec.intra_hash
+    return read_ranges(*of_it) if were_measured(*of_it) else None
+
+
+def give_ranges(model: Path | str) -> None:
+    """Measure the ranges for exact arithmetic of a checkpoint of ours, and write them into it. A file without
+    an I-frame codec, or whose codecs have no exact form, is left as it is."""
+    checkpoint = load_p_frame_checkpoint(model)
+    if checkpoint.i_frame is None:
+        return
+    ranges = measured_if_exact(checkpoint.model, checkpoint.i_frame)
+    if ranges is not None:
+        content = {**read_checkpoint(checkpoint.path), RANGES: ranges_content(ranges)}
+        write_checkpoint(checkpoint.path, content)
 
 
 def model_card(file: Path, **more: Any) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from kit.light_models import TINY_LIGHT, TINY_LIGHT_INTRA, stirred
 
+from dcvc.checkpoint import load_codec
+from dcvc.codec.encoder import Encoder
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.demo.footage import Take, record, write_takes
@@ -38,6 +40,17 @@ def test_a_stream_decodes_to_the_encoders_pictures(device):
     file.seek(0)
     decoded = [frame.cpu() for frame in codec.decode(StreamReader(file))]
     assert all(torch.equal(a.x_hat.cpu(), b) for a, b in zip(coded, decoded, strict=True))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_one_device_codes_the_cpu_decodes_and_the_other_way_round(device):
+    """Exact streams, which nobody has to ask for. Every picture's checksum is compared, too."""
+    here, there = load_codec("light-s"), load_codec("light-s", device)
+    for encoder, decoder in ((here, there), (there, here)):
+        made = Encoder(encoder, (64, 96), 25, quality=40, refresh={2}, frames=4)
+        data = b"".join(packet.data for packet in made.packets(frames(4)))
+        assert made.header.exact
+        assert len(list(decoder.decode(StreamReader(io.BytesIO(data))))) == 4
 
 
 @pytest.mark.parametrize("device", DEVICES)

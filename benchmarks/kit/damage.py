@@ -195,13 +195,14 @@ def _decode(codec: VideoCodec, data: bytes, folder: Path) -> tuple[list[np.ndarr
     return pictures, message
 
 
-def bench_damage(count: int = 10_000, seed: int = 0, light: bool = False, edited: bool = False) -> dict:
+def bench_damage(count: int = 10_000, seed: int = 0, light: bool = False, edited: bool = False,
+                 exact: bool = False) -> dict:
     """`count` damaged streams of all kinds in turn -> counts by kind; every number of `faults` must be 0.
 
     light: I- and P-frames of the light codecs (version 3), else P-frames of DCVC-2021 (version 2). edited: light, and
-    version 4 with hidden frames, end and index."""
-    make, light = (make_edited_sample if edited else make_sample), light or edited
-    codec, stranger = map(tiny_light_codec if light else tiny_codec, (0, 1))
+    version 4 with hidden frames, end and index. exact: light, and in exact arithmetic."""
+    make, light = (make_edited_sample if edited else make_sample), light or edited or exact
+    codec, stranger = (codec.form(exact) for codec in map(tiny_light_codec if light else tiny_codec, (0, 1)))
     sample, other = make(codec, 0), make(codec, 7)
     # Without its index a stream is whole: nothing else comes after the end record.
     end = sample.records[-1][1] + END_BYTES

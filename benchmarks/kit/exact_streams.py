@@ -1,4 +1,4 @@
-"""Small exact streams of the boxed models, as tests decode them."""
+"""Small exact streams of every size, as tests decode them: of the boxed models, and of a drawn one of size l."""
 
 import io
 from fractions import Fraction
@@ -6,7 +6,14 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from dcvc.checkpoint import load_codec
+from dcvc.codec.exact_ranges import CodecRanges
 from dcvc.codec.video_codec import VideoCodec
+from dcvc.inter.light.config import SIZES
+from dcvc.inter.light.model import LightPFrameModel
+from dcvc.intra.light.config import SIZES as INTRA_SIZES
+from dcvc.intra.light.model import LightIFrameModel
+from dcvc.layers.exact_blocks import RANGE_UNIT
 
 SIZE = (40, 56)
 # An I-frame, P-frames, one of which is a refresh, and another I-frame.
@@ -26,9 +33,39 @@ def moving_frames(count: int = len(QUALITIES), size: tuple[int, int] = SIZE) -> 
     return frames
 
 
-def exact_stream(codec: VideoCodec) -> bytes:
+class EvenRanges(dict):
+    """8.0 for every tensor: measured ones would be other numbers on another machine."""
+
+    def get(self, name: str, default: object = None) -> int:
+        return 8 * RANGE_UNIT
+
+
+def drawn_codec(size: str) -> VideoCodec:
+    """Of a size that is in no box. Weights are as an untrained model's, stirred by whole numbers and rounded to
+    2^-12, so that they are the same numbers on every machine."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    parts = LightPFrameModel(SIZES[size]), LightIFrameModel(INTRA_SIZES[size])
+    for part in parts:
+        with torch.no_grad():
+            for name, value in part.named_parameters():
+                drawn = torch.randint(-12, 13, value.shape, generator=generator)
+                stir = not name.startswith(("q_", "bit_estimator_z"))
+                value.copy_(((value.double() * 4096).round() + stir * drawn) / 4096)
+    return VideoCodec(*parts, CodecRanges(EvenRanges(), EvenRanges()))
+
+
+# Of each size its file in tests/codec, and how many frames it has: integers of size l take a while in NumPy.
+GOLDEN = {"s": ("golden_exact.dcvc", 6), "m": ("golden_exact_m.dcvc", 4), "l": ("golden_exact_l.dcvc", 3)}
+
+
+def golden_codec(size: str) -> VideoCodec:
+    return drawn_codec(size) if size == "l" else load_codec(f"light-{size}")
+
+
+def exact_stream(codec: VideoCodec, count: int = len(QUALITIES)) -> bytes:
     """codec: in either form."""
-    file, codec, frames = io.BytesIO(), codec.exact_form(), moving_frames()
+    file, codec, frames = io.BytesIO(), codec.exact_form(), moving_frames(count)
     header = codec.header(SIZE, Fraction(25), len(frames), PERIOD, source=b"test")
     list(codec.encode(frames, header, file, quality=QUALITIES, refresh=REFRESH))
     return file.getvalue()

@@ -16,7 +16,7 @@ from kit.light_models import SMALL_LIGHT, SMALL_LIGHT_INTRA, stirred, wandering_
 from kit.vqgan import make_rated_vqgan
 from PIL import Image
 
-from dcvc.checkpoint import i_frame_content, load_codec
+from dcvc.checkpoint import give_ranges, i_frame_content, load_codec, write_codecs
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.config import to_dict
 from dcvc.data import VideoReader
@@ -57,6 +57,11 @@ def make_runs(folder: Path, config: DCVCConfig | LightConfig = SMALL) -> dict[st
         paths[kind] = folder / f"{kind}_run.pt"
         write_checkpoint(paths[kind], {"model": model.state_dict(), "inter": inter_entry(config),
                                        "intra": to_dict(chosen), "settings": {}, "progress": {}})
+    if isinstance(config, LightConfig):
+        # With ranges, so that its streams are exact.
+        paths["exact"] = folder / "exact_run.pt"
+        write_codecs(paths["exact"], model, i_frame)
+        give_ranges(paths["exact"])
     return paths
 
 
@@ -76,7 +81,7 @@ def round_trip(clip: Path, run: Path, folder: Path, count: int, gop: int, thread
     torch.set_num_threads(threads)
     try:
         begin = time.perf_counter()
-        codec, expected, terms, payload, seen = load_codec(run), [], {}, 0, []
+        codec, expected, terms, payload, seen = load_codec(run).form(), [], {}, 0, []
         reader = VideoReader(clip)
         count = min(count, len(reader))
         file = io.BytesIO()
@@ -102,7 +107,8 @@ def round_trip(clip: Path, run: Path, folder: Path, count: int, gop: int, thread
         found.unlink()
     size, estimate = stream.stat().st_size, sum(terms.values()) / 8
     return {"clip": clip.name, "width": reader.size[1], "height": reader.size[0], "intra": run.stem.split("_")[0],
-            "frames": count, "identical_frames": same, "encoder_threads": threads, "decoder_default": decoder_threads,
+            "exact": codec.exact, "frames": count, "identical_frames": same, "encoder_threads": threads,
+            "decoder_default": decoder_threads,
             "bytes": size, "container_bytes": size - payload, "estimated_bytes": estimate,
             "gap_percent_beside_container": 100 * (payload - estimate) / estimate,
             "within_1_percent_and_container": abs(size - estimate) <= 0.01 * estimate + size - payload,
@@ -110,7 +116,7 @@ def round_trip(clip: Path, run: Path, folder: Path, count: int, gop: int, thread
 
 
 def _intra_bits(codec: VideoCodec, frame: torch.Tensor, head: FrameHead | None) -> dict[str, torch.Tensor]:
-    return codec.intra(frame[None].float() / 255, head and head.quality).bits
+    return codec.intra.forward(frame[None].float() / 255, head and head.quality).bits
 
 
 def bench_round_trips(clips: list[Path], folder: Path, count: int = 16, gop: int = 16,

@@ -17,8 +17,8 @@ def bench_coding(codec: str, size: str, height: int = 192, width: int = 320, fra
                  repeats: int = 3) -> dict[str, Any]:
     """Frames per second each way, medians over `repeats` runs of `frames` P-frames that follow one given picture.
 
-    The weights are random, so the rate means nothing; the arithmetic is that of a trained model. Raises
-    BitstreamError if the decoder's frames differ from the encoder's.
+    The weights are random, so the rate means nothing; the arithmetic is that of a trained model in floats, as
+    `dcvc encode --no-exact` has it. Raises BitstreamError if the decoder's frames differ from the encoder's.
     """
     torch.manual_seed(0)
     model = build_p_frame(codec_entry(codec).size(size)).eval()
@@ -48,5 +48,5 @@ def bench_coding(codec: str, size: str, height: int = 192, width: int = 320, fra
 
 def as_text(result: dict[str, Any]) -> str:
     return (f"{result['codec']} {result['size']}, {result['parameters']:,} parameters, {result['width']}x"
-            f"{result['height']}, {result['threads']} threads\n"
+            f"{result['height']}, {result['threads']} threads, in floats\n"
             f"encode {result['encode_fps']:.2f} frames/s\ndecode {result['decode_fps']:.2f} frames/s")

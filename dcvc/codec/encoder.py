@@ -61,15 +61,16 @@ class Packet:
 
 class Encoder:
     """codec: a VideoCodec (dcvc.checkpoint.load_codec gives one); size: (height, width); fps: frames
-    per second. intra_period: -1 for one I-frame only. control: instead of quality. frames: how many
-    will come, 0 where that is not known. index: whether the stream ends with one. verify: every
-    packet is decoded again and compared.
+    per second. exact: arithmetic that never rounds, so that every machine decodes the same pictures; None:
+    where the model has an exact form. intra_period: -1 for one I-frame only. control: instead of
+    quality. frames: how many will come, 0 where that is not known. index: whether the stream ends with
+    one. verify: every packet is decoded again and compared.
 
     Raises InputError for what does not fit, before the first byte.
     """
 
     def __init__(self, codec: VideoCodec, size: tuple[int, int], fps: float | Fraction, *,
-                 intra_period: int = INTRA_PERIOD, quality: Qualities = None,
+                 exact: bool | None = None, intra_period: int = INTRA_PERIOD, quality: Qualities = None,
                  refresh: Refreshes = None, control: FrameControl | None = None,
                  scene_cuts: bool = False, frames: int = 0, index: bool = True,
                  reconstruction_crc: bool = True, source: bytes | None = None,
@@ -78,6 +79,7 @@ class Encoder:
             raise InputError(f"intra_period: found {intra_period}, needed at least 1, or -1")
         if control is not None and quality is not None:
             raise InputError("quality: found both a quality and a control, needed one of them")
+        codec = codec.form(exact)
         self.header: StreamHeader = codec.header(
             size, exact_rate(fps), frames, max(intra_period, 0),
             reconstruction_crc, source, has_end=True)

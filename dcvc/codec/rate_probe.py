@@ -94,7 +94,8 @@ def probe_rates(codec: VideoCodec, places: Sequence[Sequence[Tensor]], intra_per
         bits = {I_FRAME: [], P_FRAME: []}
         # Each place begins with an I-frame of its own: an encoder of its own.
         for row in places:
-            encoder = Encoder(codec, tuple(row[0].shape[1:]), 25, intra_period=-1, quality=quality)
+            encoder = Encoder(codec, tuple(row[0].shape[1:]), 25, exact=codec.exact, intra_period=-1,
+                              quality=quality)
             # The first push gives the header too, which is no part of a frame: the last packet is.
             for packet in [encoder.push(frame)[-1] for frame in row]:
                 bits[packet.frame.record.kind].append(8 * len(packet.data))

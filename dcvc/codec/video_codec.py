@@ -24,7 +24,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -38,14 +37,14 @@ from dcvc.codec.bitstream import (
     FrameRecord,
     StreamHeader,
 )
-from dcvc.codec.codec_names import compared
 from dcvc.codec.drift import Drift
-from dcvc.codec.exact_ranges import read_ranges
+from dcvc.codec.exact_ranges import RangesSource, read_ranges, were_measured
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
+from dcvc.codec.header_check import check_codecs
+from dcvc.codec.levels import floats_of, levels_of
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.stream_writer import StreamWriter
 from dcvc.device import computing_threads, holds_float64
-from dcvc.device.workers import single
 from dcvc.errors import BitstreamError, DcvcError, InputError
 from dcvc.interfaces import (
     FrameCodec,
@@ -58,6 +57,7 @@ from dcvc.interfaces import (
     stream_weights,
     to_levels,
 )
+from dcvc.layers import weights_stay
 from dcvc.weights import weights_hash
 
 log = logging.getLogger("dcvc.codec")
@@ -82,14 +82,15 @@ def crc_of(frame: Tensor) -> int:
 class VideoCodec:
     """An I-frame codec and a P-frame codec as one codec of clips.
 
-    Nothing is kept between frames or clips. ranges: the file of measured ranges for exact arithmetic
-    (exact_ranges.py), which may be missing.
+    Nothing is kept between frames or clips. It computes in floats, and `form` gives the form that
+    streams are written in. ranges: those measured for exact arithmetic, or their file (exact_ranges.py),
+    which may be missing.
     """
 
     # Whether it computes by arithmetic that never rounds.
     exact = False
 
-    def __init__(self, p_frame: PFrameCodec, intra: FrameCodec, ranges: Path | None = None) -> None:
+    def __init__(self, p_frame: PFrameCodec, intra: FrameCodec, ranges: RangesSource = None) -> None:
         # In training mode there would be noise where a stream has rounding.
         self.intra, self.p_frame = intra, p_frame.eval()
         bind(intra, p_frame)
@@ -101,6 +102,17 @@ class VideoCodec:
         self.ranges = ranges
         # The same codecs in the other arithmetic: floats here, exact there.
         self._other: VideoCodec | None = None
+
+    def form(self, exact: bool | None = None) -> "VideoCodec":
+        """In exact arithmetic or in floats; None: exact where both codecs can and ranges were measured of them.
+        Raises as `exact_form` does."""
+        if exact is None:
+            able = all(hasattr(codec, "exact_form") for codec in (self.intra, self.p_frame))
+            exact = self.exact or able and were_measured(self.ranges, self.inter_hash, self.intra_hash)
+        return self.exact_form() if exact else self.float_form()
+
+    def float_form(self) -> "VideoCodec":
+        return self
 
     def exact_form(self) -> "VideoCodec":
         """The same codecs by arithmetic that never rounds, whose streams every machine decodes to the
@@ -123,7 +135,7 @@ class VideoCodec:
 
     def form_for(self, header: StreamHeader) -> "VideoCodec":
         """This codec in the arithmetic of a stream."""
-        return self.exact_form() if header.exact else self
+        return self.exact_form() if header.exact else self.float_form()
 
     @property
     def tables_crc(self) -> int:
@@ -155,13 +167,9 @@ class VideoCodec:
         if header.exact != self.exact:
             self._form_named(header, name).check(header, name)
             return
-        pairs = compared(header, self.intra, self.p_frame, intra_hashes=self.intra_hashes,
-                         inter_hash=self.inter_hash, tables_crc=self.tables_crc)
-        for what, found, needed in pairs:
-            if found != needed:
-                raise BitstreamError(f"{name}: header: {what} found {found}, "
-                                     f"this model has {needed}; "
-                                     "give the model that made the stream with --model")
+        # Of any clip: what codecs say of themselves is the same in all headers.
+        ours = self.header((1, 1), Fraction(1), frames=1, gop=1)
+        check_codecs(header, ours, self.intra, self.p_frame, self.intra_hashes, name)
 
     def _form_named(self, header: StreamHeader, name: str) -> "VideoCodec":
         try:
@@ -262,12 +270,13 @@ class _ExactVideoCodec(VideoCodec):
             p_frame, intra = (copy.deepcopy(codec).to("cpu") for codec in (p_frame, intra))
             self.device = torch.device("cpu")
         self.p_frame, self.intra = p_frame.exact_form(ranges.p_frame), intra.exact_form(ranges.intra)
+        bind(self.intra, self.p_frame)
         # Weights and hashes stay those of the float form.
         self.ranges, self._other = plain.ranges, plain
         self.inter_hash, self.intra_hashes = plain.inter_hash, plain.intra_hashes
 
-    def form_for(self, header: StreamHeader) -> VideoCodec:
-        return self if header.exact else self._other
+    def float_form(self) -> VideoCodec:
+        return self._other
 
     @property
     def tables_crc(self) -> int:
@@ -278,10 +287,6 @@ class _ExactVideoCodec(VideoCodec):
 def _tell_of_the_cpu(device: str) -> None:
     """Once a process, however many codecs there are."""
     log.warning("exact streams are computed on the CPU: device %s has no float64", device)
-
-
-# Two short passes over a frame: torch's other threads would take longer to wake up.
-_from_levels, _to_levels = single()(from_levels), single()(to_levels)
 
 
 @dataclass(frozen=True)
@@ -296,13 +301,13 @@ class Attempt:
 
 
 class ClipEncoder:
-    """The encoder's side of the recursion, one frame at a time. A frame may be coded several times;
-    the state moves on when one of the attempts is committed. verify: every payload is decoded again
-    and compared."""
+    """The encoder's side of the recursion, one frame at a time; no weight changes meanwhile. A frame may
+    be coded several times; the state moves on when one of the attempts is committed. verify: every
+    payload is decoded again and compared."""
 
     def __init__(self, codec: VideoCodec, header: StreamHeader, verify: bool = False) -> None:
         self._codec, self._verify = codec, verify
-        self._threads = _threads_for(header)
+        self._threads, self._stretch = _threads_for(header), object()
         self._size = (3, header.height, header.width)
         self._state: State | None = None
 
@@ -315,16 +320,16 @@ class ClipEncoder:
     def code(self, number: int, kind: int, frame: Tensor, options: dict[str, Any]) -> Attempt:
         """options: what the codec's compress takes beside the frame."""
         self.check(number, frame)
-        x = _from_levels(frame[None].to(self._codec.device))
+        x = floats_of(frame[None].to(self._codec.device))
         # Torch's convolutions give other last bits with another number of threads.
-        with computing_threads(self._threads):
+        with computing_threads(self._threads), weights_stay(self._stretch):
             payload, output, state = self._codec.compress(kind, self._state, x, options)
             decoded = None
             if self._verify:
                 decoded = self._codec.decompress(kind, self._state, payload)[0]
-        picture = _to_levels(output.x_hat)[0]
+        picture = levels_of(output.x_hat)[0]
         # Both sides go on from the picture, so the picture is what must be the same.
-        if self._verify and not torch.equal(to_levels(decoded)[0], picture):
+        if self._verify and not torch.equal(levels_of(decoded)[0], picture):
             raise BitstreamError(f"frame {number}: decoding gave another reconstruction "
                                  "than encoding")
         bits = {term: float(value) for term, value in output.bits.items()}
@@ -335,8 +340,8 @@ class ClipEncoder:
 
 
 class ClipDecoder:
-    """The decoder's side, one record at a time; begins at an I-frame. Raises BitstreamError unless
-    the stream was made with these very codecs.
+    """The decoder's side, one record at a time; begins at an I-frame; no weight changes meanwhile.
+    Raises BitstreamError unless the stream was made with these very codecs.
 
     drift: receives which pictures are not the encoder's, where only last bits can differ (drift.py).
     Without it, and where symbols may be wrong as well, the first such picture is an error."""
@@ -345,7 +350,7 @@ class ClipDecoder:
                  drift: Drift | None = None) -> None:
         codec.check(header, name)
         self._codec, self._header, self._name = codec.form_for(header), header, name
-        self._threads = _threads_for(header)
+        self._threads, self._stretch = _threads_for(header), object()
         self._state: State | None = None
         # An exact stream has no last bits: whatever differs there is a defect.
         alike = not header.exact and all(map(reads_alike, (codec.intra, codec.p_frame)))
@@ -359,13 +364,13 @@ class ClipDecoder:
         bits = {} if measure else None
         try:
             # With the encoder's number of threads: its last bits are wanted.
-            with computing_threads(self._threads):
+            with computing_threads(self._threads), weights_stay(self._stretch):
                 x_hat, self._state = self._codec.decompress(record.kind, self._state,
                                                             record.payload, bits)
         # A codec does not know which frame its payload belongs to.
         except DcvcError as error:
             raise BitstreamError(f"{where}: {error}") from None
-        picture, size = _to_levels(x_hat)[0], (3, header.height, header.width)
+        picture, size = levels_of(x_hat)[0], (3, header.height, header.width)
         # I-frame payloads carry a size of their own, which may be another one.
         if tuple(picture.shape) != size:
             raise BitstreamError(f"{where}: found a picture {tuple(picture.shape)}, "

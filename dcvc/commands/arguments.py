@@ -133,8 +133,8 @@ class SubcommandParser(ArgumentParser):
         return options, []
 
 
-def add_flag(parser: argparse._ActionsContainer, name: str, default: bool, help: str) -> None:
-    """A boolean option with its `--no-…` form."""
+def add_flag(parser: argparse._ActionsContainer, name: str, default: bool | None, help: str) -> None:
+    """A boolean option with its `--no-…` form; default None: the help says what holds then."""
     parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default,
                         help=help)
 

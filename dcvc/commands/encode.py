@@ -16,6 +16,7 @@ from dcvc.commands.arguments import add_device, add_flag
 from dcvc.commands.messages import told
 from dcvc.commands.options import (
     PIPE,
+    add_exact,
     add_intra_period,
     add_model,
     add_refresh,
@@ -64,8 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "reconstruction_crc", True,
              "write the checksum of every decoded frame (4 bytes each), so that the decoder "
              "notices a difference")
-    add_flag(parser, "exact", False,
-             "compute by arithmetic that never rounds: every machine decodes the same pictures")
+    add_exact(parser)
     add_flag(parser, "index", True, "end with an index of the I-frames, for seeking")
     add_flag(parser, "latency", False, "tell the time from a frame to its packet")
     add_device(parser)
@@ -103,9 +103,8 @@ def run(options: argparse.Namespace) -> int | None:
     source = open_source(options.input, options.max_frames, options.fps)
     tell_notes(source.name, source.notes)
     options.intra_period = intra_period_from(options, ONE_I_FRAME, INTRA_PERIOD)
-    codec = codec_from(options)
-    if options.exact:
-        codec = codec.exact_form()
+    codec = codec_from(options).form(options.exact)
+    options.exact = codec.exact
     control = _control(options, rate, source, codec)
     encoder, written = _encoder(options, source, codec, control), Written()
     with written_stream(options.output) as file:
@@ -126,7 +125,7 @@ def _encoder(options: argparse.Namespace, source: Source, codec: "VideoCodec",
         asked = stepped_quality(codec.p_frame, options.quality, steps_from(options))
     cuts = options.scene_cuts
     return Encoder(
-        codec, source.size, source.fps, intra_period=options.intra_period, control=control,
+        codec, source.size, source.fps, exact=codec.exact, intra_period=options.intra_period, control=control,
         quality=asked, refresh=options.refresh,
         scene_cuts=control is not None if cuts is None else cuts,
         frames=source.frames, index=options.index, source=source.mark, verify=options.verify,
@@ -206,8 +205,8 @@ def _tell(options: argparse.Namespace, source: Source, written: Written,
         "bytes": written.bytes, "bpp": 8 * written.bytes / pixels,
         "bpp_estimate": sum(written.bits.total.values()) / pixels, "bits": written.bits.total,
         "payload_bytes": written.payload, "container_bytes": written.bytes - written.payload,
-        "verified": bool(options.verify), "quality": options.quality, "refresh": options.refresh,
-        "bitrate": 8 * written.bytes * float(source.fps) / written.frames,
+        "verified": bool(options.verify), "exact": options.exact, "quality": options.quality,
+        "refresh": options.refresh, "bitrate": 8 * written.bytes * float(source.fps) / written.frames,
         "seconds": written.frames / float(source.fps)}
     if rate is not None:
         result["target"] = rate.asked

@@ -9,6 +9,7 @@ from pathlib import Path
 from dcvc.commands.arguments import add_device, add_flag, add_options
 from dcvc.commands.options import (
     add_dists,
+    add_exact,
     add_lpips,
     add_metrics,
     add_processes,
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                           "quarter steps (default: its middle)")
     add_quality_steps(parser)
     add_refresh(parser)
+    add_exact(parser)
     parser.add_argument("--name", default="dcvc", help="the curve's name")
     parser.add_argument("--i_frame", nargs="+", default=[], metavar="TYPE:…",
                         help=f"I-frame codecs: {FORMS}; RATE is uniform, static or prior "
@@ -127,7 +129,7 @@ def codecs_from(options: argparse.Namespace, intra_period: int):
 
     names = distinct(options.model)
     common |= {"intra": intra[0][0] if intra else None, "intra_period": intra_period,
-               "copy": options.copy, "refresh": options.refresh,
+               "copy": options.copy, "refresh": options.refresh, "exact": options.exact,
                "steps": steps_from(options)}
     if not options.qualities:
         return [MeasuredCodec(label=options.name, setting=names[model], model=model, **common)

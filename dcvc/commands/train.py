@@ -249,6 +249,9 @@ def _run_stage(options: argparse.Namespace) -> int:
     best = "no validation" if outcome.best is None else f"best validation loss {outcome.best:.4f}"
     skipped = f", {outcome.skipped} left out as not finite" if outcome.skipped else ""
     if os.environ.get("RANK", "0") == "0":
+        from dcvc.checkpoint import give_ranges
+
+        give_ranges(outcome.folder)
         done = f"{outcome.steps} steps done{skipped}"
         print(f"{job.stage.label}: {done}, {best}, in {outcome.folder}")
     return 0

@@ -146,8 +146,10 @@ class EncoderLatents(StreamLatents):
         symbols = self.symbols[name] = torch.round(z.float().contiguous())
 
         def push() -> None:
-            self.bits[name] = model.written_bits(symbols, row)
-            self.encoder.push(symbols[0].cpu().numpy(), self.tables.z(int(row)), _channels(shape))
+            # Each channel has a table of its own.
+            found, tables, channels = symbols[0].cpu().numpy(), self.tables.z(int(row)), _channels(shape)
+            self.encoder.push(found, tables, channels)
+            self.bits[name] = torch.tensor(tables.bits(found, channels), dtype=torch.float32, device=z.device)
 
         self._pushes.append(push)
         return symbols

@@ -24,7 +24,7 @@ class MeasuredCodec:
     frames that the report shows. rate_models: of a VQGAN alone, one point each; None: all that its
     checkpoint holds. lpips, dists: files of that metric's weights; none: it is not measured. quality: of
     a model with many rates, None for its own default; steps: around it, None: the model's own;
-    refresh: every so many frames, None for never.
+    refresh: every so many frames, None for never; exact: the arithmetic of its streams, None: the model's usual one.
     weights: "raw" or "ema", of a model's file that holds both. metrics: by their names
     (metric_names), None for the usual ones. with_flicker: measure that too.
     """
@@ -45,6 +45,7 @@ class MeasuredCodec:
     quality: float | None = None
     steps: Steps | None = None
     refresh: int | None = None
+    exact: bool | None = None
     weights: str | None = None
     metrics: tuple[str, ...] | None = None
     with_flicker: bool = False

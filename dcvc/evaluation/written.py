@@ -26,9 +26,10 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
     encoder's pictures only a hash stays until the decoder's are compared.
     """
     recorder, hashes, watch = measured.recorder_with_copy(sequence), [], Stopwatch()
+    codec = codec.form(measured.exact)
     quality = stepped_quality(codec.p_frame, measured.quality, measured.steps)
     encoder = Encoder(codec, (sequence.height, sequence.width), sequence.fps,
-                      intra_period=measured.intra_period, quality=quality,
+                      exact=codec.exact, intra_period=measured.intra_period, quality=quality,
                       refresh=measured.refresh, frames=sequence.frames)
     # The encoder takes a frame when it is ready for it; the original waits here until it is coded.
     originals: list[SourceFrame] = []
@@ -50,7 +51,7 @@ def measure_stream(codec: VideoCodec, sequence: EvalSequence, measured: Measured
         size = path.stat().st_size
         decode_seconds = _decode(codec, path, hashes) if measured.decode else None
     return recorder.results(8 * size, encode_seconds=watch.seconds, decode_seconds=decode_seconds,
-                            file_bytes=size)
+                            file_bytes=size, exact=codec.exact)
 
 
 def _coded(encoder: Encoder, frames: Iterable[Tensor], file: BinaryIO) -> Iterator[CodedFrame]:

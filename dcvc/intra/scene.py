@@ -24,7 +24,7 @@ the light I-frame codec. A payload is
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ from dcvc.interfaces import (
 )
 from dcvc.intra.light.config import LightIntraConfig
 from dcvc.intra.light.model import LightIFrameModel
-from dcvc.intra.light.picture_coding import CHECKSUM, QUALITY, SIZE
+from dcvc.intra.light.picture_coding import CHECKSUM, QUALITY, SIZE, PictureCoding
 from dcvc.schedule import QUALITY_LAMBDAS
 from dcvc.weights import I_FRAME_CODEC, I_FRAME_WEIGHTS, is_ours, load_weights, read_checkpoint
 
@@ -77,27 +77,19 @@ class SceneConfig:
                              "of at least 1")
 
 
-class SceneIFrameModel(FrozenCodec):
-    """The I-frame codec (a dcvc.interfaces.FrameCodec); qualities as the light codecs have them.
+class SceneCoding:
+    """Methods of the scene codec and of its exact form, which differ in the codecs below them.
 
-    Frames are float RGB (B, 3, H, W) in [0, 1] of any size: those of another size than every
-    picture are coded without one.
-    """
+    config: a SceneConfig. intra: the codec of frames without a picture."""
 
     name = NAME
     stream_id = STREAM_ID
     multiple = LightIFrameModel.multiple
     rates = LightIFrameModel.rates
-
-    def __init__(self, config: SceneConfig) -> None:
-        super().__init__()
-        self.config, self.intra = config, LightIFrameModel(config.intra)
-        # In a tuple, or its weights would become part of this codec.
-        self._p_frame: tuple[PFrameCodec, ...] = ()
-        for number, (height, width) in enumerate(config.pictures):
-            empty = torch.zeros(3, height, width, dtype=torch.uint8)
-            self.register_buffer(_buffer(number), empty)
-        self.freeze()
+    config: SceneConfig
+    intra: PictureCoding
+    # In a tuple, or its weights would become part of this codec.
+    _p_frame: tuple[PFrameCodec, ...] = ()
 
     def bind(self, p_frame: PFrameCodec) -> None:
         """The codec that codes frames by their difference from a picture; one whose qualities are
@@ -105,13 +97,9 @@ class SceneIFrameModel(FrozenCodec):
         if p_frame.rates == self.rates:
             self._p_frame = (p_frame,)
 
-    @property
-    def symbols_exact(self) -> bool:
-        return self.intra.symbols_exact and all(map(reads_alike, self._p_frame))
-
     def pictures(self) -> list[Tensor]:
         """uint8 RGB (3, H, W) each."""
-        return [getattr(self, _buffer(number)) for number in range(len(self.config.pictures))]
+        raise NotImplementedError
 
     def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
         return self.reconstruct(x, quality)
@@ -198,6 +186,64 @@ class SceneIFrameModel(FrozenCodec):
         """Of frame x (1, 3, H, W) and its quality (1,)."""
         outputs = (output for _, output in self._tried(x, quality))
         return min(outputs, key=lambda output: self._cost(x, quality, output))
+
+
+class SceneIFrameModel(SceneCoding, FrozenCodec):
+    """The I-frame codec (a dcvc.interfaces.FrameCodec); qualities as the light codecs have them.
+
+    Frames are float RGB (B, 3, H, W) in [0, 1] of any size: those of another size than every
+    picture are coded without one.
+    """
+
+    def __init__(self, config: SceneConfig) -> None:
+        super().__init__()
+        self.config, self.intra = config, LightIFrameModel(config.intra)
+        for number, (height, width) in enumerate(config.pictures):
+            empty = torch.zeros(3, height, width, dtype=torch.uint8)
+            self.register_buffer(_buffer(number), empty)
+        self.freeze()
+
+    @property
+    def symbols_exact(self) -> bool:
+        return self.intra.symbols_exact and all(map(reads_alike, self._p_frame))
+
+    def exact_form(self, ranges: Mapping[str, Any]) -> "ExactScene":
+        """This codec by arithmetic that never rounds, as `LightIFrameModel.exact_form` has it. It is bound to
+        the exact form of the P-frame codec."""
+        return ExactScene(self, self.intra.exact_form(_Inside(ranges, "intra.")))
+
+    def pictures(self) -> list[Tensor]:
+        return [getattr(self, _buffer(number)) for number in range(len(self.config.pictures))]
+
+
+class _Inside(dict):
+    """Ranges of a network inside of another one."""
+
+    def __init__(self, ranges: Mapping[str, Any], prefix: str) -> None:
+        super().__init__()
+        self._ranges, self._prefix = ranges, prefix
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._ranges.get(self._prefix + name, default)
+
+
+class ExactScene(SceneCoding):
+    """A scene codec above exact forms of the codecs below; pictures are integers as they are. x_hat has 256
+    levels."""
+
+    def __init__(self, scene: SceneIFrameModel, intra: PictureCoding) -> None:
+        self.config, self.intra, self._scene = scene.config, intra, scene
+
+    @property
+    def crc(self) -> int:
+        return self.intra.crc
+
+    @property
+    def device(self) -> torch.device:
+        return self._scene.device
+
+    def pictures(self) -> list[Tensor]:
+        return self._scene.pictures()
 
 
 def _buffer(number: int) -> str:

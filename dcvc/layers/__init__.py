@@ -16,27 +16,21 @@ from dcvc.layers.blocks import (  # noqa: F401
     Chain,
     DepthConvBlock,
     Downsample,
-    Step,
     Upsample,
     blocks,
-    blocks_in_bands,
     hyper_outputs,
     patch_blocks,
-    reach_of,
     upsampling,
 )
-from dcvc.layers.made_of_weights import MadeOfWeights, weights_version  # noqa: F401
-from dcvc.layers.packed import (  # noqa: F401
-    SMALL_BAND,
+from dcvc.layers.chains import layers_in_bands  # noqa: F401
+from dcvc.layers.made_of_weights import MadeOfWeights, weights_stay, weights_version  # noqa: F401
+from dcvc.layers.packed import FULL, SMALL_BAND, Cut, coding, in_bands, packed, packs  # noqa: F401
+from dcvc.layers.packed_layers import (  # noqa: F401
     HalvingConvolution,
     Pointwise,
-    coding,
-    in_bands,
-    packed,
-    packs,
+    Upsampling,
     shuffle,
     unshuffle,
-    upsampled,
 )
 
 

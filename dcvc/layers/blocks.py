@@ -2,24 +2,17 @@
 resolution. The published entry names are kept, so that published weights load without a table of
 names."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcvc.layers.made_of_weights import MadeOfWeights
-from dcvc.layers.packed import (
-    BAND,
-    Downsampling,
-    PackedBlock,
-    PixelShuffle,
-    Pointwise,
-    in_bands,
-    packs,
-    rows_of_band,
-)
+from dcvc.layers.packed import Cut, PackedBlock, packs
+from dcvc.layers.packed_layers import Downsampling, PixelShuffle, Pointwise
 from dcvc.layers.trained import trained_block, trains_in_loops
 
 
@@ -31,19 +24,6 @@ def _wsilu(x: Tensor) -> Tensor:
 # no exponential, whose last bits differ between libraries. torch has it as one kernel, called
 # hardswish; written out, its many passes through memory take as long as the convolutions.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"wsilu": _wsilu, "clip": F.hardswish}
-
-
-# Chains of blocks that look so many rows up and down in all stay together in bands.
-SHORT_REACH = 2
-Then = Callable[[Tensor], Tensor]
-
-
-class Step(NamedTuple):
-    """What stands among the layers of `blocks_in_bands` and is none: a function of one or several inputs,
-    and how many rows it looks up and down."""
-
-    run: Callable[..., Tensor]
-    reach: int
 
 
 class BlockStyle(NamedTuple):
@@ -93,6 +73,8 @@ class DepthConvBlock(nn.Module):
             nn.Conv2d(outputs, 4 * inner, 1), Activation(style.activation, fold=4),
             nn.Conv2d(inner, outputs, 1))
         self.shortcut = shortcut
+        # As a layer of a chain (chains.py).
+        self.reach, self.unit, self.outputs = kernel // 2, 1, outputs
         self._packed: MadeOfWeights[PackedBlock] = MadeOfWeights()
 
     def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
@@ -109,8 +91,15 @@ class DepthConvBlock(nn.Module):
 
     def packs(self, *inputs: Tensor) -> bool:
         """Whether the packed form is to be taken for these inputs."""
-        # Hooks want to see the layers at work.
-        return packs(*inputs) and not self.dc[0]._forward_hooks
+        return packs(*inputs) and not self.watched
+
+    @property
+    def watched(self) -> bool:
+        """Whether hooks want to see the layers at work."""
+        return bool(self._forward_hooks or self._forward_pre_hooks or self.dc[0]._forward_hooks)
+
+    def of(self, parts: list[np.ndarray], cut: Cut, out: np.ndarray | None = None) -> np.ndarray:
+        return self.packed.of(parts, cut, out)
 
     def trains_in_loops(self, x: Tensor) -> bool:
         """Whether the compiled form with gradients is to be taken for what the adaptor gave."""
@@ -127,16 +116,22 @@ class DepthConvBlock(nn.Module):
 
 class BehindPointwise:
     """A block of several inputs, the last of which passes a 1x1 convolution first: block((..., pointwise(x))).
-    Both layers are linear, so in `packed` the block has their product for its adaptor."""
+    Both layers are linear, so in `packed` the block has their product for its adaptor. A layer of a chain."""
 
     def __init__(self, block: DepthConvBlock, pointwise: Pointwise) -> None:
         self.block, self.pointwise = block, pointwise
+        self.reach, self.unit, self.outputs = block.reach, 1, block.outputs
         self._packed: MadeOfWeights[PackedBlock] = MadeOfWeights()
 
-    def __call__(self, *parts: Tensor) -> Tensor:
-        if self.block.packs(*parts):
-            return self._packed.get(self._weights, self._pack)(*parts)
+    def __call__(self, parts: tuple[Tensor, ...]) -> Tensor:
         return self.block((*parts[:-1], self.pointwise(parts[-1])))
+
+    @property
+    def watched(self) -> bool:
+        return self.block.watched or self.pointwise.watched
+
+    def of(self, parts: list[np.ndarray], cut: Cut, out: np.ndarray | None = None) -> np.ndarray:
+        return self._packed.get(self._weights, self._pack).of(parts, cut, out)
 
     def _weights(self) -> Iterator[Tensor]:
         yield from self.block.parameters()
@@ -152,55 +147,6 @@ class BehindPointwise:
             joined.weight.copy_(torch.cat((kept, product), dim=1)[..., None, None])
             joined.bias.copy_(adaptor.bias + last @ before.bias.double())
         return PackedBlock(joined, self.block.dc, self.block.ffn, self.block.shortcut)
-
-
-def reach_of(network: nn.Module) -> int:
-    """How many positions up, down and sideways the blocks of a network look in all."""
-    return sum(block.dc[2].padding[0] for block in network.modules()
-               if isinstance(block, DepthConvBlock))
-
-
-def blocks_in_bands(layers: Iterable[nn.Module | Step], *inputs: Tensor, then: Then | None = None,
-                    then_reach: int = 0, unit: int = 1, band: int = BAND) -> Tensor:
-    """Blocks and 1x1 convolutions, the first one on inputs that lie side by side, by `in_bands`; then what
-    `then` makes of their result, which looks then_reach rows further and may halve the height (unit 2).
-
-    Many blocks are computed group by group: a band of a long chain would begin with many rows that its
-    neighbour computes as well. Example: five blocks of reach 1 on bands of 15 rows take 10 rows more in
-    all for each border; as 2 + 2 + 1 blocks they take 2.5.
-    """
-    *groups, last = _groups(list(layers), rows_of_band(inputs[0].shape[2], band))
-    for group in groups:
-        inputs = (in_bands(_chained(group), *inputs, reach=_reach(group), band=band),)
-    chain = _chained(last)
-    network = chain if then is None else lambda *x: then(chain(*x))
-    return in_bands(network, *inputs, reach=_reach(last) + then_reach, unit=unit, band=band)
-
-
-def _groups(layers: list[nn.Module | Step], rows: int) -> list[list[nn.Module | Step]]:
-    most = max(SHORT_REACH, rows // 8)
-    groups: list[list[nn.Module | Step]] = [[]]
-    for layer in layers:
-        if groups[-1] and _reach([*groups[-1], layer]) > most:
-            groups.append([])
-        groups[-1].append(layer)
-    return groups
-
-
-def _reach(layers: list[nn.Module | Step]) -> int:
-    return sum(layer.reach if isinstance(layer, Step) else reach_of(layer) for layer in layers)
-
-
-def _chained(layers: list[nn.Module | Step]) -> Callable[..., Tensor]:
-    def run(*x: Tensor) -> Tensor:
-        for layer in layers:
-            if isinstance(layer, Step):
-                x = (layer.run(*x),)
-            else:
-                x = (layer(x if len(x) > 1 else x[0]),)
-        return x[0]
-
-    return run
 
 
 class Chain(nn.Module):

@@ -38,6 +38,8 @@ UNKNOWN_TRUNK, UNKNOWN_BRANCH = 16 * RANGE_UNIT, 16 * RANGE_UNIT
 def trunk_grid(ranges: Ranges, name: str, channels: int) -> Grid:
     """Of a tensor on the trunk's grid."""
     found = ranges.get(name, UNKNOWN_TRUNK)
+    if isinstance(found, list) and len(found) != channels:
+        raise InputError(f"{name}: found {len(found)} ranges, needed {channels} or one for all")
     limit = torch.as_tensor(found, dtype=torch.float64).expand(channels)
     return Grid(TRUNK_BITS, limit * (2**TRUNK_BITS // RANGE_UNIT))
 
@@ -120,7 +122,10 @@ class ExactBlock:
             raise InputError(f"{name}: activation {act.kind}, exact arithmetic needs clip, and no shortcut")
 
         def of_branch(layer: str) -> int:
-            return int(ranges.get(f"{name}.{layer}", UNKNOWN_BRANCH))
+            found = ranges.get(f"{name}.{layer}", UNKNOWN_BRANCH)
+            if isinstance(found, list):
+                raise InputError(f"{name}.{layer}: found {len(found)} ranges, needed one for all channels")
+            return found
 
         trunk = trunk_grid(ranges, name, len(second.weight))
         if block.adaptor is None:

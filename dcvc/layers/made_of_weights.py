@@ -17,13 +17,14 @@ _STRETCH: ContextVar[object | None] = ContextVar("stretch", default=None)
 
 
 @contextmanager
-def weights_stay() -> Iterator[None]:
+def weights_stay(stretch: object | None = None) -> Iterator[None]:
     """Inside, nobody changes a weight: each is looked at once. A frame of a light codec asks for what
-    is made of weights a hundred times."""
+    is made of weights a hundred times. stretch: the same one for several times between which nobody
+    changes one either, as those of a clip's frames."""
     if _STRETCH.get() is not None:
         yield
         return
-    before = _STRETCH.set(object())
+    before = _STRETCH.set(object() if stretch is None else stretch)
     try:
         yield
     finally:

@@ -33,22 +33,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcvc.device.memory import keep_memory
 from dcvc.device.workers import share, single
-from dcvc.layers.made_of_weights import MadeOfWeights, weights_stay
-from dcvc.layers.trained import (
-    in_float32_on_cpu,
-    trained_patches,
-    trained_planes,
-    trained_pointwise,
-    trained_rows,
-    trained_squares,
-    trains_in_loops,
-)
+from dcvc.layers.made_of_weights import weights_stay
 
 # Rows of a band, about: with fewer, more is computed twice.
 BAND = 24
@@ -60,9 +51,11 @@ GAINS = {"wsilu": 4.0, "clip": 1.0}
 FULL = 16
 
 
-_PACKED = ContextVar("packed", default=False)
 # Whether what a block sees goes on above and below, beyond the rows that it has.
-_CUT = ContextVar("cut", default=(False, False))
+Cut = tuple[bool, bool]
+
+_PACKED = ContextVar("packed", default=False)
+_CUT: ContextVar[Cut] = ContextVar("cut", default=(False, False))
 
 
 @contextmanager
@@ -106,7 +99,7 @@ def _matrix(layer: nn.Conv2d, gain: float = 1.0) -> Tensor:
 
 
 class Product:
-    """rows (N, inputs) -> their product with matrix (inputs, outputs), with a bias; added to rows of that
+    """rows (..., inputs) -> their product with matrix (inputs, outputs), with a bias; added to rows of that
     kind, which it changes, where some are given."""
 
     def __init__(self, matrix: Tensor, bias: Tensor | None) -> None:
@@ -117,14 +110,20 @@ class Product:
         self.panels = _panels(matrix.detach()).contiguous().numpy()
         bias = matrix.new_zeros(self.outputs) if bias is None else bias.detach()
         self.bias = _filled(bias, 0).numpy()
-        self.nothing = torch.zeros(1, len(self.bias)).numpy()
+        self.nothing = np.zeros((1, len(self.bias)), np.float32)
 
-    def __call__(self, rows: Tensor, added: Tensor | None = None) -> Tensor:
-        rows = _filled(rows, 1).contiguous()
-        out = torch.empty(len(rows), len(self.bias)) if added is None else _filled(added, 1)
-        start = self.nothing if added is None else out.numpy()
-        self.run(rows.numpy(), self.panels, start, self.bias, out.numpy())
-        return out[:, :self.outputs]
+    def of(self, rows: np.ndarray, added: np.ndarray | None = None,
+           out: np.ndarray | None = None) -> np.ndarray:
+        """out: where the result goes, otherwise."""
+        whole = full(rows)
+        shape = *rows.shape[:-1], len(self.bias)
+        to = added if added is not None else place_for(shape, out)
+        # Only rows that have not as many numbers as the loop wants are copied.
+        result = full(to)
+        result = result.reshape(-1, result.shape[-1])
+        self.run(whole.reshape(-1, whole.shape[-1]), self.panels,
+                 self.nothing if added is None else result, self.bias, result)
+        return put(result.reshape(shape)[..., :self.outputs], out)
 
 
 class PackedBlock:
@@ -145,7 +144,7 @@ class PackedBlock:
         self.outputs, self.reach = len(back.weight), middle.padding[0]
         self.adaptor = None if adaptor is None else _matrix(adaptor)
         self.adaptor_bias = None if adaptor is None else adaptor.bias.detach()
-        self._adaptors: dict[tuple[int, int], Product] = {}
+        self._adaptors: dict[tuple[int, int, bool], Product] = {}
         # (kernel, kernel, inner), as the loop wants it.
         taps = (middle.weight.detach()[:, 0] / gain).permute(1, 2, 0)
         # The fold adds quarters: all channels 4c come first, then all 4c + 1, ...
@@ -160,43 +159,74 @@ class PackedBlock:
                 _panels(_matrix(narrow, 1 / gain)), _filled(narrow.bias.detach(), 0))]
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        parts = [rows_of(part) for part in inputs]
+        return shown(self.of(list(map(seen, inputs)), _CUT.get()))
+
+    def of(self, parts: list[np.ndarray], cut: Cut, out: np.ndarray | None = None) -> np.ndarray:
+        """The same for arrays (B, H, W, channels) that begin and end as `cut` says."""
         if self.adaptor is None:
-            rows = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-            return self._behind_adaptor(rows, inputs[0])
+            rows = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+            return self.behind_adaptor(rows, cut, out)
         # Side by side in one matrix or not: the products add up.
         end, rows = 0, None
         for part in parts:
-            first, end = end, end + part.shape[1]
-            rows = self._adaptor(first, end)(part, rows)
-        return self._behind_adaptor(rows, inputs[0])
+            first, end = end, end + part.shape[-1]
+            rows = self._adaptor(first, end).of(part, rows)
+        return self.behind_adaptor(rows, cut, out)
 
-    def _adaptor(self, first: int, end: int) -> "Product":
-        """Of inputs first ... end - 1; the bias goes with number 0."""
-        if (first, end) not in self._adaptors:
-            bias = None if first else self.adaptor_bias
-            self._adaptors[first, end] = Product(self.adaptor[first:end], bias)
-        return self._adaptors[first, end]
+    def _adaptor(self, first: int, end: int, bias: bool = False) -> Product:
+        """Of inputs first ... end - 1; the bias goes with number 0, and wherever it is asked for."""
+        if (first, end, bias) not in self._adaptors:
+            added = self.adaptor_bias if bias or not first else None
+            self._adaptors[first, end, bias] = Product(self.adaptor[first:end], added)
+        return self._adaptors[first, end, bias]
 
     def adapted(self, x: Tensor, first: int) -> Tensor:
-        """What the adaptor makes of the inputs from number `first` on, with its bias: for `continued`."""
-        rows = self._adaptor(first, len(self.adaptor))(rows_of(x)) + self.adaptor_bias
-        return picture_of(rows, x)
+        """What the adaptor makes of the inputs from number `first` on, with its bias."""
+        return shown(self._adaptor(first, len(self.adaptor), bias=True).of(seen(x)))
 
-    def continued(self, *parts: Tensor) -> Tensor:
-        """The block, given what its adaptor has made of parts of the inputs, one with the bias."""
-        return self._behind_adaptor(sum(map(rows_of, parts)), parts[0])
-
-    def _behind_adaptor(self, rows: Tensor, like: Tensor) -> Tensor:
-        """rows: of the picture `like`."""
-        batch, _, height, width = like.shape
+    def behind_adaptor(self, rows: np.ndarray, cut: Cut, out: np.ndarray | None = None) -> np.ndarray:
+        """The block, given what its adaptor has made."""
         # Rows that lack neighbours are left out.
-        first, last = (self.reach * cut for cut in _CUT.get())
-        last = height - last
-        x = _filled(rows, 1).contiguous().view(batch, height, width, -1)
-        out = torch.empty(batch, last - first, width, x.shape[-1])
-        self.run(x.numpy(), first, last, *self.weights, self.silu, self.shortcut, out.numpy())
-        return out[..., :self.outputs].permute(0, 3, 1, 2)
+        above, below = cut
+        x = full(rows)
+        first, last = self.reach * above, x.shape[1] - self.reach * below
+        to = place_for((len(x), last - first, *x.shape[2:]), out)
+        self.run(x, first, last, *self.weights, self.silu, self.shortcut, to)
+        return put(to[..., :self.outputs], out)
+
+
+def seen(x: Tensor) -> np.ndarray:
+    """(B, C, H, W) -> an array (B, H, W, C) of the same numbers."""
+    return x.permute(0, 2, 3, 1).numpy()
+
+
+def shown(rows: np.ndarray) -> Tensor:
+    """The inverse of `seen`."""
+    return torch.from_numpy(rows).permute(0, 3, 1, 2)
+
+
+def full(rows: np.ndarray) -> np.ndarray:
+    """(..., C) in one piece, C filled up to a multiple of 16 by zeros, as the loops want it."""
+    missing = -rows.shape[-1] % FULL
+    if missing:
+        rows = np.concatenate((rows, np.zeros((*rows.shape[:-1], missing), np.float32)), axis=-1)
+    return np.ascontiguousarray(rows)
+
+
+def place_for(shape: tuple[int, ...], out: np.ndarray | None) -> np.ndarray:
+    """Where a loop writes its result: `out` itself where it can be, for `put`."""
+    if out is not None and out.shape == shape and out.flags.c_contiguous:
+        return out
+    return np.empty(shape, np.float32)
+
+
+def put(result: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """The result, in `out` where it is given."""
+    if out is None:
+        return result
+    if not np.may_share_memory(result, out):
+        out[...] = result
+    return out
 
 
 def _filled(x: Tensor, axis: int) -> Tensor:
@@ -224,6 +254,24 @@ def rows_of_band(height: int, band: int = BAND) -> int:
     return height // _count(height, band)
 
 
+def _ends(height: int, reach: int, unit: int, band: int) -> list[int]:
+    """Where each band ends, with a zero before: none where the picture is better left whole."""
+    count = min(_count(height, band), height // (reach + unit))
+    return [height // unit * i // count * unit for i in range(count)] + [height] if count > 1 else []
+
+
+def _on_bands(ends: list[int], reach: int, work: Callable[[int, int, slice, Cut], None]) -> None:
+    """work(first, last, rows, cut) for each band of rows first ... last - 1, which is computed from `rows`."""
+    height = ends[-1]
+
+    def compute(band: tuple[int, int]) -> None:
+        first, last = band
+        cut = above, below = first > 0, last < height
+        work(first, last, slice(first - reach * above, last + reach * below), cut)
+
+    share(compute, zip(ends, ends[1:], strict=False))
+
+
 def in_bands(network: Callable[..., Tensor], *inputs: Tensor, reach: int, unit: int = 1,
              band: int = BAND) -> Tensor:
     """network(*inputs), in `packed` with bands of rows on several threads.
@@ -231,19 +279,15 @@ def in_bands(network: Callable[..., Tensor], *inputs: Tensor, reach: int, unit: 
     inputs (B, C, H, W) of one height; reach: how many rows up and down the network looks in all; unit:
     2 where it halves the height. band: rows of each, about."""
     height = inputs[0].shape[2]
-    count = min(_count(height, band), height // (reach + unit))
-    if not packs(*inputs) or count < 2:
+    ends = _ends(height, reach, unit, band)
+    if not packs(*inputs) or not ends:
         return network(*inputs)
-    ends = [height // unit * i // count * unit for i in range(count)] + [height]
     # All rows, once the first band tells how many there are and how wide.
     whole: list[Tensor] = []
     lock = threading.Lock()
 
-    def compute(number: int) -> None:
-        first, last = ends[number], ends[number + 1]
-        cut = above, below = first > 0, last < height
+    def compute(first: int, last: int, rows: slice, cut: Cut) -> None:
         _CUT.set(cut)
-        rows = slice(first - reach * above, last + reach * below)
         found = network(*(x[:, :, rows] for x in inputs)).permute(0, 2, 3, 1)
         # Rows of the result for each one of the input: 2, 1 or 1/2.
         to = [end * found.shape[1] // (last - first) for end in (first, last, height)]
@@ -253,124 +297,21 @@ def in_bands(network: Callable[..., Tensor], *inputs: Tensor, reach: int, unit: 
         # Each thread copies its own: together they do it in half of the time.
         whole[0][:, to[0]:to[1]] = found
 
-    share(compute, range(count))
+    _on_bands(ends, reach, compute)
     return whole[0].permute(0, 3, 1, 2)
 
 
-class Pointwise(nn.Conv2d):
-    """A 1x1 convolution: in `packed` one matrix product that leaves the picture channels last, where
-    torch's convolution would copy it to and fro."""
+def arrays_in_bands(network: Callable[..., np.ndarray], parts: list[np.ndarray], shape: tuple[int, ...],
+                    reach: int, unit: int, band: int) -> np.ndarray:
+    """network(parts, cut, out), which writes to out, for bands of arrays (B, H, W, C): all of its results,
+    of this shape. Otherwise as `in_bands`."""
+    ends = _ends(parts[0].shape[1], reach, unit, band)
+    if not ends:
+        return network(parts, (False, False), None)
+    whole = np.empty(shape, np.float32)
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, 1, bias=bias)
-        self._product: MadeOfWeights[Product] = MadeOfWeights()
+    def compute(first: int, last: int, rows: slice, cut: Cut) -> None:
+        network([part[:, rows] for part in parts], cut, whole[:, first // unit:last // unit])
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not packs(x):
-            if trains_in_loops(x, self.weight):
-                return trained_pointwise(x, self.weight, self.bias)
-            return super().forward(x)
-        product = self._product.get(self.parameters, lambda: Product(_matrix(self), self.bias))
-        return picture_of(product(rows_of(x)), x)
-
-
-class Downsampling(nn.Conv2d):
-    """Each 2x2 square to one position by a 1x1 convolution of pixel_unshuffle(x, 2). In `packed` whole rows
-    of channels move, and the weight is put in their order: that is less than moving every number of the
-    picture."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(4 * inputs, outputs, 1)
-        self._product: MadeOfWeights[Product] = MadeOfWeights()
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not packs(x):
-            x = trained_rows(x, 2) if in_float32_on_cpu(x) else F.pixel_unshuffle(x, 2)
-            if trains_in_loops(x, self.weight):
-                return trained_pointwise(x, self.weight, self.bias)
-            return super().forward(x)
-        batch, channels, height, width = x.shape
-        rows = rows_of(x).view(batch, height // 2, 2, width // 2, 2, channels).transpose(2, 3)
-        product = self._product.get(self.parameters, self._pack)
-        return picture_of(product(rows.reshape(-1, 4 * channels)), x[:, :, ::2, ::2])
-
-    def _pack(self) -> Product:
-        matrix = _matrix(self).unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
-        return Product(matrix, self.bias)
-
-
-class HalvingConvolution(nn.Conv2d):
-    """A 3x3 convolution with a stride of 2, of pictures with even sides: in `packed` a matrix product
-    of squares. Its reach is 1: in a band there is a row more above and below."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 3, stride=2, padding=1)
-        self._product: MadeOfWeights[Product] = MadeOfWeights()
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not packs(x):
-            return super().forward(x)
-        from dcvc.layers.packed_loops import squares_of_three
-
-        (batch, channels, height, width), (above, below) = x.shape, _CUT.get()
-        rows = (height - above - below) // 2
-        squares = torch.empty(batch, rows, width // 2, 9, channels)
-        # In a band, the row above is the first one; in the picture there is none, and zeros instead.
-        for picture, out in zip(x.permute(0, 2, 3, 1).contiguous().numpy(), squares.numpy(), strict=True):
-            squares_of_three(picture, 0 if above else -1, out)
-        product = self._product.get(self.parameters, self._pack)
-        out = product(squares.view(-1, 9 * channels))
-        return out.reshape(batch, rows, width // 2, -1).permute(0, 3, 1, 2)
-
-    def _pack(self) -> Product:
-        return Product(self.weight.permute(2, 3, 1, 0).flatten(0, 2), self.bias)
-
-
-class PixelShuffle(nn.PixelShuffle):
-    """In `packed` the result lies channels last, as the blocks want it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not packs(x):
-            return trained_squares(x, self.upscale_factor) if in_float32_on_cpu(x) else super().forward(x)
-        (batch, _, height, width), side = x.shape, self.upscale_factor
-        rows = x.permute(0, 2, 3, 1).reshape(batch, height, width, -1, side, side)
-        rows = rows.permute(0, 1, 4, 2, 5, 3).reshape(batch, side * height, side * width, -1)
-        return rows.permute(0, 3, 1, 2)
-
-
-def upsampled(x: Tensor, matrix: Tensor) -> Tensor:
-    """In `packed`: each position to a square of 2x2 by a matrix (4 outputs, inputs), whose rows are all
-    channels of one place after the other. Whole rows of channels move, not every number by itself."""
-    batch, _, height, width = x.shape
-    rows = F.linear(rows_of(x), matrix).view(batch, height, width, 2, 2, -1)
-    rows = rows.transpose(2, 3).reshape(batch, 2 * height, 2 * width, -1)
-    return rows.permute(0, 3, 1, 2)
-
-
-def unshuffle(x: Tensor, side: int) -> Tensor:
-    """F.pixel_unshuffle: squares of side x side to one position. In `packed` the result lies channels
-    last, as the blocks want it."""
-    if not packs(x):
-        return trained_patches(x, side) if in_float32_on_cpu(x) else F.pixel_unshuffle(x, side)
-    batch, channels, height, width = x.shape
-    rows = torch.empty(batch, height // side, width // side, channels * side**2)
-    from dcvc.layers.packed_loops import unshuffle as loop
-
-    x = x.contiguous()
-
-    def move(band: tuple[int, int]) -> None:
-        number, first = band
-        loop(x[number].numpy(), side, first, min(first + BAND // 2, rows.shape[1]),
-             rows[number].numpy())
-
-    share(move, [(i, y) for i in range(batch) for y in range(0, rows.shape[1], BAND // 2)])
-    return rows.permute(0, 3, 1, 2)
-
-
-def shuffle(x: Tensor, side: int) -> Tensor:
-    """F.pixel_shuffle, the inverse of `unshuffle`; the result lies plane by plane."""
-    if not packs(x):
-        return trained_planes(x, side) if in_float32_on_cpu(x) else F.pixel_shuffle(x, side)
-    batch, channels, height, width = x.shape
-    rows = x.permute(0, 2, 3, 1).reshape(batch, height, width, -1, side, side)
-    return rows.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, height * side, width * side)
+    _on_bands(ends, reach, compute)
+    return whole

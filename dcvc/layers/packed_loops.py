@@ -234,7 +234,7 @@ def _product(rows):
     return product
 
 
-_product_of_6, _product_of_1 = map(_product, (ROWS, 1))
+_product_of_6, _product_of_4, _product_of_2, _product_of_1 = map(_product, (ROWS, 4, 2, 1))
 
 
 @compiled
@@ -246,16 +246,26 @@ def multiply(a, at, count, panels, start, start_at, start_line, bias, out, out_a
     for panel in range(len(panels)):
         column, weights = panel * PANEL, panel * k * PANEL
         row = 0
-        while row + ROWS <= count:
-            _product_of_6(a, panels, start, bias, out, (at + row) * k, weights,
-                          (start_at + row) * start_line + column, start_line, column,
-                          (out_at + row) * columns + column, columns, k)
-            row += ROWS
         while row < count:
-            _product_of_1(a, panels, start, bias, out, (at + row) * k, weights,
-                          (start_at + row) * start_line + column, start_line, column,
-                          (out_at + row) * columns + column, columns, k)
-            row += 1
+            a_at, start_from = (at + row) * k, (start_at + row) * start_line + column
+            to, left = (out_at + row) * columns + column, count - row
+            # What is left in as few steps as there can be: one row takes as long as four.
+            if left >= ROWS:
+                _product_of_6(a, panels, start, bias, out, a_at, weights, start_from, start_line, column, to,
+                              columns, k)
+                row += ROWS
+            elif left >= 4:
+                _product_of_4(a, panels, start, bias, out, a_at, weights, start_from, start_line, column, to,
+                              columns, k)
+                row += 4
+            elif left >= 2:
+                _product_of_2(a, panels, start, bias, out, a_at, weights, start_from, start_line, column, to,
+                              columns, k)
+                row += 2
+            else:
+                _product_of_1(a, panels, start, bias, out, a_at, weights, start_from, start_line, column, to,
+                              columns, k)
+                row += 1
 
 
 @compiled
@@ -265,6 +275,21 @@ def product(a, panels, start, bias, out):
     line = out.shape[1] if len(start) == len(out) else 0
     for n in range(0, len(a), AT_A_TIME):
         multiply(a, n, min(AT_A_TIME, len(a) - n), panels, start, n, line, bias, out, n)
+
+
+@compiled
+def product_of_squares(a, panels, out):
+    """a (h, w, k) times two matrices in panels (2, columns / 16, k, 16), added to out (2 h, w, columns): the
+    first one to even rows, the second one to odd ones."""
+    height, width, k = a.shape
+    columns = out.shape[2]
+    rows, to, nothing = a.reshape(-1, k), out.reshape(-1, columns), np.zeros(columns, np.float32)
+    for y in range(height):
+        for i in range(2):
+            for x in range(0, width, AT_A_TIME):
+                at = (2 * y + i) * width + x
+                multiply(rows, y * width + x, min(AT_A_TIME, width - x), panels[i], to, at, columns, nothing,
+                          to, at)
 
 
 @compiled
@@ -308,21 +333,21 @@ def _add(x, to):
 
 
 @compiled
-def squares_of_three(picture, first, out):
-    """picture (H, W, C) -> out (h, w, 9, C): what a 3x3 kernel sees at every second row and column, from row
-    `first` and column -1 on; zeros outside."""
+def squares_of_three(picture, first, gain, out):
+    """picture (H, W, C), times gain (C,) -> out (h, w, 9 C): what a 3x3 kernel sees at every second row and
+    column, from row `first` and column -1 on; zeros outside."""
     height, width, channels = picture.shape
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             for i in range(3):
                 for j in range(3):
-                    row, column, to = first + 2 * y + i, 2 * x - 1 + j, out[y, x, 3 * i + j]
+                    row, column, to = first + 2 * y + i, 2 * x - 1 + j, out[y, x, (3 * i + j) * channels:]
                     if 0 <= row < height and 0 <= column < width:
                         seen = picture[row, column]
                         for c in range(channels):
-                            to[uintp(c)] = seen[uintp(c)]
+                            to[uintp(c)] = seen[uintp(c)] * gain[uintp(c)]
                     else:
-                        to[:] = ZERO
+                        to[:channels] = ZERO
 
 
 @compiled

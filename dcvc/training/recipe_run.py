@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dcvc.checkpoint import give_ranges
 from dcvc.config import differences, to_dict
 from dcvc.data.config import DataConfig
 from dcvc.data.factory import training_set
@@ -180,6 +181,9 @@ def run_recipe(job: RecipeJob, tell: Callable[[str], None],
             if outcomes[-1].stopped and part is not left[-1]:
                 raise TrainingError(f"stopped after {part.name}, saved; {HOW_TO_CONTINUE}")
         if main:
+            # Whoever takes the run folder as --model writes exact streams with it.
+            for folder in dict.fromkeys(part.folder for part in parts):
+                give_ranges(folder)
             # Drawing the curves takes a second to import, which a recipe that is stopped can save.
             from dcvc.report.recipe_page import write_summary
 

@@ -193,15 +193,16 @@ def _judge(tune: Tune, judged: list[EvalSequence], model: Path, when: str) -> di
     """The results of a model at QUALITIES, from FOLDER/before.json or after.json where it is there.
 
     Streams are written and their bytes counted. They are not decoded again: that takes as long, and
-    says nothing that the tests of this package do not say. MS-SSIM, which takes longer than all
-    else that is measured, is left out: the time is better spent on training."""
+    says nothing that the tests of this package do not say. They are streams in floats: exact ones cost
+    both models alike, and more time. MS-SSIM, which takes longer than all else that is measured, is left
+    out: the time is better spent on training."""
     file = tune.folder / f"{when}.json"
     if not file.exists():
         # Two curves on one page need two names.
         label = _label(tune) + " tuned" * (when == "after")
         codecs = [MeasuredCodec(label=label, setting=f"q{quality:g}", model=str(model),
                                 intra_period=tune.intra_period, quality=quality, decode=False,
-                                metrics=METRICS)
+                                exact=False, metrics=METRICS)
                   for quality in QUALITIES]
         write_results(file, evaluate_codecs(codecs, judged, tune.folder / f"{when}_frames", load_codec,
                                             command="dcvc tune", progress=tune.progress))

@@ -324,12 +324,16 @@ class IntegerDecoder:
         if kind == 1:
             x_hat = self._i_frame(Reader(payload[8:]), quality, size)
             levels = picture_to_levels(x_hat)[:, :size[0], :size[1]]
-            self._restart(padded(levels_to_picture(levels)))
+            self.show(levels)
             return levels
         x_hat = self._p_frame(Reader(payload), quality)
         if refresh:
             self._restart(self.picture)
         return picture_to_levels(x_hat)[:, :size[0], :size[1]]
+
+    def show(self, levels: np.ndarray) -> None:
+        """A state as after an I-frame that shows these levels (3, height, width)."""
+        self._restart(padded(levels_to_picture(levels)))
 
     def _restart(self, picture: np.ndarray) -> None:
         self.picture, self.memory, self.vectors, self.trace = picture, None, None, None

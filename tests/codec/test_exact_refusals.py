@@ -9,7 +9,7 @@ import pytest
 import torch
 from kit.light_models import TINY_LIGHT, TINY_LIGHT_INTRA, stirred, tiny_light_codec
 
-from dcvc.checkpoint import load_codec, save_pretrained
+from dcvc.checkpoint import load_codec, save_pretrained, write_codecs
 from dcvc.cli import main
 from dcvc.codec import video_codec
 from dcvc.codec.exact_ranges import RANGES_FILE, CodecRanges, write_ranges
@@ -17,6 +17,7 @@ from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
 from dcvc.inter.light.model import LightPFrameModel
 from dcvc.intra.light.model import LightIFrameModel
+from dcvc.models.run_folder import MODEL
 from dcvc.video.writer import VideoWriter
 
 GOLDEN_FILE = Path(__file__).with_name("golden_exact.dcvc")
@@ -60,7 +61,9 @@ def test_weights_that_overflow_a_grid_are_refused_with_their_layer(kind, layer, 
 
 
 def test_a_calibration_of_another_model_is_refused_by_file(video, tmp_path, capsys):
-    model, target = saved(tiny_light_codec(), tmp_path / "model"), tmp_path / "a.dcvc"
+    codec, model, target = tiny_light_codec(), tmp_path / "model", tmp_path / "a.dcvc"
+    # A file without ranges of its own, which would count more.
+    write_codecs(model / MODEL, codec.p_frame, codec.intra)
     write_ranges(model / RANGES_FILE, CodecRanges({}, {}), bytes(8), bytes(8))
     told = refusal(capsys, "encode", video, target, "--model", model, "--exact")
     assert told.startswith(f"error: {model / RANGES_FILE}: measured of weights ")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from integer_decoder import IntegerDecoder
-from kit.exact_streams import SIZE, exact_stream, moving_frames
+from kit.exact_streams import GOLDEN as GOLDEN_FILES
+from kit.exact_streams import SIZE, exact_stream, golden_codec, moving_frames
 from kit.light_models import TINY_LIGHT, tiny_light_codec
 
 from dcvc.checkpoint import load_codec
@@ -23,7 +24,7 @@ from dcvc.errors import BitstreamError, InputError, ReadError
 from dcvc.inter.light.model import LightPFrameModel
 from dcvc.interfaces import from_levels
 
-# Of light-s; `python benchmarks/golden_exact.py tests/codec/golden_exact.dcvc` writes it anew.
+# Of light-s; `python benchmarks/golden_exact.py tests/codec` writes those of all sizes anew.
 GOLDEN_FILE = Path(__file__).with_name("golden_exact.dcvc")
 GOLDEN = GOLDEN_FILE.read_bytes()
 load = functools.lru_cache(load_codec)
@@ -48,15 +49,20 @@ def by_integers(codec: VideoCodec, data: bytes) -> list[np.ndarray]:
     return [decoder.decode(record.kind, record.payload, SIZE) for record in StreamReader(io.BytesIO(data))]
 
 
-def test_a_decoder_of_integers_alone_decodes_the_golden_stream_to_the_same_bytes():
-    assert all(map(np.array_equal, shown(load("light-s"), GOLDEN), by_integers(load("light-s"), GOLDEN)))
+@pytest.mark.parametrize("size", GOLDEN_FILES)
+def test_a_decoder_of_integers_alone_decodes_the_golden_stream_of_every_size_to_the_same_bytes(size):
+    name, frames = GOLDEN_FILES[size]
+    codec, data = golden_codec(size), GOLDEN_FILE.with_name(name).read_bytes()
+    pictures = shown(codec, data)
+    assert len(pictures) == frames
+    assert all(map(np.array_equal, pictures, by_integers(codec, data)))
 
 
-def test_a_stream_of_another_size_and_of_large_ranges_too():
+def test_a_stream_of_large_ranges_too():
     """Without ranges nearly all sums are float64."""
-    for codec in (load("light-m"), VideoCodec(load("light-s").p_frame, load("light-s").intra)):
-        data = exact_stream(codec)
-        assert all(map(np.array_equal, shown(codec, data), by_integers(codec, data)))
+    codec = VideoCodec(load("light-s").p_frame, load("light-s").intra)
+    data = exact_stream(codec)
+    assert all(map(np.array_equal, shown(codec, data), by_integers(codec, data)))
 
 
 @pytest.mark.parametrize("instructions", ["default", "avx2"])

@@ -37,11 +37,12 @@ def clip(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("kind", "threads", "other"), [
-    ("light", 1, 2), ("light", 2, 1), ("vqgan", 1, 2), ("compressai", 2, 1)])
+    ("light", 1, 2), ("light", 2, 1), ("exact", 1, 2), ("vqgan", 1, 2), ("compressai", 2, 1)])
 def test_decoding_elsewhere_gives_the_encoders_pictures(kind, threads, other, runs, clip, tmp_path):
     """Bit for bit in a fresh process, and the file is as large as the estimate says."""
     result = round_trip(clip, runs[kind], tmp_path, 7, 5, threads, other, quality=wandering_quality, refresh={2, 6})
     assert result["frames"] == result["identical_frames"] == 7
+    assert result["exact"] == (kind == "exact")
     # CompressAI's payload of so small a picture is 7 % of its own lengths and padding.
     assert result["within_1_percent_and_container"] or kind == "compressai"
     assert result["container_bytes"] < 50 + 7 * 12

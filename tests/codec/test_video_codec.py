@@ -122,7 +122,8 @@ def test_refusals_say_what_was_found(change, message):
         list(codec().decode(StreamReader(io.BytesIO(change(data)))))
 
 
-FORMS = {"version 2": {}, "version 3": {"light": True}, "version 4, cut and joined": {"edited": True}}
+FORMS = {"version 2": {}, "version 3": {"light": True}, "version 4, cut and joined": {"edited": True},
+         "version 4, cut and joined, exact": {"edited": True, "exact": True}}
 
 
 def check_damage(count: int, seed: int, form: str) -> None:

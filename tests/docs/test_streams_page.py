@@ -13,7 +13,7 @@ PROGRAM = re.search(r"^```python\n(.*?)^```", PAGE, re.S | re.M)[1]
 
 
 def test_the_commands_and_the_program_of_the_page_run(desk, capsys):
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 10
     for command in COMMANDS:
         program, name, *words = shlex.split(command)
         assert program == "dcvc"

@@ -11,10 +11,9 @@ from dcvc.layers import (
     HalvingConvolution,
     Pointwise,
     blocks,
-    blocks_in_bands,
     in_bands,
+    layers_in_bands,
     packed,
-    reach_of,
 )
 
 STYLE = BlockStyle("clip", True)
@@ -33,11 +32,10 @@ def test_bands_of_blocks_are_the_whole_picture(kernel, height, batch):
     found = []
     for threads in (1, 3):
         with computing_threads(threads), packed():
-            found.append(blocks_in_bands(network, *parts))
+            found.append(layers_in_bands(network, *parts))
     assert torch.equal(*found)
     with torch.no_grad():
         assert closeness(found[0], network(torch.cat(parts, dim=1))) < 1e-5
-    assert reach_of(network) == 2 * (kernel // 2)
 
 
 @pytest.mark.parametrize("height", [2, 18, 46, 98])
@@ -51,3 +49,5 @@ def test_bands_that_halve_the_height_are_the_whole_picture(height):
     with computing_threads(2), packed():
         assert closeness(in_bands(lambda x: layer(block(x)), x, reach=2, unit=2), wanted[0]) < 1e-5
         assert closeness(in_bands(down, x, reach=2, unit=2), wanted[1]) < 1e-5
+        assert closeness(layers_in_bands([block, layer], x), wanted[0]) < 1e-5
+        assert closeness(layers_in_bands([down.down, down.conv], x), wanted[1]) < 1e-5

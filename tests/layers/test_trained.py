@@ -12,7 +12,7 @@ from dcvc.device import computing_threads
 from dcvc.layers import trained
 from dcvc.layers.blocks import BlockStyle, DepthConvBlock
 from dcvc.layers.half_loops import processor_has_pairs
-from dcvc.layers.packed import Downsampling, Pointwise
+from dcvc.layers.packed_layers import Downsampling, Pointwise
 
 
 def gradients(module, x, g):

@@ -54,6 +54,7 @@ def test_it_ends_near_its_time_and_leaves_a_model_and_a_page(tuned):
     start, kept = load_codec(tune.model), load_codec(tune.folder)
     expected = load_codec(tune.folder / "tuned") if summary.better else start
     assert (kept.inter_hash, kept.intra_hash) == (expected.inter_hash, expected.intra_hash)
+    assert kept.form().exact
     judged = json.loads((tune.folder / "after.json").read_text())["sequences"]
     assert [(row["width"], row["height"], row["frames"]) for row in judged] == [(128, 80, 12)]
 

@@ -20,7 +20,7 @@ from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.wavefront import UNIT
 from dcvc.inter.light.scales import exact_hyper, exact_scales, trace_of
 from dcvc.inter.light.state import LightState
-from dcvc.layers import SMALL_BAND, blocks_in_bands, crop, lower_bound, packs, pad_to_multiple, weights_version
+from dcvc.layers import SMALL_BAND, crop, layers_in_bands, lower_bound, packs, pad_to_multiple, weights_version
 
 SMALLEST_STEP = 0.5
 LARGEST_KEPT = 512
@@ -141,7 +141,7 @@ class LatentCoding(nn.Module):
         own = self.config.topology == "transform"
         unit = self.vector("q_prior", quality) if own else 1.0
         hyper = side[0].result().seen
-        prior = blocks_in_bands(self.y_prior_fusion.conv, hyper, temporal.result().to(hyper.dtype),
+        prior = layers_in_bands(self.y_prior_fusion.conv, hyper, temporal.result().to(hyper.dtype),
                                 band=SMALL_BAND).float()
         # Parts of rows lie apart in memory: each of them whole, what follows takes a fourth of the time.
         parts = prior.split(self.config.latent_channels, dim=1)
@@ -159,7 +159,7 @@ class LatentCoding(nn.Module):
 
         def means_of_second_half(_: int, known: Tensor) -> tuple[None, Tensor]:
             # The published network sees the first half in units of the step, and the raw step.
-            means = blocks_in_bands(self.y_spatial_prior.conv, known / unit, *priors, band=SMALL_BAND)
+            means = layers_in_bands(self.y_spatial_prior.conv, known / unit, *priors, band=SMALL_BAND)
             return None, means.float() * unit
 
         y = None if y is None else y.float() / step

@@ -59,16 +59,14 @@ from dcvc.layers import (
     Chain,
     Downsample,
     Pointwise,
-    Step,
     Upsample,
     blocks,
-    blocks_in_bands,
     crop,
     hyper_outputs,
+    layers_in_bands,
     packs,
     pad_to_multiple,
     patch_blocks,
-    reach_of,
     rgb_to_ycbcr,
     shuffle,
     unshuffle,
@@ -255,7 +253,7 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         side = None if picture is not None else self._side(latents, state, None, quality)
         prediction, predicted = self._prediction(state, vectors)
         memory = self._memory(state, predicted)
-        context = blocks_in_bands(self.feature_extractor.conv, memory)
+        context = layers_in_bands(self.feature_extractor.conv, memory)
         gain = self.vector("q_decoder", quality)
         # What needs no symbol of y.
         works = (lambda: self._temporal(memory, quality), lambda: self.decoder.prepare(context, gain))
@@ -323,11 +321,10 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         # After a picture there is no feature yet: an adaptor of its own reads the pixels.
         patches = state.feature if predicted is None else predicted
         if state.memory is None:
-            return blocks_in_bands(self.feature_adaptor_i.conv, patches)
+            return layers_in_bands(self.feature_adaptor_i.conv, patches)
         if predicted is None:
-            return blocks_in_bands(self.feature_adaptor_m.conv, state.memory, state.feature)
+            return layers_in_bands(self.feature_adaptor_m.conv, state.memory, state.feature)
         # The moved picture stands where the frame does; memory and feature still lie where the last
         # frame was, and are looked at with wide kernels.
-        first, *rest = self.feature_adaptor_m.conv
-        return blocks_in_bands([Step(self._first_of_moved, reach_of(first)), *rest],
+        return layers_in_bands([self._first_of_moved, *self.feature_adaptor_m.conv[1:]],
                                state.memory, state.feature, patches)

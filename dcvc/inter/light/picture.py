@@ -84,21 +84,22 @@ def _on_grid(value):
 @compiled
 def _paint(prediction, change, picture, shown, first, last):
     """Rows first ... last - 1 of patches."""
-    columns = change.shape[1]
-    for y in range(PATCH * first, PATCH * last):
-        patches, inside = change[y // PATCH], PATCH * (y % PATCH)
-        # A row of pixels is a row of each patch, one after the other.
-        for plane in range(3):
-            row, to, on_grid = prediction[plane, y], picture[plane, y], shown[plane, y]
+    _, height, width = prediction.shape
+    # Places in one piece of memory: a view of each row of a patch would take longer than its eight pixels.
+    row, patch, to, on_grid = prediction.reshape(-1), change.reshape(-1), picture.reshape(-1), shown.reshape(-1)
+    columns, numbers = change.shape[1], change.shape[2]
+    for plane in range(3):
+        for y in range(PATCH * first, PATCH * last):
+            begin = uintp((plane * height + y) * width)
+            # A row of pixels is a row of each patch, one after the other.
+            inside = (y // PATCH) * columns * numbers + PATCH * PATCH * plane + PATCH * (y % PATCH)
             for column in range(columns):
-                patch = patches[column]
-                begin, left = uintp(PATCH * PATCH * plane + inside), uintp(PATCH * column)
+                at, there = begin + uintp(PATCH * column), uintp(inside + column * numbers)
                 for x in range(PATCH):
-                    at = left + uintp(x)
-                    to[at] = row[at] + patch[begin + uintp(x)]
+                    to[at + uintp(x)] = row[at + uintp(x)] + patch[there + uintp(x)]
             # A row of the whole picture at once: that is a loop long enough to be fast.
-            for x in range(PATCH * columns):
-                on_grid[uintp(x)] = _on_grid(to[uintp(x)])
+            for x in range(width):
+                on_grid[begin + uintp(x)] = _on_grid(to[begin + uintp(x)])
 
 
 @compiled

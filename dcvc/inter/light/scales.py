@@ -18,9 +18,10 @@ which the next I-frame or refresh ends.
 import torch
 from torch import Tensor
 
-from dcvc.entropy.exact import ExactNetworks, to_factor
+from dcvc.entropy.exact import FACTOR, ExactNetworks, to_factor
 from dcvc.entropy.scale_classes import ScaleClasses
 from dcvc.entropy.wavefront import UNIT, to_grid
+from dcvc.layers import packs
 
 # The trace holds |symbols| up to 15 in fourths, and logarithms of scales in sixteenths of a class.
 LARGEST_SYMBOL, SYMBOL_SHARE, CLASS_SHARE = 15, 1 / 4, 1 / 16
@@ -32,9 +33,18 @@ def trace_of(symbols: Tensor, scales: Tensor, unit: Tensor, classes: ScaleClasse
     unit (B, n, 1, 1), float64: by how much y is larger than in the units of the prior networks,
     at the frame's quality. It is taken out: the next frame may have another quality.
     """
-    levels = torch.log(unit) / classes.pace
     # Computed in float64 and rounded far more coarsely, a logarithm is the same everywhere.
-    place = classes.index(scales).double() - to_factor(levels)
+    levels = to_factor(torch.log(unit) / classes.pace)
+    # Of one frame on a CPU, all of it in one pass over memory.
+    if packs(scales) and len(scales) == 1:
+        from dcvc.entropy.checkerboard_loops import trace
+
+        out = torch.empty(1, 2 * scales.shape[1], *scales.shape[2:])
+        arrays = [x[0].flatten(1).numpy() for x in (symbols.contiguous(), classes.index(scales))]
+        trace(*arrays, levels.flatten().numpy(), float(LARGEST_SYMBOL), SYMBOL_SHARE, CLASS_SHARE, FACTOR,
+              out[0].flatten(1).numpy())
+        return out
+    place = classes.index(scales).double() - levels
     size = symbols.abs().clamp_max(LARGEST_SYMBOL).double() * SYMBOL_SHARE
     return torch.cat((size, to_factor(place * CLASS_SHARE)), dim=1).float()
 

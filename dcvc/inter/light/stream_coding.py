@@ -40,7 +40,7 @@ class StreamCoding:
         quality = QUALITY.as_written(QUALITY.per_sample(quality, len(frame), frame.device))
         latents = StreamLatents(self.config.largest_scale, self.config.skip_scale)
         output, state = self._run(latents, state, frame, quality, until, refresh)
-        return FrameOutput(output.x_hat.clamp(0, 1), output.bits), state
+        return FrameOutput(output.x_hat.clamp_(0, 1), output.bits), state
 
     @packed()
     def compress(self, state: LightState, frame: Tensor, quality: Quality = None, *,
@@ -57,7 +57,7 @@ class StreamCoding:
         latents, until = EncoderLatents(self.tables), "reconstruction"
         output, state = self._run(latents, state, frame, self._quality(parts), until, refresh)
         payload = latents.payload()
-        shown = FrameOutput(output.x_hat.clamp(0, 1), output.bits)
+        shown = FrameOutput(output.x_hat.clamp_(0, 1), output.bits)
         return FrameHead(parts, refresh).to_bytes() + payload, shown, state
 
     @packed()
@@ -70,7 +70,7 @@ class StreamCoding:
         output, state = self._run(latents, state, None, self._quality(parts), until, refresh)
         # Symbols that nobody asked for mean another model or another size.
         latents.decoder.finish()
-        return output.x_hat.clamp(0, 1), state
+        return output.x_hat.clamp_(0, 1), state
 
     def _quality(self, parts: int) -> Tensor:
         return QUALITY.from_parts(parts, self.device)

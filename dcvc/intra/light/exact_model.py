@@ -18,7 +18,7 @@ from dcvc.layers.exact_blocks import TRUNK_BITS, ExactBlock, ExactChain, ExactPo
 from dcvc.layers.exact_linear import integers_crc, rounded
 from dcvc.layers.exact_pictures import picture_to_levels
 from dcvc.layers.exact_units import LATENT_BITS, LATENT_LIMIT, PRIOR_LIMIT, even_grid
-from dcvc.layers.packed import PixelShuffle
+from dcvc.layers.packed_layers import PixelShuffle
 
 # y_hat times the vector of the quality, which no layer makes.
 Y = "dec.dec_1.0.up.conv.0:0"
