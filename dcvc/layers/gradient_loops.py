@@ -118,15 +118,6 @@ def _sums_of_products(a, a_first, b, b_first, count, out):
 
 
 @compiled
-def add_rows(x, out):
-    """out (N, C) += x (N, C)"""
-    for n in range(len(x)):
-        row, to = x[n], out[n]
-        for c in range(x.shape[1]):
-            to[uintp(c)] += row[uintp(c)]
-
-
-@compiled
 def zeros(count):
     out = np.empty(count, np.float32)
     for n in range(count):

@@ -8,7 +8,7 @@ in the place of one float32, so arrays of pairs are half as long and are of that
     rows times a matrix     pairs of columns of the rows; pairs of rows of the matrix, in panels
     sums over positions     pairs of positions on both sides
 
-An odd number of rows or columns is filled up by zeros.
+Channels come in multiples of 16; an odd number of positions is filled up by zeros.
 """
 
 import functools
@@ -138,7 +138,7 @@ _tile_of_6, _tile_of_2, _tile_of_1 = map(_tile, (ROWS, 2, 1))
 def panels_of_pairs(panels):
     """Panels (columns / 16, k, 16) -> (columns / 16, k / 2, 16) of pairs."""
     count, k, _ = panels.shape
-    out = np.empty((count, (k + 1) // 2, PANEL), np.float32)
+    out = np.empty((count, k // 2, PANEL), np.float32)
     for p in range(count):
         for i in range(k // 2):
             first, second, to = panels[p, 2 * i], panels[p, 2 * i + 1], out[p, i]

@@ -32,6 +32,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -269,7 +270,7 @@ def _on_bands(ends: list[int], reach: int, work: Callable[[int, int, slice, Cut]
         cut = above, below = first > 0, last < height
         work(first, last, slice(first - reach * above, last + reach * below), cut)
 
-    share(compute, zip(ends, ends[1:], strict=False))
+    share(compute, pairwise(ends))
 
 
 def in_bands(network: Callable[..., Tensor], *inputs: Tensor, reach: int, unit: int = 1,

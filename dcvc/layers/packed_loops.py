@@ -322,11 +322,11 @@ def block(x, first, last, into, into_bias, taps, taps_bias, back, back_bias, wid
             fold(four[:count], silu, behind[:count])
             multiply(behind, 0, count, narrow, middle, 0, channels, narrow_bias, to, at)
             if shortcut:
-                _add(rows[seen:seen + count], to[at:at + count])
+                add(rows[seen:seen + count], to[at:at + count])
 
 
 @compiled
-def _add(x, to):
+def add(x, to):
     x, to = x.reshape(-1), to.reshape(-1)
     for n in range(len(x)):
         to[uintp(n)] += x[uintp(n)]

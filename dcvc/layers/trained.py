@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dcvc.device.workers import share
-
-# Channels of the compiled loops come in multiples.
-FULL = 16
+from dcvc.layers.packed import FULL
 
 
 def in_float32_on_cpu(*tensors: Tensor) -> bool:
@@ -125,7 +123,7 @@ class _Pointwise(torch.autograd.Function):
 
         x = _in_memory(x)
         (batch, inputs, height, width), outputs = x.shape, len(weight)
-        out = x.new_empty((batch, outputs, height, width)).contiguous(memory_format=torch.channels_last)
+        out = torch.empty((batch, outputs, height, width), memory_format=torch.channels_last)
         added = weight.new_zeros(outputs) if bias is None else bias
         pointers = [tensor.data_ptr() for tensor in (x, weight, added, out)]
 

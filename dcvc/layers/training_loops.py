@@ -19,7 +19,6 @@ from numba.extending import intrinsic
 from dcvc.device import compiled_with
 from dcvc.layers import gradient_loops, half_loops, packed_loops
 from dcvc.layers.gradient_loops import (
-    add_rows,
     add_sum,
     in_panels,
     in_panels_back,
@@ -30,7 +29,7 @@ from dcvc.layers.gradient_loops import (
     sums_of_products,
     zeros,
 )
-from dcvc.layers.packed_loops import AT_A_TIME, ONE, THREE, ZERO, clip, depthwise, fold
+from dcvc.layers.packed_loops import AT_A_TIME, ONE, THREE, ZERO, add, clip, depthwise, fold
 
 compiled = compiled_with(packed_loops, half_loops, gradient_loops)
 HALF = np.float32(0.5)
@@ -282,7 +281,7 @@ def block(x, weights, kept, out, first, last, shape, inner, size, shortcut, half
                 _at(weights[6], 0, 4 * inner, channels), _list_at(weights[7], 4 * inner),
                 _at(weights[8], 0, channels, inner), _list_at(weights[9], channels), joined, wider, to, half)
     if shortcut:
-        add_rows(rows, to)
+        add(rows, to)
 
 
 @compiled
@@ -310,4 +309,4 @@ def block_back(g, x, weights, kept, g_x, sums, first, last, shape, inner, size, 
         for c in range(inner):
             in_order[c, place] += g_taps[place // size, place % size, c]
     if shortcut:
-        add_rows(given, to)
+        add(given, to)

@@ -17,6 +17,7 @@ the same seed and number of threads give the same weights.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def in_shards(clip: Tensor, variations: Variations, count: int) -> list[Shard]:
     """clip (B, T, 3, H, W), count <= B -> its shards, of sizes that differ by one at most."""
     batch = len(clip)
     ends = [batch * number // count for number in range(count + 1)]
-    parts = [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
+    parts = [slice(*pair) for pair in pairwise(ends)]
     quality = variations.quality
     return [(clip[part], variations._replace(quality=None if quality is None else quality[:, part]),
              part.stop - part.start) for part in parts]
