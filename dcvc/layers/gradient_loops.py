@@ -21,9 +21,9 @@ from dcvc.layers.packed_loops import (
     AT_A_TIME,
     PANEL,
     ROWS,
-    VECTOR,
     ZERO,
     address_of_vector,
+    loop_of_sums,
     multiplied,
     multiply,
     spread,
@@ -53,27 +53,16 @@ def _sums(rows):
                 return address_of_vector(builder, out, at, half)
 
             begun = {(row, half): builder.load(of_out(row, half), align=4) for row, half in every}
-            before, loop, behind = (builder.block, builder.append_basic_block("loop"),
-                                    builder.append_basic_block("behind"))
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            n, left, right = (builder.phi(count.type) for _ in range(3))
-            totals = {place: builder.phi(VECTOR) for place in every}
-            factors = [builder.load(address_of_vector(builder, b, right, half), align=4)
-                       for half in range(2)]
-            values = [spread(builder, builder.load(builder.gep(a, [builder.add(left, number(row))]), align=4))
-                      for row in range(rows)]
-            added = {(row, half): multiplied(builder, values[row], factors[half], totals[row, half])
-                     for row, half in every}
-            following = builder.add(n, number(1))
-            for variable, first, later in (
-                    (n, number(0), following), (left, a_at, builder.add(left, a_line)),
-                    (right, b_at, builder.add(right, b_line)),
-                    *((totals[at], begun[at], added[at]) for at in every)):
-                variable.add_incoming(first, before)
-                variable.add_incoming(later, loop)
-            builder.cbranch(builder.icmp_signed("<", following, count), loop, behind)
-            builder.position_at_end(behind)
+
+            def after(totals, _, left, right):
+                factors = [builder.load(address_of_vector(builder, b, right, half), align=4)
+                           for half in range(2)]
+                values = [spread(builder, builder.load(builder.gep(a, [builder.add(left, number(row))]), align=4))
+                          for row in range(rows)]
+                return {(row, half): multiplied(builder, values[row], factors[half], totals[row, half])
+                        for row, half in every}
+
+            added = loop_of_sums(builder, count, begun, after, ((a_at, a_line), (b_at, b_line)))
             for row, half in every:
                 builder.store(added[row, half], of_out(row, half), align=4)
             return context.get_dummy_value()

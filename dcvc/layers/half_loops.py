@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from dcvc.device import compiled_with
 from dcvc.layers import packed_loops
-from dcvc.layers.packed_loops import LANES, PANEL, ROWS, VECTOR, ZERO, address_of_vector
+from dcvc.layers.packed_loops import LANES, PANEL, ROWS, VECTOR, ZERO, address_of_vector, loop_of_sums
 
 compiled = compiled_with(packed_loops)
 _PAIRS = VectorType(IntType(32), LANES)
@@ -102,25 +102,14 @@ def _tile(rows):
             begun = {(row, half): builder.fadd(
                 load(bias, bias_at, half), load(start, row_of(start_at, start_line, row), half))
                 for row, half in every}
-            before, loop, behind = (builder.block, builder.append_basic_block("loop"),
-                                    builder.append_basic_block("behind"))
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            i, left, right = (builder.phi(count.type) for _ in range(3))
-            totals = {place: builder.phi(VECTOR) for place in every}
-            factors = [builder.bitcast(load(b, right, half), _PAIRS) for half in range(2)]
-            values = [_spread(builder, builder.gep(a, [row_of(left, a_row, row)])) for row in range(rows)]
-            added = {(row, half): _added(builder, totals[row, half], values[row], factors[half])
-                     for row, half in every}
-            following = builder.add(i, number(1))
-            for variable, first, later in (
-                    (i, number(0), following), (left, a_at, builder.add(left, a_step)),
-                    (right, b_at, builder.add(right, b_step)),
-                    *((totals[at], begun[at], added[at]) for at in every)):
-                variable.add_incoming(first, before)
-                variable.add_incoming(later, loop)
-            builder.cbranch(builder.icmp_signed("<", following, count), loop, behind)
-            builder.position_at_end(behind)
+
+            def after(totals, _, left, right):
+                factors = [builder.bitcast(load(b, right, half), _PAIRS) for half in range(2)]
+                values = [_spread(builder, builder.gep(a, [row_of(left, a_row, row)])) for row in range(rows)]
+                return {(row, half): _added(builder, totals[row, half], values[row], factors[half])
+                        for row, half in every}
+
+            added = loop_of_sums(builder, count, begun, after, ((a_at, a_step), (b_at, b_step)))
             for row, half in every:
                 to = address_of_vector(builder, out, row_of(out_at, out_line, row), half)
                 builder.store(added[row, half], to, align=4)

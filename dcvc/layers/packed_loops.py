@@ -179,6 +179,29 @@ def multiplied(builder, value, by, added):
     return builder.fadd(builder.fmul(value, by, flags=("contract",)), added, flags=("contract",))
 
 
+def loop_of_sums(builder, count, begun, after, moving=()):
+    """LLVM of a loop, and the vectors that it leaves: sums = begun, and `count` times sums =
+    after(sums, i, *places). begun: a dictionary. moving: (where it begins, by how much it moves) of each place. In
+    registers all the time, where a loop of Numba's would store its sums each time round."""
+    before, loop, behind = (builder.block, builder.append_basic_block("loop"),
+                            builder.append_basic_block("behind"))
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    i, *places = (builder.phi(count.type) for _ in range(1 + len(moving)))
+    sums = {name: builder.phi(VECTOR) for name in begun}
+    added = after(sums, i, *places)
+    following = builder.add(i, Constant(count.type, 1))
+    moved = [(place, first, builder.add(place, step))
+             for place, (first, step) in zip(places, moving, strict=True)]
+    for variable, first, later in ((i, Constant(count.type, 0), following), *moved,
+                                   *((sums[name], begun[name], added[name]) for name in begun)):
+        variable.add_incoming(first, before)
+        variable.add_incoming(later, loop)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, behind)
+    builder.position_at_end(behind)
+    return added
+
+
 def _product(rows):
     """Makes product(a, panels, start, bias, out, a_at, panel_at, start_at, start_line, bias_at, out_at,
     out_line, k): `rows` rows of start + bias + a x panel, 16 columns each. All places count from the
@@ -207,23 +230,15 @@ def _product(rows):
                 load(bias, bias_at, half), load(start, row_of(start_at, start_line, row), half))
                 for row, half in every}
             lines = [builder.gep(a, [row_of(a_at, k, row)]) for row in range(rows)]
-            before, loop, behind = (builder.block, builder.append_basic_block("loop"),
-                                    builder.append_basic_block("behind"))
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            i, sums = builder.phi(k.type), {place: builder.phi(VECTOR) for place in every}
-            weights = [load(panels, builder.add(panel_at, builder.mul(i, number(PANEL))), half)
-                       for half in range(2)]
-            values = [spread(builder, builder.load(builder.gep(line, [i]), align=4)) for line in lines]
-            added = {(row, half): multiplied(builder, values[row], weights[half], sums[row, half])
-                     for row, half in every}
-            following = builder.add(i, number(1))
-            for variable, first, later in ((i, number(0), following),
-                                           *((sums[at], begun[at], added[at]) for at in every)):
-                variable.add_incoming(first, before)
-                variable.add_incoming(later, loop)
-            builder.cbranch(builder.icmp_signed("<", following, k), loop, behind)
-            builder.position_at_end(behind)
+
+            def after(sums, i):
+                weights = [load(panels, builder.add(panel_at, builder.mul(i, number(PANEL))), half)
+                           for half in range(2)]
+                values = [spread(builder, builder.load(builder.gep(line, [i]), align=4)) for line in lines]
+                return {(row, half): multiplied(builder, values[row], weights[half], sums[row, half])
+                        for row, half in every}
+
+            added = loop_of_sums(builder, k, begun, after)
             for row, half in every:
                 to = address_of_vector(builder, out, row_of(out_at, out_line, row), half)
                 builder.store(added[row, half], to, align=4)

@@ -10,21 +10,18 @@ pixel_shuffle has it.
 
 from numba import uintp
 
-from dcvc.device import compiled
+from dcvc.device import compiled_with
+from dcvc.layers import packed_loops
+from dcvc.layers.packed_loops import unshuffle
+
+compiled = compiled_with(packed_loops)
 
 
 @compiled
 def planes_to_patches(planes, side, patches):
     """planes (B, C, H, W) -> patches (B, H/s, W/s, C s s)"""
-    for n in range(patches.shape[0]):
-        for y in range(patches.shape[1]):
-            for c in range(planes.shape[1]):
-                for i in range(side):
-                    line, at = planes[n, c, side * y + i], (c * side + i) * side
-                    for x in range(patches.shape[2]):
-                        to = patches[n, y, x]
-                        for j in range(side):
-                            to[uintp(at + j)] = line[uintp(side * x + j)]
+    for n in range(len(planes)):
+        unshuffle(planes[n], side, 0, patches.shape[1], patches[n])
 
 
 @compiled
