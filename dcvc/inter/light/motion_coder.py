@@ -30,17 +30,8 @@ from torch import Tensor, nn
 
 from dcvc.entropy.coder import FrequencyTable, SymbolDecoder, SymbolEncoder, TableSet
 from dcvc.entropy.tables import tables_crc
-from dcvc.inter.light.motion_order import (
-    CONTEXTS,
-    DISTANCES,
-    FIRSTS,
-    LARGEST_DIFFERENCE,
-    SPLIT,
-    SPREADS,
-    UNKNOWN,
-    steps_of,
-)
-from dcvc.inter.light.motion_walk import Reader, symbols_of
+from dcvc.inter.light.motion_order import CONTEXTS, LARGEST_DIFFERENCE
+from dcvc.inter.light.motion_walk import Reader, symbols_of, tally
 from dcvc.layers import MadeOfWeights
 
 # Parameters are learned as fast as the networks' weights, whose steps are small.
@@ -54,15 +45,6 @@ BY_SPREAD = ((1.5, -0.6), (-0.1, -1.2), (-0.1, -0.5), (-0.4, 0.1), (-0.7, 1.6), 
 BY_DISTANCE = ((0.6, -0.1), (-0.8, -0.2), (-1.0, 0.5), (-0.2, 0.0))
 BY_FIRST = ((0.3, 0.0), (1.1, -0.1), (-1.1, -0.1), (-1.6, 0.7))
 SPLITS = (-4.9, -3.1, -2.2, -1.2, -0.6)
-
-
-def _class(values: Tensor, limits: tuple[int, ...]) -> Tensor:
-    """How many of the limits each value exceeds, int64."""
-    return sum((values > limit).long() for limit in limits)
-
-
-# Takes differences or flags and their contexts, of the same shape.
-Code = Callable[[Tensor, Tensor], None]
 
 
 class MotionCoder(nn.Module):
@@ -83,19 +65,13 @@ class MotionCoder(nn.Module):
 
     def bits(self, vectors: Tensor, previous: Tensor | None) -> Tensor:
         """Total bits, 0-dim float32, differentiable in the model's parameters."""
-        total = []
+        device = self.table.device
+        found = tally(*(None if x is None else x.cpu().numpy() for x in (vectors, previous)))
+        sizes, contexts, counts = torch.from_numpy(found.differences).to(device)
+        bits = -(self._log2_mixture(self.table)(sizes, contexts) * counts).sum()
         # Cost of an unset and of a set flag: -log2 of a sigmoid.
-        masses = self._log2_mixture(self.table)
         flags = F.softplus(torch.stack((self.split, -self.split)) * PACE) / np.log(2)
-
-        def count(difference: Tensor, context: Tensor) -> None:
-            total.append(-masses(difference, context).sum())
-
-        def count_flags(split: Tensor, context: Tensor) -> None:
-            total.append(flags[split.long(), context].sum())
-
-        self._walk(vectors, previous, count, count_flags)
-        return torch.stack(total).sum()
+        return bits + (flags * torch.from_numpy(found.flags).to(device)).sum()
 
     @torch.no_grad()
     def stream_bits(self, vectors: Tensor, previous: Tensor | None) -> Tensor:
@@ -126,69 +102,21 @@ class MotionCoder(nn.Module):
         vectors = torch.from_numpy(reader.vectors(*shape[2:], known))[None]
         return vectors.to(self.table.device), reader.cost
 
-    def _walk(self, vectors: Tensor, previous: Tensor | None, code: Code, code_flags: Code) -> None:
-        """In the order of coding, each difference and each flag with its context. Streams take the
-        same walk, compiled: motion_walk.py."""
-        vectors = vectors.to(self.table.device)
-        # The first of each four blocks.
-        first = vectors[:, :, ::2, ::2]
-        before = None if previous is None else previous.to(first.device)[:, :, ::2, ::2]
-        # Kept for the split flags, which come last.
-        spreads = torch.zeros_like(first[:, 0], dtype=torch.int64)
-        for step in steps_of(*first.shape[2:]):
-            r, c = step.rows, step.columns
-            there = None if before is None else before[:, :, r, c]
-            if step.near_rows is None:
-                expected = torch.zeros_like(first[:, :, r, c]) if there is None else there
-                spread = torch.zeros_like(spreads[:, r, c])
-            else:
-                near = first[:, :, step.near_rows, step.near_columns].sort(dim=2).values
-                expected = (near[:, :, 1] + near[:, :, 2]) >> 1
-                spread = _class((near[:, :, 3] - near[:, :, 0]).amax(1), SPREADS)
-            spreads[:, r, c] = spread
-            self._code_pair(first[:, :, r, c] - expected, expected, there, spread, code)
-        self._code_fours(vectors, spreads, code, code_flags)
-
-    def _code_pair(self, difference: Tensor, expected: Tensor, there: Tensor | None,
-                   spread: Tensor, code: Code) -> None:
-        """dy, then dx of differences (B, 2, N)."""
-        distance = torch.full_like(spread, UNKNOWN)
-        if there is not None:
-            distance = _class((there - expected).abs().amax(1), DISTANCES)
-        context = (spread * (UNKNOWN + 1) + distance) * (len(FIRSTS) + 2)
-        dy, dx = difference.unbind(1)
-        code(dy, context)
-        # Who moves up or down more than expected often moves sideways as well.
-        code(dx, context + 1 + _class(dy.abs(), FIRSTS))
-
-    def _code_fours(self, vectors: Tensor, spreads: Tensor, code: Code, code_flags: Code) -> None:
-        """The other three of each four blocks: right, below, below right."""
-        corner = vectors[:, :, ::2, ::2]
-        # (B, 2, 3, h/2, w/2)
-        others = torch.stack([vectors[:, :, y::2, x::2] for y, x in ((0, 1), (1, 0), (1, 1))], dim=2)
-        differences = others - corner[:, :, None]
-        # One component of one block is enough to split all four.
-        split = (differences != 0).flatten(1, 2).any(1)
-        code_flags(split, spreads)
-        # One list over the batch, in raster order: how many there are is known to both sides.
-        chosen = differences.permute(0, 3, 4, 2, 1)[split].flatten(0, 1).t()[None]
-        if chosen.numel():
-            spread = torch.full((1, chosen.shape[2]), SPLIT, device=vectors.device)
-            self._code_pair(chosen, chosen, None, spread, code)
-
     def _log2_mixture(self, table: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """differences, contexts of any shape -> log2 of their probabilities."""
         weights = F.log_softmax(table[:, :3] * PACE, dim=1)
         # theta = exp(-1 / width); mass of k: (1 - theta) / (1 + theta) theta^|k|.
         rate = torch.exp(-table[:, 3:] * PACE)
         scale = torch.log(torch.tanh(rate / 2))
+        # Together, as each choice of rows has a slow way back for its gradients.
+        parts = torch.cat((weights[:, :1], weights[:, 1:] + scale, rate), dim=1)
 
         def log2(difference: Tensor, context: Tensor) -> Tensor:
             k = difference.abs()[..., None].to(table.dtype)
-            sides = weights[context][..., 1:] + scale[context] - rate[context] * k
+            only_zero, sides, slope = parts[context].split((1, 2, 2), dim=-1)
             # Zero is in all three parts of the mixture, any other difference in two.
-            zero = torch.where(k == 0, weights[context][..., :1], float("-inf"))
-            return torch.logsumexp(torch.cat((zero, sides), dim=-1), dim=-1) / np.log(2)
+            zero = torch.where(k == 0, only_zero, float("-inf"))
+            return torch.logsumexp(torch.cat((zero, sides - slope * k), dim=-1), dim=-1) / np.log(2)
         return log2
 
     def _tables(self) -> tuple[TableSet, TableSet]:

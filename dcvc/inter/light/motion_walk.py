@@ -1,7 +1,7 @@
 """Motion vectors of one frame as symbols, compiled: what MotionCoder writes and reads.
 
-The order, the predictions and the contexts are those of motion_coder.py, whose plain walk in torch
-serves training, and the tests as the definition. Arrays are (2, h, w), (dy, dx) of blocks of 8x8.
+The order, the predictions and the contexts are those that motion_coder.py explains; the tests have a
+plain walk, block after block, to compare with. Arrays are (2, h, w), (dy, dx) of blocks of 8x8.
 """
 
 from functools import lru_cache
@@ -14,6 +14,7 @@ from dcvc.device import compiled
 from dcvc.entropy.coder import SymbolDecoder, TableSet
 from dcvc.errors import BitstreamError
 from dcvc.inter.light.motion_order import (
+    CONTEXTS,
     DISTANCES,
     FIRSTS,
     LARGEST_VECTOR,
@@ -27,7 +28,9 @@ from dcvc.inter.light.motion_order import (
 SPREAD_STRIDE, DISTANCE_STRIDE = (UNKNOWN + 1) * (len(FIRSTS) + 2), len(FIRSTS) + 2
 # Of the other three of four blocks: right, below, below right.
 PLACES = ((0, 1), (1, 0), (1, 1))
-SPREAD_LIMITS, DISTANCE_LIMITS = np.array(SPREADS), np.array(DISTANCES)
+SPREAD_LIMITS, DISTANCE_LIMITS, FIRST_LIMITS = (np.array(x) for x in (SPREADS, DISTANCES, FIRSTS))
+# Of the dy of the other three of four blocks, whose neighbours say nothing.
+SPLIT_CONTEXT = SPLIT * SPREAD_STRIDE + UNKNOWN * DISTANCE_STRIDE
 
 
 class Order(NamedTuple):
@@ -97,11 +100,50 @@ def _predict(vectors, before, blocks, near, first, last, expected, contexts, spr
         contexts[n] = spread * SPREAD_STRIDE + distance * DISTANCE_STRIDE
 
 
-def _after(dy: np.ndarray) -> np.ndarray:
+@compiled
+def _after(dy):
     """What dy adds to the context of dx: who moves up or down more than expected often moves
     sideways as well."""
-    size = np.abs(dy)
-    return 1 + sum((size > limit).astype(np.int64) for limit in FIRSTS)
+    return 1 + _class(abs(dy), FIRST_LIMITS)
+
+
+@compiled
+def _contexts_after(contexts, dy, out):
+    """Contexts of dx, all (N,)."""
+    for n in range(len(dy)):
+        out[n] = contexts[n] + _after(dy[n])
+
+
+@compiled
+def _find(vectors, before, blocks, near, spreads, first, split, others):
+    """The symbols of a frame, in the order of the blocks: first, others (2, 2, ...), symbols and
+    contexts of dy and dx; split (rows, columns). Returns how many others there are."""
+    symbols, contexts = first
+    _predict(vectors, before, blocks, near, 0, len(blocks), symbols, contexts[0], spreads)
+    for n in range(len(blocks)):
+        row, column = blocks[n]
+        for c in range(2):
+            symbols[c, n] = vectors[c, 2 * row, 2 * column] - symbols[c, n]
+        contexts[1, n] = contexts[0, n] + _after(symbols[0, n])
+    count = 0
+    for row in range(split.shape[0]):
+        for column in range(split.shape[1]):
+            # Right, below, below right of the first of four, which predicts them.
+            corner = vectors[:, 2 * row, 2 * column]
+            split[row, column] = 0
+            for place in range(1, 4):
+                # One component of one block is enough to split all four.
+                y, x = 2 * row + (place >> 1), 2 * column + (place & 1)
+                for c in range(2):
+                    difference = vectors[c, y, x] - corner[c]
+                    others[0, c, count + place - 1] = difference
+                    split[row, column] |= difference != 0
+            if split[row, column]:
+                for n in range(count, count + 3):
+                    others[1, 0, n] = SPLIT_CONTEXT
+                    others[1, 1, n] = SPLIT_CONTEXT + _after(others[0, 0, n])
+                count += 3
+    return count
 
 
 def _known(previous: np.ndarray | None) -> np.ndarray:
@@ -117,32 +159,59 @@ class Batches(NamedTuple):
     counts: list[int]
 
 
+class _Found(NamedTuple):
+    """Of one frame: symbols and contexts of first blocks and of others (2, 2, N); split and spreads
+    (rows, columns)."""
+
+    first: np.ndarray
+    split: np.ndarray
+    spreads: np.ndarray
+    others: np.ndarray
+
+
+def _symbols(vectors: np.ndarray, previous: np.ndarray | None, order: Order) -> _Found:
+    rows, columns = (side // 2 for side in vectors.shape[1:])
+    first, others = (np.empty((2, 2, size), np.int64) for size in (rows * columns, 3 * rows * columns + 3))
+    split, spreads = (np.empty((rows, columns), np.int64) for _ in range(2))
+    count = _find(vectors, _known(previous), order.blocks, order.near, spreads, first, split, others)
+    return _Found(first, split, spreads, others[:, :, :count])
+
+
 def symbols_of(vectors: np.ndarray, previous: np.ndarray | None) -> tuple[Batches, ...]:
     """Differences of the first of each four blocks, flags, differences of the others."""
-    rows, columns = (side // 2 for side in vectors.shape[1:])
-    order = coding_order(rows, columns)
-    count = len(order.blocks)
-    expected, contexts = np.empty((2, count), np.int64), np.empty(count, np.int64)
-    spreads = np.empty((rows, columns), np.int64)
-    _predict(vectors, _known(previous), order.blocks, order.near, 0, count, expected, contexts,
-             spreads)
-    corner = vectors[:, ::2, ::2]
-    # An encoder knows all vectors: one pass predicts every block, whatever its step.
-    differences = corner[:, order.blocks[:, 0], order.blocks[:, 1]] - expected
-    # A context of its own for each component: that of dx goes by what dy was.
-    numbers = np.stack((contexts, contexts + _after(differences[0])))
+    order = coding_order(*(side // 2 for side in vectors.shape[1:]))
+    found = _symbols(vectors, previous, order)
     # A decoder needs dy of a whole step before dx.
     lengths = np.diff([0, *order.ends]).repeat(2).tolist()
-    first = Batches(differences.reshape(-1)[order.turns], numbers.reshape(-1)[order.turns], lengths)
-    others = np.stack([vectors[:, y::2, x::2] for y, x in PLACES], axis=-1)
-    # One component of one block is enough to split all four.
-    split = (others != corner[..., None]).any(axis=(0, 3))
-    flags = Batches(split.astype(np.int64).reshape(-1), spreads.reshape(-1), [split.size])
-    # The first of the four predicts the others; they have no context but that they are split.
-    dy, dx = (others[:, split] - corner[:, split][..., None]).reshape(2, -1).astype(np.int64)
-    base = np.full(len(dy), SPLIT * SPREAD_STRIDE + UNKNOWN * DISTANCE_STRIDE)
-    return first, flags, Batches(np.concatenate((dy, dx)), np.concatenate((base, base + _after(dy))),
-                                 [len(dy)] * 2)
+    symbols, contexts = (values.reshape(-1)[order.turns] for values in found.first)
+    count = found.others.shape[2]
+    return (Batches(symbols, contexts, lengths),
+            Batches(found.split.reshape(-1), found.spreads.reshape(-1), [found.split.size]),
+            Batches(*found.others.reshape(2, -1), [count] * 2))
+
+
+class Tally(NamedTuple):
+    """How often each symbol occurs: differences (3, N), int64, the size of a difference, its context and
+    how many there are; flags (2, spreads), how many are unset and set."""
+
+    differences: np.ndarray
+    flags: np.ndarray
+
+
+def tally(vectors: np.ndarray, previous: np.ndarray | None) -> Tally:
+    """Of a batch (B, 2, h, w). A cost by table depends on nothing else, and what is the same is then
+    counted once: a frame has a thousand differences and a few dozen kinds of them."""
+    order = coding_order(*(side // 2 for side in vectors.shape[2:]))
+    before = [None] * len(vectors) if previous is None else previous
+    found = [_symbols(sample, known, order) for sample, known in zip(vectors, before, strict=True)]
+    symbols, contexts = np.concatenate(
+        [values.reshape(2, -1) for one in found for values in (one.first, one.others)], axis=1)
+    counts = np.bincount(np.abs(symbols) * CONTEXTS + contexts)
+    kinds = np.flatnonzero(counts)
+    spreads = len(SPREADS) + 1
+    flags = np.concatenate([(one.split * spreads + one.spreads).reshape(-1) for one in found])
+    return Tally(np.stack((kinds // CONTEXTS, kinds % CONTEXTS, counts[kinds])),
+                 np.bincount(flags, minlength=2 * spreads).reshape(2, spreads))
 
 
 class Reader:
@@ -171,7 +240,7 @@ class Reader:
         corner = out[:, ::2, ::2]
         # Flags come after all first vectors, and the other three of the split blocks last.
         split = self._pop(self.flags, spreads).astype(bool)
-        base = np.full(3 * int(split.sum()), SPLIT * SPREAD_STRIDE + UNKNOWN * DISTANCE_STRIDE)
+        base = np.full(3 * int(split.sum()), SPLIT_CONTEXT)
         others = corner[..., None].repeat(3, axis=-1)
         expected = corner[:, split].astype(np.int64).repeat(3, axis=1)
         if len(base):
@@ -183,7 +252,9 @@ class Reader:
     def _pair(self, expected: np.ndarray, contexts: np.ndarray) -> np.ndarray:
         """dy, then dx -> vectors like expected, (2, N)."""
         dy = self._pop(self.differences, contexts)
-        dx = self._pop(self.differences, contexts + _after(dy))
+        after = np.empty_like(contexts)
+        _contexts_after(contexts, dy, after)
+        dx = self._pop(self.differences, after)
         found = expected + np.stack((dy, dx))
         if (np.abs(found) > LARGEST_VECTOR).any():
             raise BitstreamError(f"payload: a vector beyond {LARGEST_VECTOR} quarter pixels, which "

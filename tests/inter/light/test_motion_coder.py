@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_motion_walk import walk
 
 from dcvc.entropy.coder import SymbolDecoder, SymbolEncoder
 from dcvc.errors import BitstreamError
@@ -71,7 +72,7 @@ def test_the_compiled_walk_is_the_plain_one(rows, columns, seed, kind, before):
     vectors = kind(generator, *size)
     previous = None if before is None else before(generator, *size)
     steps = []
-    CODER._walk(vectors, previous, *[lambda *pair: steps.append(pair)] * 2)
+    walk(vectors, previous, *[lambda *pair: steps.append(pair)] * 2)
     compiled = symbols_of(vectors[0].numpy(), None if previous is None else previous[0].numpy())
     for place, part in enumerate(("symbols", "contexts")):
         plain = torch.cat([step[place].flatten().long() for step in steps])
