@@ -90,7 +90,7 @@ class QualityRange(NamedTuple):
 
 
 def _cumulative_logits(z: Tensor, h: Tensor, b: Tensor, a: Tensor) -> Tensor:
-    """z (B, C, H, W), parameters (B or 1, C, 4 or 3) -> logit of P(Z <= z)."""
+    """z (..., B, C, H, W), parameters (B or 1, C, 4 or 3) -> logit of P(Z <= z)."""
     h, b, a = (x[:, :, None, None].to(z.dtype) for x in (F.softplus(h), b, torch.tanh(a)))
     for step in range(STEPS):
         z = z * h[..., step] + b[..., step]
@@ -144,10 +144,11 @@ class FactorizedByQuality(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
             parameters = self.h[row], self.b[row], self.a[row]
+            # Both ends of each step of the rounding at once: half as many short operations.
+            lower, upper = torch.sigmoid(_cumulative_logits(torch.stack((z - 0.5, z + 0.5)), *parameters))
             # A plain difference as published, not one in the smaller tail: the rate is bounded,
             # and so is what a difference of numbers near one loses.
-            lower = torch.sigmoid(_cumulative_logits(z - 0.5, *parameters))
-            return torch.sigmoid(_cumulative_logits(z + 0.5, *parameters)) - lower
+            return upper - lower
 
     @torch.no_grad()
     def start_narrow(self, share: float = 0.98, channels: slice = slice(None)) -> None:

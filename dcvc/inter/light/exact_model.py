@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.exact import scaled
+from dcvc.entropy.factors import Factors
 from dcvc.entropy.fixed_point import FRACTION_BITS
 from dcvc.errors import InputError
 from dcvc.inter.light.block_warp import LEVELS, warp
@@ -77,8 +78,8 @@ class ExactLightPFrame(StreamCoding):
         """As `LightPFrameModel.code`, with x_hat in units of 2^-12."""
         model, networks = self.model, self.networks
         # Vectors, symbols and scales are integers, or exact, in the float form already.
-        vectors = model._vectors(latents, state, picture, quality)
-        side = None if picture is not None else model._side(latents, state, None, quality)
+        vectors, factors = model._vectors(latents, state, picture, quality), model.factors.at(quality)
+        side = None if picture is not None else model._side(latents, state, None, factors)
         prediction = warp(state.picture, vectors)
         if state.memory is None:
             memory = networks.first_memory(unshuffle(prediction * LEVELS, PATCH))
@@ -87,12 +88,12 @@ class ExactLightPFrame(StreamCoding):
         context, y = networks.context(memory), None
         if picture is not None:
             # On this side floats may differ: whatever y becomes, its symbols are what both sides know.
-            y = model.encoder(unshuffle(picture, PATCH), context / _UNIT, model.vector("q_encoder", quality))
-        side = side or model._side(latents, state, y, quality)
-        y_hat = self._code_latents(latents, side, y, memory, quality)
+            y = model.encoder(unshuffle(picture, PATCH), context / _UNIT, factors["q_encoder"])
+        side = side or model._side(latents, state, y, factors)
+        y_hat = self._code_latents(latents, side, y, memory, factors)
         latents.complete()
-        trace = starter(state)(model._trace, latents, quality)
-        feature = networks.feature(y_hat, context, model.vector("q_decoder", quality, exact=True))
+        trace = starter(state)(model._trace, latents, factors)
+        feature = networks.feature(y_hat, context, factors.exact("q_decoder"))
         change = shuffle(networks.painted(feature, context), PATCH)
         # What is shown is finer than what the next frame refers to.
         x_hat = prediction * 2.0**SHOWN_BITS + change
@@ -103,11 +104,10 @@ class ExactLightPFrame(StreamCoding):
         return x_hat, LightState(memory, feature, state.size, trace.result(), shown / LEVELS, vectors)
 
     def _code_latents(self, latents: Latents, side: Side, y: Tensor | None, memory: Tensor,
-                      quality: Tensor) -> Tensor:
+                      factors: Factors) -> Tensor:
         """-> y_hat in units of 2^-6."""
-        vector, networks = self.model.vector, self.networks
-        unit = vector("q_prior", quality, exact=True)
-        temporal = networks.temporal_prior(memory, vector("q_feature", quality, exact=True))
+        networks, unit = self.networks, factors.exact("q_prior")
+        temporal = networks.temporal_prior(memory, factors.exact("q_feature"))
         hyper: Hyper = side[0].result()
         seen = rounded(hyper.exact * 2.0 ** (TRUNK_BITS - FRACTION_BITS), PRIOR_LIMIT)
         prior = in_bands(networks.fusion, seen, temporal, reach=networks.fusion.reach)

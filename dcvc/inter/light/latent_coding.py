@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from dcvc.device.workers import at_once, beside, in_turn
 from dcvc.entropy.by_quality import QualityRange
 from dcvc.entropy.checkerboard import Latents
+from dcvc.entropy.factors import Factors
 from dcvc.entropy.wavefront import UNIT
 from dcvc.inter.light.scales import exact_hyper, exact_scales, trace_of
 from dcvc.inter.light.state import LightState
-from dcvc.layers import SMALL_BAND, crop, layers_in_bands, lower_bound, packs, pad_to_multiple, weights_version
+from dcvc.layers import SMALL_BAND, crop, layers_in_bands, lower_bound, packs, pad_to_multiple
 
 SMALLEST_STEP = 0.5
-LARGEST_KEPT = 512
 QUALITY = QualityRange()
 
 
@@ -49,72 +49,46 @@ Side = tuple[Future[Hyper], Future[Tensor | None]]
 
 
 class LatentCoding(nn.Module):
-    """Methods of LightPFrameModel (model.py), which has the networks and the tables of qualities."""
+    """Methods of LightPFrameModel (model.py), which has the networks and the tables of factors."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        # Vectors by table, quality and precision, with the version of the table they were made of.
-        self._kept: dict[tuple[str, float, bool], tuple[tuple, Tensor]] = {}
-
-    def vector(self, name: str, quality: Tensor, exact: bool = False) -> Tensor:
-        """The table of this name at the qualities (B,): (B, C, 1, 1), float64 where `exact`."""
-        table = getattr(self, name)
-        if torch.is_grad_enabled() or len(quality) > 1 or quality.device.type != "cpu":
-            return self._vector(table, quality, exact)
-        # Ten short operations, ten times a frame: streams keep to few qualities.
-        key, version = (name, float(quality), exact), weights_version([table])
-        if key not in self._kept or self._kept[key][0] != version:
-            if len(self._kept) >= LARGEST_KEPT:
-                self._kept.clear()
-            self._kept[key] = version, self._vector(table, quality, exact)
-        return self._kept[key][1]
-
-    @staticmethod
-    def _vector(table: Tensor, quality: Tensor, exact: bool) -> Tensor:
-        # Float64 powers of the same float32 numbers are equal everywhere once they are rounded.
-        return QUALITY.vector(table.double(), quality.double()) if exact else QUALITY.vector(table, quality)
-
-    def _side(self, latents: Latents, state: LightState, y: Tensor | None,
-              quality: Tensor) -> Side:
+    def _side(self, latents: Latents, state: LightState, y: Tensor | None, factors: Factors) -> Side:
         """y (B, n, h, w) at 1/16, or None in a decoder -> what the hyperprior says of it, and its
         scales where they are exact."""
         # A decoder needs it later, an encoder at once. Two pieces of work: the fusion of priors needs the
         # first one only.
         start = starter(state) if y is None else at_once
-        hyper = start(self._hyper, latents, state, y, quality)
+        hyper = start(self._hyper, latents, state, y, factors)
 
         def find_scale() -> Tensor | None:
-            scale = self._scale(latents, state, hyper.result(), quality)
+            scale = self._scale(latents, state, hyper.result(), factors)
             if scale is not None:
                 latents.read_ahead("y", scale)
             return scale
 
         return hyper, start(find_scale)
 
-    def _hyper(self, latents: Latents, state: LightState, y: Tensor | None,
-               quality: Tensor) -> Hyper:
+    def _hyper(self, latents: Latents, state: LightState, y: Tensor | None, factors: Factors) -> Hyper:
         grid = height, width = tuple(side // 2 for side in state.feature.shape[-2:])
         # z lies at 1/64, so y is padded to whole squares of 4x4.
         z, steps = None, 1.0
         own = self.config.topology == "transform"
         if own:
-            steps = self.vector("q_hyper", quality)
+            steps = factors["q_hyper"]
         if y is not None:
-            seen = pad_to_multiple(y / self.vector("q_prior", quality) if own else y, 4)
+            seen = pad_to_multiple(y / factors["q_prior"] if own else y, 4)
             # How far y is from zero is what scales are about; the published network finds out itself.
             z = self.hyper_encoder(seen.abs() if own else seen) * steps
-        row = QUALITY.row(quality, self.config.z_rows)
-        shape = (len(quality), self.config.hyper_channels, -(height // -4), -(width // -4))
+        row = QUALITY.row(factors.quality, self.config.z_rows)
+        shape = (len(factors.quality), self.config.hyper_channels, -(height // -4), -(width // -4))
         z_hat = latents.factorized("z", self.bit_estimator_z, z, row, shape)
         if not (self.config.exact_scales and latents.exact):
             hyper = crop(self.hyper_decoder(z_hat / steps), *grid)
             return Hyper(hyper, hyper)
-        steps = self.vector("q_hyper", quality, exact=True)
+        steps = factors.exact("q_hyper")
         exact = crop(exact_hyper(self._exact, z_hat, steps), *grid)
         return Hyper(exact.div(UNIT).float(), exact)
 
-    def _scale(self, latents: Latents, state: LightState, hyper: Hyper,
-               quality: Tensor) -> Tensor | None:
+    def _scale(self, latents: Latents, state: LightState, hyper: Hyper, factors: Factors) -> Tensor | None:
         """The scales of y, (B, n, h, w), where they are exact."""
         if not self.config.exact_scales:
             return None
@@ -125,21 +99,21 @@ class LatentCoding(nn.Module):
             trace = seen.new_zeros(len(seen), 2 * self.config.latent_channels, *seen.shape[2:])
         if not latents.exact:
             change = self.scale_prior(torch.cat((seen, trace.to(seen.dtype)), dim=1))
-            return (seen + change).float() * self.vector("q_prior", quality)
-        unit = self.vector("q_prior", quality, exact=True)
+            return (seen + change).float() * factors["q_prior"]
+        unit = factors.exact("q_prior")
         return exact_scales(self._exact, exact, trace, unit)
 
-    def _temporal(self, memory: Tensor, quality: Tensor) -> Tensor:
+    def _temporal(self, memory: Tensor, factors: Factors) -> Tensor:
         """What the memory says of y, in the prior networks' units."""
-        return self.temporal_prior_encoder(memory) * self.vector("q_feature", quality)
+        return self.temporal_prior_encoder(memory) * factors["q_feature"]
 
     def _code_latents(self, latents: Latents, side: Side, y: Tensor | None,
-                      temporal: "Future[Tensor]", quality: Tensor) -> Tensor:
+                      temporal: "Future[Tensor]", factors: Factors) -> Tensor:
         """y (B, n, h, w) at 1/16, or None in a decoder -> y_hat."""
         # Our own y grows with the quality, as 1 / step. The prior networks see it without that:
         # otherwise their inputs would span a factor of 28.
         own = self.config.topology == "transform"
-        unit = self.vector("q_prior", quality) if own else 1.0
+        unit = factors["q_prior"] if own else 1.0
         hyper = side[0].result().seen
         prior = layers_in_bands(self.y_prior_fusion.conv, hyper, temporal.result().to(hyper.dtype),
                                 band=SMALL_BAND).float()
@@ -166,9 +140,9 @@ class LatentCoding(nn.Module):
         return latents.conditional("y", y, scale, mean * unit, means_of_second_half) * step
 
     @torch.no_grad()
-    def _trace(self, latents: Latents, quality: Tensor) -> Tensor | None:
+    def _trace(self, latents: Latents, factors: Factors) -> Tensor | None:
         # Nothing is learned through the trace: it holds rounded numbers, as in a decoder.
         if not self.config.exact_scales:
             return None
-        unit = self.vector("q_prior", quality, exact=True)
+        unit = factors.exact("q_prior")
         return trace_of(latents.symbols["y"], latents.scales["y"], unit, self.tables.y)

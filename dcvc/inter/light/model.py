@@ -33,6 +33,7 @@ from dcvc.device.workers import at_once, for_pixels
 from dcvc.entropy.by_quality import FactorizedByQuality
 from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.exact import ExactNetworks
+from dcvc.entropy.factors import FactorTables
 from dcvc.entropy.stream_latents import CheckerboardTables
 from dcvc.errors import InputError
 from dcvc.inter.light.block_search import search
@@ -113,6 +114,7 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         self.q_encoder, self.q_decoder, self.q_feature = vectors(c), vectors(c), vectors(c)
         if config.topology == "transform":
             self.q_prior, self.q_hyper = vectors(n), vectors(hyper)
+        self.factors = FactorTables(self, tuple(name for name, _ in self.named_parameters(recurse=False)))
         self.bit_estimator_z = FactorizedByQuality(config.z_rows, hyper)
         self.feature_adaptor_i = Chain(*patch_blocks(c, config.adaptor_i_depth, style, kernel))
         inputs = 2 * c
@@ -247,31 +249,31 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         """
         # The search has stretches for one thread: patches are made meanwhile.
         patches = None if picture is None else starter(state)(unshuffle, picture, PATCH)
-        vectors = self._vectors(latents, state, picture, quality)
+        vectors, factors = self._vectors(latents, state, picture, quality), self.factors.at(quality)
         # Memory and context are made of the state and the vectors: a decoder reads all other symbols
         # meanwhile.
-        side = None if picture is not None else self._side(latents, state, None, quality)
+        side = None if picture is not None else self._side(latents, state, None, factors)
         prediction, predicted = self._prediction(state, vectors)
         memory = self._memory(state, predicted)
         context = layers_in_bands(self.feature_extractor.conv, memory)
-        gain = self.vector("q_decoder", quality)
+        gain = factors["q_decoder"]
         # What needs no symbol of y.
-        works = (lambda: self._temporal(memory, quality), lambda: self.decoder.prepare(context, gain))
+        works = (lambda: self._temporal(memory, factors), lambda: self.decoder.prepare(context, gain))
         y = None
         if picture is None:
             known = [at_once(works[0]), starter(state)(works[1])]
         else:
-            gain_y, pixels = self.vector("q_encoder", quality), patches.result()
+            gain_y, pixels = factors["q_encoder"], patches.result()
             y = self.encoder(pixels, context.to(pixels.dtype), gain_y)
             # Nothing else can be done before the hyperprior is there, so this thread sees to it.
             known = started_in_turn(state, *works, latents.begin)
-            side = self._side(latents, state, y, quality)
-        y_hat = self._code_latents(latents, side, y, known[0], quality)
+            side = self._side(latents, state, y, factors)
+        y_hat = self._code_latents(latents, side, y, known[0], factors)
         # An encoder writes its symbols from here on, beside the networks.
         for work in known[2:]:
             work.result()
         latents.complete()
-        trace = starter(state)(self._trace, latents, quality)
+        trace = starter(state)(self._trace, latents, factors)
         feature = self.decoder(y_hat, context, gain, known[1].result())
         x_hat, shown = self._show(prediction, feature, context)
         # A refresh forgets all but the picture, which the next frame takes for an I-frame's.

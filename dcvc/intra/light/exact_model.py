@@ -12,7 +12,7 @@ from dcvc.entropy.exact import scaled, to_factor
 from dcvc.errors import InputError
 from dcvc.interfaces import IntraOutput, Quality
 from dcvc.intra.light.config import NAME, STREAM_ID
-from dcvc.intra.light.picture_coding import MULTIPLE, PATCH, QUALITY, PictureCoding
+from dcvc.intra.light.picture_coding import MULTIPLE, PATCH, PictureCoding
 from dcvc.layers import crop, in_bands, shuffle, unshuffle
 from dcvc.layers.exact_blocks import TRUNK_BITS, ExactBlock, ExactChain, ExactPointwise, Ranges, trunk_grid
 from dcvc.layers.exact_linear import integers_crc, rounded
@@ -91,13 +91,13 @@ class ExactLightIFrame(PictureCoding):
     def code(self, latents: Latents, picture: Tensor | None, quality: Tensor,
              size: tuple[int, int]) -> Tensor:
         """As `LightIFrameModel.code`, with x_hat in units of 2^-12."""
-        model, networks = self.model, self.networks
+        model, networks, factors = self.model, self.networks, self.model.factors.at(quality)
         y = None if picture is None else model.enc(unshuffle(picture, PATCH), 1.0)
         # Scales and means, whole units of 2^-18.
-        prior = model._prior(latents, y, quality, (size[0] // MULTIPLE, size[1] // MULTIPLE))
+        prior = model._prior(latents, y, factors, (size[0] // MULTIPLE, size[1] // MULTIPLE))
         if y is not None:
-            y = y.float() * QUALITY.vector(model.q_scale_y_enc, quality)
-        unit = QUALITY.vector(model.q_prior.double(), quality.double())
+            y = y.float() * factors["q_scale_y_enc"]
+        unit = factors.exact("q_prior")
         scale, _ = prior.split(self.config.latent_channels, dim=1)
         # A multiple of 2^-18 times one of 2^-16 is exact; then one rounding to float32.
         scale = (scale * to_factor(unit)).float()
@@ -112,7 +112,7 @@ class ExactLightIFrame(PictureCoding):
             return None, in_y(in_bands(networks.spatial, known, seen_scale, mean, reach=networks.spatial.reach))
 
         y_hat = latents.conditional("y", y, scale, in_y(mean), means_of_second_half).clamp(-8192, 8192)
-        steps = QUALITY.vector(model.q_scale_y_dec.double(), quality.double())
+        steps = factors.exact("q_scale_y_dec")
         limit = networks.y.limit[:, None, None].to(y_hat.device)
         y_hat = scaled(y_hat, steps, TRUNK_BITS, limit)
         return shuffle(networks.patches(y_hat), PATCH)

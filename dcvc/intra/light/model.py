@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dcvc.entropy.by_quality import FactorizedByQuality
 from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.exact import ExactNetworks, to_factor
+from dcvc.entropy.factors import Factors, FactorTables
 from dcvc.entropy.stream_latents import CheckerboardTables
 from dcvc.entropy.wavefront import UNIT, to_grid
 from dcvc.interfaces import (
@@ -120,6 +121,7 @@ class LightIFrameModel(PictureCoding, FrozenCodec):
             self.q_scale_enc, self.q_scale_dec = vectors(c), vectors(c)
         else:
             self.q_prior, self.q_hyper = vectors(n), vectors(hyper)
+        self.factors = FactorTables(self, tuple(name for name, _ in self.named_parameters(recurse=False)))
         self.bit_estimator_z = FactorizedByQuality(config.z_rows, hyper)
         self.enc = _Encoder(config, style)
         self.hyper_enc = Chain(*blocks(n, hyper, 1, style), Downsample(hyper, hyper, style),
@@ -183,43 +185,42 @@ class LightIFrameModel(PictureCoding, FrozenCodec):
         picture (B, 3, H, W) in YCbCr less one half, sides multiples of 16, or None in a decoder;
         quality (B,), size (H, W) -> x_hat like the picture, not clamped.
         """
-        published = self.config.topology == "published"
+        published, factors = self.config.topology == "published", self.factors.at(quality)
         y = None
         if picture is not None:
-            gain = QUALITY.vector(self.q_scale_enc, quality) if published else 1.0
+            gain = factors["q_scale_enc"] if published else 1.0
             y = self.enc(unshuffle(picture, PATCH), gain)
-        prior = self._prior(latents, y, quality, (size[0] // MULTIPLE, size[1] // MULTIPLE))
+        prior = self._prior(latents, y, factors, (size[0] // MULTIPLE, size[1] // MULTIPLE))
         if y is not None:
-            y = y.float() * QUALITY.vector(self.q_scale_y_enc, quality)
+            y = y.float() * factors["q_scale_y_enc"]
         code_y = self._in_four_steps if self.config.steps == 4 else self._in_two_steps
-        y_hat = code_y(latents, y, prior, quality) * QUALITY.vector(self.q_scale_y_dec, quality)
-        gain = QUALITY.vector(self.q_scale_dec, quality) if published else 1.0
+        y_hat = code_y(latents, y, prior, factors) * factors["q_scale_y_dec"]
+        gain = factors["q_scale_dec"] if published else 1.0
         return shuffle(self.dec(y_hat, gain).float(), PATCH)
 
-    def _prior(self, latents: Latents, y: Tensor | None, quality: Tensor,
+    def _prior(self, latents: Latents, y: Tensor | None, factors: Factors,
                grid: tuple[int, int]) -> Tensor:
         """y as it leaves the encoder, or None -> scale and mean of the first step (B, 2n, h, w);
         float64 where it is exact."""
         height, width = (-(side // -4) for side in grid)
         published = self.config.topology == "published"
-        steps = 1.0 if published else QUALITY.vector(self.q_hyper, quality)
+        steps = 1.0 if published else factors["q_hyper"]
         z = None
         if y is not None:
             # How far y is from zero is what scales are about; the published network finds out itself.
             seen = y if published else y.abs()
             z = self.hyper_enc(pad_to_multiple(seen, 4)) * steps
-        row = QUALITY.row(quality, self.config.z_rows)
-        shape = (len(quality), self.config.hyper_channels, height, width)
+        row = QUALITY.row(factors.quality, self.config.z_rows)
+        shape = (len(factors.quality), self.config.hyper_channels, height, width)
         z_hat = latents.factorized("z", self.bit_estimator_z, z, row, shape)
         if not (latents.exact and self.config.exact_scales):
             return crop(self.y_prior_fusion(self.hyper_dec(z_hat / steps)), *grid)
-        # Float64 powers of the same float32 numbers: equal everywhere once they are rounded.
-        steps = QUALITY.vector(self.q_hyper.double(), quality.double())
+        steps = factors.exact("q_hyper")
         hyper = self._exact("hyper", to_grid(z_hat.double() * to_factor(1 / steps)))
         return crop(self._exact("fusion", hyper), *grid) / UNIT
 
     def _in_four_steps(self, latents: Latents, y: Tensor | None, prior: Tensor,
-                       quality: Tensor) -> Tensor:
+                       factors: Factors) -> Tensor:
         """y in units of its steps, or None in a decoder -> y_hat in the same units."""
         n = self.config.latent_channels
         reduced = self.y_spatial_prior_reduction(prior)
@@ -233,14 +234,14 @@ class LightIFrameModel(PictureCoding, FrozenCodec):
         return latents.conditional("y", y, scale, mean, next_step, steps=4, one_pass=False)
 
     def _in_two_steps(self, latents: Latents, y: Tensor | None, prior: Tensor,
-                      quality: Tensor) -> Tensor:
+                      factors: Factors) -> Tensor:
         """As `_in_four_steps`. Our own y grows with the quality, as 1 / step. The prior networks
         see it without that."""
-        unit = QUALITY.vector(self.q_prior, quality)
+        unit = factors["q_prior"]
         scale, mean = prior.split(self.config.latent_channels, dim=1)
         if latents.exact:
             # A multiple of 2^-18 times one of 2^-16 is exact; then one rounding to float32.
-            scale = scale * to_factor(QUALITY.vector(self.q_prior.double(), quality.double()))
+            scale = scale * to_factor(factors.exact("q_prior"))
         else:
             scale = scale.float() * unit
         prior = prior.to(unit.dtype)
