@@ -49,17 +49,9 @@ def changed(owner: object, name: str, value: object) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-@contextlib.contextmanager
-def less_precision() -> Iterator[None]:
-    """TensorFloat-32 in products and convolutions."""
-    with changed(torch.backends.cuda.matmul, "allow_tf32", True), changed(torch.backends.cudnn, "allow_tf32", True):
-        yield
-
-
 # What may be changed in a process that computes on a GPU.
 CONTEXTS: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
     "as it is": contextlib.nullcontext,
-    "TensorFloat-32": less_precision,
     "no cuDNN": lambda: changed(torch.backends.cudnn, "enabled", False),
     "cuDNN tries all": lambda: changed(torch.backends.cudnn, "benchmark", True),
     "autocast bf16": lambda: torch.autocast("cuda", torch.bfloat16),
@@ -187,6 +179,8 @@ def there(path: Path, device: str, out: Path) -> None:
     for setting, context in contexts.items():
         decoded_under(device, setting, device, context)
     decoded_under(device, "contiguous", device, options=SETTINGS[3])
+    # TensorFloat-32 in products.
+    decoded_under(device, "precision medium", device, options=Setting(precision="medium"))
     begin = time.perf_counter()
     add(device, f"batch of {BATCH}", in_batches(folder, cases), begin)
     found["coded"] = [coded(folder, case, folder.frames(case["clip"])) for case in cases]

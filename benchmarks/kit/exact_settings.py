@@ -206,5 +206,5 @@ def decoded(codec: VideoCodec, data: bytes, setting: Setting) -> str:
 def digest(frames: Iterator[Tensor]) -> str:
     found = sha256()
     for frame in frames:
-        found.update(frame.contiguous().numpy())
+        found.update(frame.cpu().contiguous().numpy())
     return found.hexdigest()[:16]

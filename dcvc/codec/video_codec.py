@@ -44,7 +44,7 @@ from dcvc.codec.header_check import check_codecs
 from dcvc.codec.levels import floats_of, levels_of
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.stream_writer import StreamWriter
-from dcvc.device import computing_threads, holds_float64
+from dcvc.device import coding_arithmetic, holds_float64
 from dcvc.errors import BitstreamError, DcvcError, InputError
 from dcvc.interfaces import (
     FrameCodec,
@@ -322,7 +322,7 @@ class ClipEncoder:
         self.check(number, frame)
         x = floats_of(frame[None].to(self._codec.device))
         # Torch's convolutions give other last bits with another number of threads.
-        with computing_threads(self._threads), weights_stay(self._stretch):
+        with coding_arithmetic(self._threads), weights_stay(self._stretch):
             payload, output, state = self._codec.compress(kind, self._state, x, options)
             decoded = None
             if self._verify:
@@ -364,7 +364,7 @@ class ClipDecoder:
         bits = {} if measure else None
         try:
             # With the encoder's number of threads: its last bits are wanted.
-            with computing_threads(self._threads), weights_stay(self._stretch):
+            with coding_arithmetic(self._threads), weights_stay(self._stretch):
                 x_hat, self._state = self._codec.decompress(record.kind, self._state,
                                                             record.payload, bits)
         # A codec does not know which frame its payload belongs to.

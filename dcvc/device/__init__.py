@@ -53,6 +53,22 @@ def computing_threads(count: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def coding_arithmetic(threads: int) -> Iterator[None]:
+    """Inside, floats are computed as an encoder and its decoder need them: twice the same. By so many CPU
+    threads, and on CUDA by algorithms of cuDNN that always add up in one order."""
+    import torch
+
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        with computing_threads(threads):
+            yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
 def compiled(function: Callable) -> Callable:
     """A decorator: the function compiled by Numba, without Python's lock, without checks of indices.
 

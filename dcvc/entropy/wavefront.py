@@ -87,7 +87,9 @@ class CodedLatent:
         """(H·W, C) in coding order -> (C, H, W)."""
         placed = torch.empty_like(x)
         placed[self.order.positions.to(x.device)] = x
-        return placed.t().reshape(self.shape)
+        # An encoder and a decoder must go on from the same layout in memory: a library may have another
+        # algorithm, with other last bits, for each.
+        return placed.t().contiguous().view(self.shape)
 
     @property
     def y_hat(self) -> Tensor:
