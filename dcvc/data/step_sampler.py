@@ -40,6 +40,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dcvc.data.training_set import TrainingSet
+from dcvc.device.processes import leave_signals_to_parent
 from dcvc.errors import DcvcError, ReadError
 
 # DataLoader deals batches out to its workers in turn. 12 can be divided by 1, 2, 3, 4, 6 and 12:
@@ -142,6 +143,7 @@ def step_loader(dataset: TrainingSet, sampler: StepSampler, num_workers: int, pi
         # Now, and not at the first batch: making it draws from torch's generator.
         batches = iter(DataLoader(KeyedDataset(dataset, keep_bytes), batch_sampler=sampler,
                                   num_workers=num_workers, pin_memory=pin_memory,
+                                  worker_init_fn=leave_signals_to_parent,
                                   prefetch_factor=2 if num_workers else None))
     return _told(batches, num_workers)
 

@@ -30,12 +30,31 @@ def end_with_parent() -> None:
         Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
+def leave_signals_to_parent(_number: int = 0) -> None:
+    """Ctrl-C and a job's end reach every process of a terminal or a job: the parent alone answers them,
+    and may need this process until it has saved. What the parent itself sends ends this process.
+    For a worker's begin, which has one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    # macOS does not tell who sent a signal.
+    if parent is None or not hasattr(signal, "sigwaitinfo"):
+        return
+    # A thread waits for the signal, which no thread is interrupted by.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def answer() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
+            pass
+        os._exit(0)
+
+    Thread(target=answer, daemon=True).start()
+
+
 def _begin_worker() -> None:
     import torch
 
     end_with_parent()
-    # Ctrl-C reaches every process of a terminal; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_parent()
     torch.set_num_threads(1)
 
 

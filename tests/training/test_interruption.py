@@ -1,8 +1,12 @@
 """Stopped by a signal, killed in the middle of a validation, killed anywhere: how little is lost."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -95,3 +99,28 @@ def test_a_killed_validation_is_done_again(job, tmp_path, monkeypatch, model_has
     train_stage(job(*flags, "--resume"))
     assert model_hash(folder / "best.pt") == model_hash(tmp_path / "whole" / "stage4_gop2" / "best.pt")
     assert read_checkpoint(folder / "latest.pt")["progress"]["finished"] is True
+
+
+def test_a_signal_to_all_processes_of_a_job_saves(small_flags, tmp_path):
+    """As `timeout`, a terminal and a cluster's scheduler send it: to the workers that read, as well."""
+    folder = tmp_path / "run" / "stage4_gop2"
+    flags = ("--use_video_dataset", "--stage", "4", "--model_size", "tiny", "--skip_eval", "--epochs", "5000",
+             *small_flags(tmp_path / "run", "--num_workers", "2"))
+    child = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "dcvc.cli", "train", *flags],
+                             start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 120
+        while not (folder / "metrics.jsonl").exists() or (folder / "metrics.jsonl").read_text().count("\n") < 3:
+            assert child.poll() is None, child.stderr.read()
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        os.killpg(child.pid, signal.SIGTERM)
+        errors = child.communicate(timeout=60)[1]
+    finally:
+        child.kill()
+    assert child.returncode == 1
+    assert re.search(r"stopped by SIGTERM after step \d+ of \d+; saved, --resume continues", errors)
+    assert read_checkpoint(folder / "latest.pt")["progress"]["step"] >= 1
+    # None of its processes is left.
+    with pytest.raises(ProcessLookupError):
+        os.killpg(child.pid, 0)
