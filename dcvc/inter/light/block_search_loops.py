@@ -270,6 +270,12 @@ def _new(near, i, different):
 
 
 @compiled
+def _put(near, i, vector):
+    # Number by number: Numba takes two seconds to compile what copies rows.
+    near[i, 0], near[i, 1] = vector[0], vector[1]
+
+
+@compiled
 def search_band(current, planes, coarse, first, last, lmbda, bits, least, whole, parts):
     """Rows first ... last - 1 of 16x16 blocks: whole (rows, columns, 2), the best vector of each,
     and parts (rows, columns, 4, 2), those of its four 8x8 blocks; least: what four vectors cost."""
@@ -284,26 +290,26 @@ def search_band(current, planes, coarse, first, last, lmbda, bits, least, whole,
             _copy(current, y, x, 16, block)
             # Vectors that may fit: none, left, up, up right, what they agree on, the coarse ones
             # here and where the next blocks will be. A band does not look beyond its own rows.
-            near[:] = 0
+            near.fill(0)
             if column > 0:
-                near[1] = whole[row, column - 1]
+                _put(near, 1, whole[row, column - 1])
             if row > first:
-                near[2] = whole[row - 1, column]
-                near[3] = whole[row - 1, min(column + 1, columns - 1)]
+                _put(near, 2, whole[row - 1, column])
+                _put(near, 3, whole[row - 1, min(column + 1, columns - 1)])
                 near[4, 0] = _median(near[1, 0], near[2, 0], near[3, 0])
                 near[4, 1] = _median(near[1, 1], near[2, 1], near[3, 1])
             else:
-                near[4] = near[1]
-            near[5] = coarse[row, column]
-            near[6] = coarse[row, min(column + 1, columns - 1)]
-            near[7] = coarse[min(row + 1, coarse.shape[0] - 1), column]
-            near[8] = coarse[row, max(column - 1, 0)]
+                _put(near, 4, near[1])
+            _put(near, 5, coarse[row, column])
+            _put(near, 6, coarse[row, min(column + 1, columns - 1)])
+            _put(near, 7, coarse[min(row + 1, coarse.shape[0] - 1), column])
+            _put(near, 8, coarse[row, max(column - 1, 0)])
             py, px = near[4, 0], near[4, 1]
             best[0], best[1], best[2] = np.inf, 0, 0
             different = 0
             for i in range(9):
                 if _new(near, i, different):
-                    near[different] = near[i]
+                    _put(near, different, near[i])
                     different += 1
                     _try(block, 16, flat, sides, y, x, near[i, 0], near[i, 1], py, px, lmbda,
                          bits, best)
@@ -331,6 +337,16 @@ def search_band(current, planes, coarse, first, last, lmbda, bits, least, whole,
 
 
 @compiled
+def _middle(around, c):
+    """The mean of the middle two of four, as the coder predicts."""
+    low = high = total = around[0, c]
+    for i in range(1, 4):
+        value = around[i, c]
+        total, low, high = total + value, min(low, value), max(high, value)
+    return (total - low - high) >> 1
+
+
+@compiled
 def choose(current, planes, whole, parts, order, near, lmbda, bits, flags, vectors):
     """In the order in which vectors are coded: the cheapest of the vector found, the prediction,
     the neighbours', none, or four of their own -> vectors (2, 2 rows, 2 columns).
@@ -352,18 +368,17 @@ def choose(current, planes, whole, parts, order, near, lmbda, bits, flags, vecto
             for i in range(4):
                 for c in range(2):
                     around[i, c] = vectors[c, 2 * near[n, i, 0], 2 * near[n, i, 1]]
-            # The mean of the middle two, as the coder predicts.
-            py = (around[:, 0].sum() - around[:, 0].min() - around[:, 0].max()) >> 1
-            px = (around[:, 1].sum() - around[:, 1].min() - around[:, 1].max()) >> 1
+            py, px = _middle(around, 0), _middle(around, 1)
         best[0], best[1], best[2] = np.inf, 0, 0
         likely[0, 0], likely[0, 1], likely[1, 0], likely[1, 1] = py, px, 0, 0
-        likely[2:6] = around
-        likely[6] = whole[row, column]
+        for i in range(4):
+            _put(likely, 2 + i, around[i])
+        _put(likely, 6, whole[row, column])
         different = 0
         # Most of them are the same vector.
         for i in range(len(likely)):
             if _new(likely, i, different):
-                likely[different] = likely[i]
+                _put(likely, different, likely[i])
                 different += 1
                 _try(block, 16, flat, sides, y, x, likely[i, 0], likely[i, 1], py, px, lmbda, bits,
                      best)
