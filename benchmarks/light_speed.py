@@ -3,11 +3,13 @@
 `python benchmarks/light_speed.py CLIP --out benchmarks/light_speed.json`
 
 Each command runs in a fresh process for few and for many frames; the difference is the time of the
-frames between them, without start-up, I-frame and first P-frame. Settings take turns, and medians of
-the rounds count. Beside frames per second stands the CPU time of a frame, which other work on the
-machine changes less. m and s are the models in the box; the others have the weights that training
-begins from, with the arithmetic of trained ones. "limit" is the frames per second at which the
-networks' multiplications alone would keep all threads busy at the speed of large matrix products,
+frames between them, without start-up, I-frame and first P-frame. Medians of rounds count, of those
+during which other work left the machine alone (kit/quiet.py); "all_fps" has all others too, and
+"left_gflops" what the machine gave a product of matrices around each. m and DCVC-2021 take turns.
+Beside frames per second stands the CPU time of a frame, which other work on the machine changes
+less. m and s are the models in the box; the others have the weights that training begins from, with
+the arithmetic of trained ones. "limit" is the frames per second at which the networks'
+multiplications alone would keep all threads busy at the speed of large matrix products,
 "gflops" what was reached.
 """
 
@@ -20,12 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from kit.quiet import Round, quiet_rounds
 
 from dcvc.bench.data import versions
 from dcvc.bench.macs import p_frame_parts, total
@@ -96,11 +100,14 @@ def prepare(name: str, source: Path, folder: Path) -> dict:
             "kmac_per_pixel": {"encode": cost.encoder, "decode": cost.decoder}}
 
 
-def run_round(name: str, folder: Path, threads: int) -> dict[str, list[tuple[float, float]]]:
+Times = dict[str, list[tuple[float, float]]]
+
+
+def run_round(name: str, folder: Path, threads: int) -> Times:
     """{"encode", "decode"} -> wall and CPU seconds for few and for many frames."""
     file, model = str(folder / name), BOXED.get(name, str(folder / f"{name}.pt"))
     quality = [] if SETTINGS[name][0] == "dcvc2021" else ["--quality", "32"]
-    found: dict[str, list[tuple[float, float]]] = {"encode": [], "decode": []}
+    found: Times = {"encode": [], "decode": []}
     for count in SETTINGS[name][3]:
         # What exact streams cost beside these is in exact_decoding.json.
         encode = ["encode", f"{file}.mp4", f"{file}.dcvc", "--model", model, "--intra_period", "1000", "--no-exact",
@@ -110,37 +117,52 @@ def run_round(name: str, folder: Path, threads: int) -> dict[str, list[tuple[flo
     return found
 
 
-def summary(row: dict, rounds: list[dict], threads: int, peak: float) -> None:
+def summary(row: dict, quiet: list[Round[Times]], all_rounds: list[Round[Times]], threads: int, peak: float) -> None:
     """Adds frames per second, CPU time and arithmetic of each way to the row."""
     few, many = row["frames"]
+    row["left_gflops"] = [one.left for one in all_rounds]
     for way in ("encode", "decode"):
-        pairs = [[(b - a) / (many - few) for a, b in zip(*round_[way], strict=True)] for round_ in rounds]
-        wall, cpu = (statistics.median(values) for values in zip(*pairs, strict=True))
+        def each(rounds: list[Round[Times]], way: str = way) -> list[list[float]]:
+            """Wall and CPU seconds of a frame."""
+            return [[(b - a) / (many - few) for a, b in zip(*one.result[way], strict=True)] for one in rounds]
+
+        wall, cpu = (statistics.median(values) for values in zip(*each(quiet), strict=True))
         operations = 2e3 * row["kmac_per_pixel"][way] * row["width"] * row["height"]
-        row[way] = {"fps": 1 / wall, "cpu_ms_per_frame": 1e3 * cpu, "all_fps": [1 / pair[0] for pair in pairs],
-                    "gflops": operations / wall / 1e9, "gflops_per_cpu": operations / cpu / 1e9,
-                    "limit_fps": peak * 1e9 / operations}
+        row[way] = {"fps": 1 / wall, "cpu_ms_per_frame": 1e3 * cpu, "quiet_fps": [1 / pair[0] for pair in each(quiet)],
+                    "all_fps": [1 / pair[0] for pair in each(all_rounds)], "gflops": operations / wall / 1e9,
+                    "gflops_per_cpu": operations / cpu / 1e9, "limit_fps": peak * 1e9 / operations}
+
+
+def groups(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """What is measured in turns: those whose ratio is asked for; the others alone."""
+    alone = [(name,) for name in names if name not in ("m", "dcvc2021")]
+    together = tuple(name for name in ("m", "dcvc2021") if name in names)
+    return [*alone, *([together] if together else [])]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip", type=Path, help="at least 125 frames")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="so many quiet ones")
+    parser.add_argument("--most", type=int, default=9, help="rounds that may be tried for them")
     parser.add_argument("--only", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         rows = {name: prepare(name, options.clip, folder) for name in options.only}
-        rounds: dict[str, list[dict]] = {name: [] for name in rows}
-        for _ in range(options.rounds):
-            for name in rows:
-                rounds[name].append(run_round(name, folder, options.threads))
-                print(name, rounds[name][-1], file=sys.stderr)
+        rounds = {}
+        for names in groups(rows):
+            quiet, found = quiet_rounds(lambda names=names: tuple(run_round(name, folder, options.threads)
+                                                                  for name in names),
+                                        options.rounds, options.most, options.threads)
+            for place, name in enumerate(names):
+                rounds[name] = [[Round(one.result[place], one.left) for one in kind] for kind in (quiet, found)]
+            print(names, [round(one.left) for one in found], file=sys.stderr)
     peak = peak_gflops(options.threads)
     for name, row in rows.items():
-        summary(row, rounds[name], options.threads, peak)
+        summary(row, *rounds[name], options.threads, peak)
     record = {"command": "python benchmarks/light_speed.py CLIP" + "".join(f" {x}" for x in sys.argv[2:]),
               "clip": options.clip.name, "threads": options.threads, "rounds": options.rounds, "peak_gflops": peak,
               "load_average": os.getloadavg()[0], "rows": rows, "versions": versions()}
