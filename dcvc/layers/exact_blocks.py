@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from dcvc.errors import InputError
 from dcvc.layers.blocks import Chain, DepthConvBlock
 from dcvc.layers.exact_linear import NARROW_BITS, ExactLinear, Grid, rounded
-from dcvc.layers.packed import _CUT, packs, picture_of, rows_of
+from dcvc.layers.packed import _CUT, FULL, Cut, matrix_panels, packs, picture_of, rows_of
 
 TRUNK_BITS, COARSE_BITS = 12, 9
 # Bits of the integers behind an activation and behind a depthwise convolution, about.
@@ -147,6 +147,8 @@ class ExactBlock:
         self.wide = ExactLinear(f"{name}.ffn.0", wide.weight.flatten(1)[order], wide.bias[order], [seen], grid)
         folded = Grid(active.bits, 4 * active.limit[:inner], active.gain)
         self.last = _linear(f"{name}.ffn.2", last, [folded], trunk)
+        self._whole: WholeBlock | None = None
+
     @property
     def linears(self) -> list[ExactLinear]:
         layers = (self.adaptor, self.first, self.middle.linear, self.second, self.wide, self.last)
@@ -163,6 +165,9 @@ class ExactBlock:
             x = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]
         else:
             x = self.adaptor(*rows)
+        if packs(x) and self._in_one_loop():
+            pictures = x.view(batch, height, width, -1).numpy()
+            return torch.from_numpy(self._whole(pictures, _CUT.get())).permute(0, 3, 1, 2)
         inner = self.middle(self._activated(self.first.sums(self._coarser(x)), self.gate),
                             (batch, height, width))
         first, last = (self.reach * cut for cut in _CUT.get())
@@ -170,6 +175,15 @@ class ExactBlock:
         x, coarse = self._added(x, self.second.sums(inner, room=2.0))
         x, _ = self._added(x, self.last.sums(self._folded(self.wide.sums(coarse)), room=2.0))
         return picture_of(x, inputs[0][:, :, first:height - last])
+
+    def _in_one_loop(self) -> bool:
+        """Whether the compiled block has this kind: products in float32, channels in multiples of 16."""
+        layers = (self.first, self.middle.linear, self.second, self.wide, self.last)
+        if any(layer.wide or layer.weight.shape[1] % FULL for layer in layers):
+            return False
+        if self._whole is None:
+            self._whole = WholeBlock(*layers, self.middle.size, (self.gate, self.wide_gate))
+        return True
 
     @staticmethod
     def _coarser(x: Tensor) -> Tensor:
@@ -215,6 +229,37 @@ class ExactBlock:
         arrays = [y.numpy() for y in (x, sums, bias, scale, self.last.limit)]
         residual(*arrays, np.float32(share), out.numpy(), coarse.numpy())
         return out, coarse
+
+
+class WholeBlock:
+    """The integers of a block behind its adaptor, as the compiled loop wants them (exact_block_loop.py)."""
+
+    def __init__(self, into: ExactLinear, taps: ExactLinear, back: ExactLinear, wide: ExactLinear,
+                 narrow: ExactLinear, kernel: int, gates: tuple[_Gate, _Gate]) -> None:
+        # Here, since Numba takes long to import.
+        from dcvc.layers.exact_block_loop import exact_block
+
+        def panels(linear: ExactLinear) -> np.ndarray:
+            return matrix_panels(linear.weight).contiguous().numpy()
+
+        layers = (into, taps, back, wide, narrow)
+        scales = [layer.scale.numpy() for layer in layers]
+        gate, wide_gate = (tuple(map(np.float32, gate)) for gate in gates)
+        self.run, self.reach = exact_block, kernel // 2
+        self.arguments = (
+            panels(into), scales[0], gate,
+            taps.weight.view(kernel, kernel, -1).contiguous().numpy(), scales[1], taps.limit.numpy(),
+            panels(back), scales[2], panels(wide), scales[3], wide_gate, panels(narrow), scales[4],
+            narrow.limit.numpy(), np.float32(2.0 ** (COARSE_BITS - TRUNK_BITS)),
+            tuple(layer.bias.numpy() for layer in layers), np.zeros(max(map(len, scales)), np.float32))
+
+    def __call__(self, x: np.ndarray, cut: Cut) -> np.ndarray:
+        """(B, H, W, C) -> the same without the rows that lack neighbours."""
+        first, last = (self.reach * side for side in cut)
+        last = x.shape[1] - last
+        out = np.empty((len(x), last - first, *x.shape[2:]), np.float32)
+        self.run(x, first, last, *self.arguments, out)
+        return out
 
 
 def _linear(name: str, layer: nn.Conv2d, parts: list[Grid], outputs: Grid, fine: bool = False) -> ExactLinear:

@@ -108,7 +108,7 @@ class Product:
         from dcvc.layers.packed_loops import product
 
         self.run, self.outputs = product, matrix.shape[1]
-        self.panels = _panels(matrix.detach()).contiguous().numpy()
+        self.panels = matrix_panels(matrix.detach()).contiguous().numpy()
         bias = matrix.new_zeros(self.outputs) if bias is None else bias.detach()
         self.bias = _filled(bias, 0).numpy()
         self.nothing = np.zeros((1, len(self.bias)), np.float32)
@@ -153,11 +153,11 @@ class PackedBlock:
         quarters_bias = _filled((wide.bias.detach() * gain).view(inner, 4).t(), 1).flatten()
         self.weights = [
             array.contiguous().numpy() for array in (
-                _panels(_matrix(into, gain)), _filled(into.bias.detach() * gain, 0),
+                matrix_panels(_matrix(into, gain)), _filled(into.bias.detach() * gain, 0),
                 _filled(taps, 2), _filled(middle.bias.detach(), 0),
-                _panels(_matrix(back)), _filled(back.bias.detach(), 0),
-                _panels(quarters), quarters_bias,
-                _panels(_matrix(narrow, 1 / gain)), _filled(narrow.bias.detach(), 0))]
+                matrix_panels(_matrix(back)), _filled(back.bias.detach(), 0),
+                matrix_panels(quarters), quarters_bias,
+                matrix_panels(_matrix(narrow, 1 / gain)), _filled(narrow.bias.detach(), 0))]
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return shown(self.of(list(map(seen, inputs)), _CUT.get()))
@@ -238,7 +238,7 @@ def _filled(x: Tensor, axis: int) -> Tensor:
     return torch.cat((x, x.new_zeros(*x.shape[:axis], missing, *x.shape[axis + 1:])), dim=axis)
 
 
-def _panels(matrix: Tensor) -> Tensor:
+def matrix_panels(matrix: Tensor) -> Tensor:
     """(k, columns) -> (columns / 16, k, 16), both filled up."""
     matrix = _filled(_filled(matrix, 0), 1)
     return matrix.unflatten(1, (-1, FULL)).transpose(0, 1)

@@ -15,8 +15,8 @@ from dcvc.layers.packed import (
     Cut,
     Product,
     _matrix,
-    _panels,
     full,
+    matrix_panels,
     packs,
     seen,
     shown,
@@ -149,7 +149,7 @@ class Upsampling:
 
         self.run = product_of_squares
         # A row of squares is two rows of the result, of which each position of the input makes two positions.
-        self.panels = torch.stack([_panels(half) for half in matrix.chunk(2, dim=1)]).numpy()
+        self.panels = torch.stack([matrix_panels(half) for half in matrix.chunk(2, dim=1)]).numpy()
 
     def added(self, x: Tensor, known: Tensor) -> Tensor:
         """known (1, outputs, 2 h, 2 w), channels last, which it changes, and what x (1, inputs, h, w) adds."""
