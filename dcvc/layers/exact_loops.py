@@ -12,7 +12,8 @@ from numba import uintp
 
 from dcvc.device import compiled
 
-_NARROW, _WIDE, _ZERO = np.float32(1.5 * 2**23), np.float64(1.5 * 2**52), np.float32(0)
+_NARROW, _WIDE = np.float32(1.5 * 2**23), np.float64(1.5 * 2**52)
+_ZERO, _MOST = np.float32(0), np.float32(255)
 
 
 @compiled
@@ -126,3 +127,21 @@ def depthwise(picture, weight, bias, scale, limit, first, last, sums, out):
             for c in range(channels):
                 at = uintp(c)
                 to[at] = _rounded_narrow(np.float32(sums[at] * scale[at]), limit)
+
+
+@compiled
+def _rounded_within(level):
+    limited = min(max(level, np.float64(0)), np.float64(255))
+    return np.float32((limited + _WIDE) - _WIDE)
+
+
+@compiled
+def planes_to_levels(planes, matrix, half, share, out):
+    """planes (3, N), YCbCr: matrix times them, half added to the first one, times share, rounded to 256
+    levels -> out (3, N), levels / 255. Sums are exact in float64."""
+    for n in range(planes.shape[1]):
+        at = uintp(n)
+        y, cb, cr = np.float64(planes[0, at]) + half, np.float64(planes[1, at]), np.float64(planes[2, at])
+        for i in range(3):
+            level = (matrix[i, 0] * y + matrix[i, 1] * cb + matrix[i, 2] * cr) * share
+            out[i, at] = _rounded_within(level) / _MOST

@@ -8,6 +8,8 @@ float64, and are rounded once. x / 255 of a level is a float, but round(255 x) i
 import torch
 from torch import Tensor
 
+from dcvc.layers.packed import packs
+
 PICTURE_BITS, SHOWN_BITS = 10, 12
 PICTURE_LIMIT = 2.0 ** (PICTURE_BITS - 1)
 # Of BT.709, as rgb_to_ycbcr (dcvc/layers) has them.
@@ -47,6 +49,13 @@ def levels_to_picture(frame: Tensor) -> Tensor:
 
 def picture_to_levels(picture: Tensor) -> Tensor:
     """YCbCr less one half, integers in units of 2^-12 -> RGB of 256 levels, in [0, 1]."""
+    if packs(picture) and len(picture) == 1:
+        from dcvc.layers.exact_loops import planes_to_levels
+
+        out = torch.empty(picture.shape)
+        planes_to_levels(picture.contiguous().view(3, -1).numpy(), TO_RGB.numpy(), 2.0 ** (SHOWN_BITS - 1),
+                         2.0 ** -(FROM_BITS + SHOWN_BITS), out.view(3, -1).numpy())
+        return out
     picture = picture.double()
     half = torch.tensor([2.0 ** (SHOWN_BITS - 1), 0, 0], dtype=torch.float64, device=picture.device)
     sums = _product(TO_RGB, picture + half[:, None, None])
