@@ -31,6 +31,7 @@ from torch import Tensor
 from dcvc.device.workers import share
 from dcvc.entropy.by_quality import QualityRange
 from dcvc.inter.light import block_search_loops as loops
+from dcvc.inter.light import block_search_pictures as pictures_of
 from dcvc.inter.light.motion_walk import coding_order
 
 LAMBDA_SHARE = 0.45
@@ -65,16 +66,16 @@ def search(frame: Tensor, reference: Tensor, quality: Tensor) -> Tensor:
     def prepare(item: tuple[int, bool]) -> None:
         i, is_reference = item
         if is_reference:
-            loops.to_grey(lumas[1][i], last[i])
-            loops.with_margin(last[i], planes[i, 0])
-            loops.quarter_size(last[i], loops.REACH, margins[i])
+            pictures_of.to_grey(lumas[1][i], last[i])
+            pictures_of.with_margin(last[i], loops.MARGIN, planes[i, 0])
+            pictures_of.quarter_size(last[i], loops.REACH, margins[i])
         else:
-            loops.to_grey(lumas[0][i], current[i])
-            loops.quarter_size(current[i], 0, small[i])
+            pictures_of.to_grey(lumas[0][i], current[i])
+            pictures_of.quarter_size(current[i], 0, small[i])
 
     def interpolate(band: tuple[int, int]) -> None:
         i, first = band
-        loops.half_pixels(planes[i], first, min(first + LINES, planes.shape[2]))
+        pictures_of.half_pixels(planes[i], first, min(first + LINES, planes.shape[2]))
 
     def begin(band: tuple[int, int, int]) -> None:
         i, first, end = band

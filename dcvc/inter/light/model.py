@@ -114,6 +114,7 @@ class LightPFrameModel(StreamCoding, LatentCoding):
         self.q_encoder, self.q_decoder, self.q_feature = vectors(c), vectors(c), vectors(c)
         if config.topology == "transform":
             self.q_prior, self.q_hyper = vectors(n), vectors(hyper)
+        # The vectors are this module's only parameters of its own.
         self.factors = FactorTables(self, tuple(name for name, _ in self.named_parameters(recurse=False)))
         self.bit_estimator_z = FactorizedByQuality(config.z_rows, hyper)
         self.feature_adaptor_i = Chain(*patch_blocks(c, config.adaptor_i_depth, style, kernel))

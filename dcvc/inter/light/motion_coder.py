@@ -66,6 +66,7 @@ class MotionCoder(nn.Module):
     def bits(self, vectors: Tensor, previous: Tensor | None) -> Tensor:
         """Total bits, 0-dim float32, differentiable in the model's parameters."""
         device = self.table.device
+        # Vectors come from a search on the CPU, and counting them needs no gradients.
         found = tally(*(None if x is None else x.cpu().numpy() for x in (vectors, previous)))
         sizes, contexts, counts = torch.from_numpy(found.differences).to(device)
         bits = -(self._log2_mixture(self.table)(sizes, contexts) * counts).sum()

@@ -123,6 +123,7 @@ def _find(vectors, before, blocks, near, spreads, first, split, others):
     for n in range(len(blocks)):
         row, column = blocks[n]
         for c in range(2):
+            # Until here the prediction stands in its place.
             symbols[c, n] = vectors[c, 2 * row, 2 * column] - symbols[c, n]
         contexts[1, n] = contexts[0, n] + _after(symbols[0, n])
     count = 0
@@ -136,6 +137,7 @@ def _find(vectors, before, blocks, near, spreads, first, split, others):
                 y, x = 2 * row + (place >> 1), 2 * column + (place & 1)
                 for c in range(2):
                     difference = vectors[c, y, x] - corner[c]
+                    # Written even if it is not wanted: the next split block writes there again.
                     others[0, c, count + place - 1] = difference
                     split[row, column] |= difference != 0
             if split[row, column]:
@@ -171,6 +173,7 @@ class _Found(NamedTuple):
 
 def _symbols(vectors: np.ndarray, previous: np.ndarray | None, order: Order) -> _Found:
     rows, columns = (side // 2 for side in vectors.shape[1:])
+    # Three more: a block that is not split leaves its differences behind the last one.
     first, others = (np.empty((2, 2, size), np.int64) for size in (rows * columns, 3 * rows * columns + 3))
     split, spreads = (np.empty((rows, columns), np.int64) for _ in range(2))
     count = _find(vectors, _known(previous), order.blocks, order.near, spreads, first, split, others)
@@ -206,6 +209,7 @@ def tally(vectors: np.ndarray, previous: np.ndarray | None) -> Tally:
     found = [_symbols(sample, known, order) for sample, known in zip(vectors, before, strict=True)]
     symbols, contexts = np.concatenate(
         [values.reshape(2, -1) for one in found for values in (one.first, one.others)], axis=1)
+    # One number for each kind. The model is symmetric, so a difference and its opposite are one kind.
     counts = np.bincount(np.abs(symbols) * CONTEXTS + contexts)
     kinds = np.flatnonzero(counts)
     spreads = len(SPREADS) + 1
