@@ -1,4 +1,5 @@
-"""A step that takes three times as long as usual is named once, with the likely reason.
+"""Steps that make people wonder: the first one is explained while it lasts, and one that takes three times as long
+as usual is named once, with the likely reason.
 
     seconds a step   1.1  1.0  1.1  1.0  1.2  1.0  1.1  1.0 | 3.6
                      the usual: their median, 1.05          | more than 3 x that: why?
@@ -9,7 +10,10 @@ The first sign that is seen counts: memory was swapped, samples were waited for,
 import os
 import statistics
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 from dcvc.device.cores import usable_cores
 
@@ -19,6 +23,26 @@ FACTOR, LEAST, REMEMBERED, LOST = 3.0, 8, 50, 1.0
 VMSTAT = Path("/proc/vmstat")
 # A few pages move on a machine that is well.
 SWAPPED_PAGES = 1000
+
+
+# A first step that takes longer is most likely compiling.
+PATIENCE = 3.0
+COMPILING = "first step: where loops are not compiled for this processor yet, they are now; half a minute, once"
+
+
+@contextmanager
+def explained(show: Callable[[str], None], patience: float = PATIENCE) -> Iterator[None]:
+    """Around a first step: `show` gets the reason if it lasts, and an empty text at its end."""
+    timer = Timer(patience, show, [COMPILING])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        # One that is just showing comes first.
+        timer.join()
+        show("")
 
 
 class SlowSteps:

@@ -27,7 +27,7 @@ from dcvc.training.divergence import DivergenceGuard
 from dcvc.training.interruption import SavePolicy, StopSignal
 from dcvc.training.job import Job, Outcome
 from dcvc.training.run_log import RunLog
-from dcvc.training.slow_steps import SlowSteps
+from dcvc.training.slow_steps import SlowSteps, explained
 from dcvc.training.stage_setup import PreparedStage, files_of_step, prepare_stage
 from dcvc.training.step import as_clip
 from dcvc.training.validation import Validation
@@ -97,7 +97,7 @@ class Trainer:
             self.checkpoints.write_latest()      # to go back to, should the first steps diverge
         if state.to_judge is not None:           # it was stopped in the middle of a validation
             self._judge()
-        batches = stage.batches()
+        batches, stepped = stage.batches(), False
         while state.step < total:
             # Samples. Reading them counts as part of the step: it is lost as well in a kill.
             self._seed_noise()
@@ -108,7 +108,8 @@ class Trainer:
                      for _ in range(stage.sampler.accumulation)]
             # Step.
             reading = time.monotonic() - began
-            values = stage.step.run(clips)
+            with nullcontext() if stepped else explained(self.log.show_activity):
+                values, stepped = stage.step.run(clips), True
             state.step += 1
             # Agree: all processes go the same way from here.
             left_out, told_to_stop = self._agree(values["skipped"])

@@ -1,9 +1,11 @@
 """A step that takes three times its median is named once, with the likely reason."""
 
+import time
+
 import pytest
 
 from dcvc.training import slow_steps
-from dcvc.training.slow_steps import LEAST, SlowSteps
+from dcvc.training.slow_steps import COMPILING, LEAST, SlowSteps, explained
 from dcvc.training.stage_setup import prepare_stage
 from dcvc.training.trainer import train
 
@@ -47,3 +49,15 @@ def test_training_says_it_even_when_quiet(job, monkeypatch, capsys):
         f"step {number} was slow" if number == 2 and 0 <= reading <= whole else None))
     train(stage)
     assert "warning: step 2 was slow" in capsys.readouterr().err
+
+
+def test_a_first_step_that_lasts_is_explained():
+    said = []
+    with explained(said.append, patience=0.05):
+        time.sleep(0.5)
+        assert said == [COMPILING]
+    assert said[-1] == ""
+    quick = []
+    with explained(quick.append, patience=60):
+        pass
+    assert quick == [""]
