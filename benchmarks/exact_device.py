@@ -1,13 +1,15 @@
-"""Exact streams on another device: coded here and decoded there under many settings, and the other way round.
+"""Exact streams on another device: coded here and decoded there under many settings, and back.
 
-    python benchmarks/exact_device.py write FOLDER --clips ../shared/clips/val        here: streams and frames
-    python benchmarks/exact_device.py there FOLDER --device cuda --out FOLDER/there.json    on that machine
-    python benchmarks/exact_device.py check FOLDER FOLDER/there.json --out benchmarks/exact_device.json     here again
+    python benchmarks/exact_device.py write FOLDER --clips ../shared/clips/val
+    python benchmarks/exact_device.py there FOLDER --device cuda --out FOLDER/there.json
+    python benchmarks/exact_device.py check FOLDER FOLDER/there.json --out benchmarks/exact_device.json
 
-FOLDER is carried to the other machine, there.json comes back; benchmarks/gpu.sh OUT exact does the middle step. What is
-compared are the SHA-256 of all frames' bytes, with what the encoder says is shown. That machine's own processor decodes
-all streams, too, with the torch that it has. Streams that are not exact are decoded for their drift: whether their
-symbols are the same, and how far pictures are apart.
+The first step makes streams and frames here. FOLDER is carried to the other machine, which does the
+second (benchmarks/gpu.sh OUT exact FOLDER); there.json comes back, and the third runs here again.
+
+What is compared are the SHA-256 of all frames' bytes, with what the encoder says is shown. That
+machine's own processor decodes all streams, too, with the torch that it has. Streams that are not
+exact are decoded for their drift: whether their symbols are the same, and how far pictures are apart.
 """
 
 import argparse

@@ -44,12 +44,15 @@ def test_streams_decode_in_a_batch_as_they_do_alone():
 
 def test_sums_that_lose_bits_are_noticed(monkeypatch):
     """The comparison finds what it looks for: one layer's products in bfloat16."""
+    from dcvc.layers.exact_blocks import ExactBlock
     from dcvc.layers.exact_linear import ExactLinear
 
+    # The loop of a whole block has products of its own.
+    monkeypatch.setattr(ExactBlock, "_in_one_loop", lambda block: False)
     products = ExactLinear.products
     monkeypatch.setattr(ExactLinear, "products", lambda linear, *parts: products(
         linear, *(part.bfloat16().float() for part in parts)))
-    with pytest.raises(AssertionError, match="frame [01]"):
+    with pytest.raises(AssertionError, match="frame 0"):
         decoded(codec(), GOLDEN, SETTINGS[0])
 
 
