@@ -23,8 +23,9 @@ from exact_ranges import clip_of
 
 from dcvc.bench.data import versions
 from dcvc.checkpoint import load_codec
+from dcvc.codec.clip_coders import ClipDecoder, ClipEncoder, crc_of
 from dcvc.codec.stream_writer import StreamWriter
-from dcvc.codec.video_codec import ClipDecoder, ClipEncoder, VideoCodec, crc_of
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.files import write_text
 from dcvc.report.bd import bd
 

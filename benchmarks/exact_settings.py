@@ -33,10 +33,11 @@ from torch import Tensor
 
 from dcvc.bench.data import versions
 from dcvc.checkpoint import load_codec, save_pretrained
+from dcvc.codec.clip_coders import ClipDecoder, CodedFrame
 from dcvc.codec.drift import Drift
 from dcvc.codec.exact_ranges import measure_ranges, read_ranges
 from dcvc.codec.stream_reader import StreamReader
-from dcvc.codec.video_codec import ClipDecoder, CodedFrame, VideoCodec
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.evaluation.metrics import psnr_from_mse
 from dcvc.files import write_text
 from dcvc.inter.light.config import SIZES

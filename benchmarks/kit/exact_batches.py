@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from dcvc.codec.bitstream import P_FRAME
+from dcvc.codec.clip_coders import crc_of
 from dcvc.codec.stream_reader import StreamReader
-from dcvc.codec.video_codec import VideoCodec, crc_of
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.frame_head import split_head
 from dcvc.entropy.stream_latents import DecoderLatents

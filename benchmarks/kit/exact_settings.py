@@ -26,8 +26,9 @@ import dcvc.device.workers as workers
 import dcvc.entropy.exact as exact_scales
 import dcvc.inter.light.exact_model as exact_p_frame
 import dcvc.layers.exact_blocks as exact_blocks
+from dcvc.codec.clip_coders import crc_of
 from dcvc.codec.stream_reader import StreamReader
-from dcvc.codec.video_codec import VideoCodec, crc_of
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.device import computing_threads
 from dcvc.entropy.fixed_point import snap
 from dcvc.inter.light.block_warp import warp_by_windows

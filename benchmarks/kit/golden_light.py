@@ -11,7 +11,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from dcvc.codec.video_codec import CodedFrame, VideoCodec
+from dcvc.codec.clip_coders import CodedFrame
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.device import computing_threads
 from dcvc.inter.light.config import LightConfig
 from dcvc.inter.light.model import LightPFrameModel

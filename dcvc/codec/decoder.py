@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from dcvc.codec.bitstream import FrameRecord, StreamHeader
+from dcvc.codec.clip_coders import ClipDecoder, CodedFrame
 from dcvc.codec.stream_parser import Asking, StreamParser
-from dcvc.codec.video_codec import ClipDecoder, CodedFrame, VideoCodec
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.errors import DcvcError, InputError
 
 

@@ -30,10 +30,11 @@ import torch
 from torch import Tensor
 
 from dcvc.codec.bitstream import I_FRAME, INTRA_PERIOD, ONE_I_FRAME, P_FRAME, StreamHeader
+from dcvc.codec.clip_coders import Attempt, ClipEncoder, CodedFrame, crc_of
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
 from dcvc.codec.scene_cuts import SceneCuts
 from dcvc.codec.stream_writer import StreamWriter
-from dcvc.codec.video_codec import Attempt, ClipEncoder, CodedFrame, VideoCodec, crc_of
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.errors import InputError
 from dcvc.video.frame_rate import exact_rate
 

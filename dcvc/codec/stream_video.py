@@ -30,9 +30,10 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from dcvc.codec.bitstream import FrameRecord, StreamHeader
+from dcvc.codec.clip_coders import ClipDecoder
 from dcvc.codec.stream_index import StreamIndex
 from dcvc.codec.stream_reader import StreamReader
-from dcvc.codec.video_codec import ClipDecoder, VideoCodec
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.errors import BitstreamError, DcvcError, MissingError, ReadError
 from dcvc.models.catalog import model_of_weights, stream_models
 from dcvc.video.coded_video import CODEC

@@ -6,10 +6,11 @@ from typing import BinaryIO
 
 from torch import Tensor
 
+from dcvc.codec.clip_coders import CodedFrame
 from dcvc.codec.encoder import Encoder
 from dcvc.codec.frame_plan import stepped_quality
 from dcvc.codec.stream_reader import StreamReader
-from dcvc.codec.video_codec import CodedFrame, VideoCodec
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.data.eval_sequences import EvalSequence, SourceFrame
 from dcvc.errors import BitstreamError
 from dcvc.evaluation.frame_counter import FrameDone

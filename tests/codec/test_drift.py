@@ -12,9 +12,10 @@ from kit.vqgan import make_rated_vqgan
 
 from dcvc.cli import main
 from dcvc.codec.bitstream import P_FRAME
+from dcvc.codec.clip_coders import ClipDecoder, CodedFrame
 from dcvc.codec.drift import Drift
 from dcvc.codec.stream_reader import StreamReader
-from dcvc.codec.video_codec import ClipDecoder, CodedFrame, VideoCodec
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.commands import decode
 from dcvc.errors import BitstreamError
 from dcvc.inter.light.model import LightPFrameModel

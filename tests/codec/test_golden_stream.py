@@ -12,8 +12,9 @@ from fractions import Fraction
 import torch
 from kit.damage import DeflatedIntra
 
+from dcvc.codec.clip_coders import crc_of
 from dcvc.codec.stream_reader import StreamReader
-from dcvc.codec.video_codec import VideoCodec, crc_of
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.inter import DCVC
 from dcvc.inter.dcvc2021.config import DCVCConfig
 

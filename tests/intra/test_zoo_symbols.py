@@ -14,9 +14,10 @@ import torch
 from kit.light_models import tiny_light_codec
 from kit.zoo_models import sensible_zoo_model, soft_picture
 
+from dcvc.codec.clip_coders import ClipDecoder
 from dcvc.codec.drift import Drift
 from dcvc.codec.stream_reader import StreamReader
-from dcvc.codec.video_codec import ClipDecoder, VideoCodec
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.device import computing_threads
 from dcvc.entropy.exact_convolution import ExactConvolutions
 from dcvc.entropy.fixed_point import UNIT, to_grid
