@@ -95,7 +95,9 @@ class PFrameCodec(Protocol):
 
     A codec with an attribute `symbols_exact` that is true promises that integers alone decide which
     symbols a payload holds: another machine reads the same ones, whatever its floats are. One that is
-    called `trains_in_shards` says that several threads may be in `forward` at the same time.
+    called `trains_in_shards` says that several threads may be in `forward` at the same time, and
+    `codes_in_lanes` that they may be in compress and decompress, each with a state of its own, and that
+    payloads and pictures do not hang on the number of threads.
     """
 
     name: str                          # as checkpoints and commands call it
@@ -148,8 +150,9 @@ class FrameCodec(Protocol):
     eval mode and has no gradients. Payloads begin as those of a PFrameCodec.
 
     One that codes with the help of the P-frame codec beside it has a method `bind(p_frame)` too; one
-    whose symbols every machine reads alike says so by `symbols_exact`; one that keeps what other machines
-    compute in other ways has a method `stream_weights`."""
+    whose symbols every machine reads alike says so by `symbols_exact`, one that several threads may code
+    with by `codes_in_lanes`; one that keeps what other machines compute in other ways has a method
+    `stream_weights`."""
 
     name: str                          # what --i_frame_type calls it
     stream_id: int                     # the number that stands for it in streams
@@ -240,6 +243,11 @@ def reads_alike(codec: PFrameCodec | FrameCodec) -> bool:
     """Whether every machine reads the same symbols from a payload of this codec, even where its
     pictures differ in their last bits. Codecs that say nothing do not promise it."""
     return bool(getattr(codec, "symbols_exact", False))
+
+
+def codes_in_lanes(codec: PFrameCodec | FrameCodec) -> bool:
+    """Whether several threads may code with it at the same time, and get what one would get."""
+    return bool(getattr(codec, "codes_in_lanes", False))
 
 
 def stream_weights(codec: FrameCodec) -> list[dict[str, Tensor]]:

@@ -66,14 +66,20 @@ class Attempt:
     state: State
 
 
+class Lane:
+    """Stands for all parts of one clip that are coded at the same time, in each of which torch computes with one
+    thread: until the last of them is done, no weight changes."""
+
+
 class ClipEncoder:
     """The encoder's side of the recursion, one frame at a time; no weight changes meanwhile. A frame may
     be coded several times; the state moves on when one of the attempts is committed. verify: every
-    payload is decoded again and compared."""
+    payload is decoded again and compared. lane: where parts of one clip are coded at the same time."""
 
-    def __init__(self, codec: ClipCodec, header: StreamHeader, verify: bool = False) -> None:
+    def __init__(self, codec: ClipCodec, header: StreamHeader, verify: bool = False,
+                 lane: Lane | None = None) -> None:
         self._codec, self._verify = codec, verify
-        self._threads, self._stretch = _threads_for(header), object()
+        self._threads, self._stretch = _threads_for(header, lane), lane or object()
         self._size = (3, header.height, header.width)
         self._state: State | None = None
 
@@ -111,13 +117,14 @@ class ClipDecoder:
     Raises BitstreamError unless the stream was made with these very codecs.
 
     drift: receives which pictures are not the encoder's, where only last bits can differ (drift.py).
-    Without it, and where symbols may be wrong as well, the first such picture is an error."""
+    Without it, and where symbols may be wrong as well, the first such picture is an error.
+    lane: as of ClipEncoder."""
 
     def __init__(self, codec: ClipCodec, header: StreamHeader, name: str,
-                 drift: Drift | None = None) -> None:
+                 drift: Drift | None = None, lane: Lane | None = None) -> None:
         codec.check(header, name)
         self._codec, self._header, self._name = codec.form_for(header), header, name
-        self._threads, self._stretch = _threads_for(header), object()
+        self._threads, self._stretch = _threads_for(header, lane), lane or object()
         self._state: State | None = None
         # An exact stream has no last bits: whatever differs there is a defect.
         alike = not header.exact and all(map(reads_alike, (codec.intra, codec.p_frame)))
@@ -158,6 +165,9 @@ class ClipDecoder:
                 "the encoder's (another processor, GPU or library)")
 
 
-def _threads_for(header: StreamHeader) -> int:
-    """Floats need the encoder's number of threads; exact numbers are the same with any."""
+def _threads_for(header: StreamHeader, lane: Lane | None) -> int:
+    """Floats need the encoder's number of threads; exact numbers are the same with any, as are those of
+    codecs that code in lanes."""
+    if lane is not None:
+        return 1
     return torch.get_num_threads() if header.exact else header.threads

@@ -8,7 +8,8 @@ So the CRC of a picture may differ although all of the frame was read as it was 
 pictures are apart only one who has both can tell. What a decoder knows: which frames differ.
 """
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 
 # A report, filled while frames are decoded: whoever decodes holds it and asks it at the end.
@@ -19,11 +20,14 @@ class Drift:
     compared: int = 0
     differing: int = 0
     first: int | None = None
+    # Groups of pictures are decoded at the same time, each on a thread.
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def count(self, number: int, same: bool) -> None:
         # Frames without a CRC are not compared, so the number is not that of the frames so far.
-        self.compared += 1
-        self.differing += not same
-        # Those behind it inherit what it lacks, so where it began is what a user looks at.
-        if self.first is None and not same:
-            self.first = number
+        with self._lock:
+            self.compared += 1
+            self.differing += not same
+            # Those behind it inherit what it lacks, so where it began is what a user looks at.
+            if not same:
+                self.first = number if self.first is None else min(self.first, number)

@@ -20,7 +20,7 @@ import copy
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -29,19 +29,23 @@ from torch import Tensor
 
 from dcvc.codec.bitstream import (
     HASH_BYTES,
+    I_FRAME,
     LARGEST_THREADS,
     P_FRAME,
     SOURCE_BYTES,
+    FrameRecord,
     StreamHeader,
 )
-from dcvc.codec.clip_coders import ClipDecoder, ClipEncoder, CodedFrame, crc_of
+from dcvc.codec.clip_coders import ClipDecoder, ClipEncoder, CodedFrame, Lane, crc_of
 from dcvc.codec.drift import Drift
 from dcvc.codec.exact_ranges import RangesSource, read_ranges, were_measured
 from dcvc.codec.frame_plan import FramePlan, Qualities, Refreshes
+from dcvc.codec.gop_lanes import gop_lanes
 from dcvc.codec.header_check import check_codecs
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.stream_writer import StreamWriter
 from dcvc.device import holds_float64
+from dcvc.device.lanes import in_lanes
 from dcvc.errors import BitstreamError, InputError
 from dcvc.interfaces import (
     FrameCodec,
@@ -179,9 +183,11 @@ class VideoCodec:
             yield CodedFrame(record, attempt.x_hat, attempt.bits)
         writer.finish()
 
-    def decode(self, reader: StreamReader, start: int = 0, drift: Drift | None = None) -> Iterator[Tensor]:
+    def decode(self, reader: StreamReader, start: int = 0, drift: Drift | None = None,
+               at_once: bool = False) -> Iterator[Tensor]:
         """The shown frames of a stream from `start` on, uint8 (3, H, W), one by one. Where the stream
-        is a file, decoding begins at the last I-frame before. drift: see ClipDecoder.
+        is a file, decoding begins at the last I-frame before. drift: see ClipDecoder. at_once: groups of
+        pictures are decoded at the same time, where the codec can and the stream is a file.
 
         Raises BitstreamError naming the first bad frame, InputError for a start beyond the end.
         """
@@ -189,14 +195,28 @@ class VideoCodec:
         if start and reader.seekable:
             entry = reader.index().entry_before(start)
             shown, records = entry.shown, reader.records_from(entry)
-        clip = ClipDecoder(self, reader.header, reader.name, drift)
-        for frame in map(clip.decode, records):
+        for frame in self._decoded(reader, records, drift, at_once):
             if not frame.record.hidden:
                 if shown >= start:
                     yield frame.x_hat
                 shown += 1
         if start and shown <= start:
             raise InputError(f"{reader.name}: frame {start}: the stream has {shown} frames")
+
+    def _decoded(self, reader: StreamReader, records: Iterable[FrameRecord], drift: Drift | None,
+                 at_once: bool) -> Iterator[CodedFrame]:
+        header, lanes = reader.header, None
+        # A pipe gives its records when they are made: what is there is wanted before the next one.
+        if at_once and reader.seekable:
+            lanes = gop_lanes(self, (header.height, header.width), header.gop)
+        lane = None if lanes is None else Lane()
+
+        def start() -> Callable[[FrameRecord], CodedFrame]:
+            return ClipDecoder(self, header, reader.name, drift, lane).decode
+
+        if lanes is None:
+            return map(start(), records)
+        return in_lanes(records, lambda record: record.kind == I_FRAME, start, lanes)
 
     def decode_records(self, reader: StreamReader, measure: bool = False) -> Iterator[CodedFrame]:
         """As `decode`, with the records; `measure`: also what each latent's symbols cost by their

@@ -110,7 +110,10 @@ def run(options: argparse.Namespace) -> int | None:
         output = open_output(options.output, (header.height, header.width), header.fps, options.crf,
                              beside)
         drift = Drift()
-        frames = islice(codec.decode(reader, start, None if options.strict else drift), options.frames)
+        # Of a few frames that are asked for, others would be decoded meanwhile for nothing.
+        at_once = options.output != PIPE and options.frames is None
+        decoded = codec.decode(reader, start, None if options.strict else drift, at_once)
+        frames = islice(decoded, options.frames)
         frames = progress_bar(options, "frame", "decode")(frames, total)
         try:
             write_frames(frames, output, options.keep_going)

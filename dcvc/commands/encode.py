@@ -140,10 +140,12 @@ def _write(options: argparse.Namespace, encoder: "Encoder", source: Source, file
 
     # The next frame is read while this one is coded; a live source gives one when it has one.
     frames = source.read() if options.input == PIPE else ahead(source.read())
-    coded = progress_bar(options, "frame", "encode")(frames, source.frames or None)
-
+    # Groups of pictures at the same time, unless it matters when a frame's packet comes.
+    at_once = PIPE not in (options.input, options.output) and not options.latency
+    packets = encoder.packets(frames, at_once)
     try:
-        for packet in encoder.packets(coded):
+        # Beside a packet for each frame there are the header's and the end's.
+        for packet in progress_bar(options, "frame", "encode")(packets, source.frames + 2 or None):
             file.write(packet.data)
             if options.output == PIPE:
                 file.flush()

@@ -56,12 +56,12 @@ def single() -> Iterator[None]:
 def for_pixels(pixels: int) -> Iterator[None]:
     """Inside, `share` and `beside` keep to the caller's thread where the pixels, of all pictures of a
     batch, are few."""
-    with _threads(1 if pixels <= NOT_WORTH_SHARING else _COUNT.get() or torch.get_num_threads()):
+    with with_threads(1 if pixels <= NOT_WORTH_SHARING else _COUNT.get() or torch.get_num_threads()):
         yield
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def with_threads(count: int) -> Iterator[None]:
     """Inside, `share` and `beside` work with so many."""
     before = _COUNT.set(count)
     try:
@@ -70,13 +70,13 @@ def _threads(count: int) -> Iterator[None]:
         _COUNT.reset(before)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def _pool(name: str, count: int, process: int) -> ThreadPoolExecutor:
     # process: threads do not live on in a forked process, which needs a pool of its own.
     return ThreadPoolExecutor(count, thread_name_prefix=name)
 
 
-def _elsewhere(work: Callable[..., Item], *arguments: object) -> Callable[[], Item]:
+def elsewhere(work: Callable[..., Item], *arguments: object) -> Callable[[], Item]:
     """work for another thread, with all that holds here: what is packed, and whether there are
     gradients, which torch tells each thread by itself."""
     context, gradients = contextvars.copy_context(), torch.is_grad_enabled()
@@ -99,8 +99,8 @@ def share(work: Callable[[Item], object], items: Iterable[Item]) -> None:
         for item in remaining:
             work(item)
 
-    started = [_pool("share", helpers, os.getpid()).submit(_elsewhere(take)) for _ in range(helpers)]
-    _elsewhere(take)()
+    started = [_pool("share", helpers, os.getpid()).submit(elsewhere(take)) for _ in range(helpers)]
+    elsewhere(take)()
     for future in started:
         # One that did not begin yet has nothing left to do.
         if not future.cancel():
@@ -114,12 +114,12 @@ def apart(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]
         if torch.get_num_threads() != 1:
             # Of this thread, which serves nothing else.
             torch.set_num_threads(1)
-        with _threads(1):
+        with with_threads(1):
             return work(item)
 
     with single():
         pool = _pool("apart", max(1, len(items) - 1), os.getpid())
-        others = [pool.submit(_elsewhere(alone, item)) for item in items[1:]]
+        others = [pool.submit(elsewhere(alone, item)) for item in items[1:]]
         first = alone(items[0])
         return [first, *(other.result() for other in others)]
 
@@ -127,7 +127,7 @@ def apart(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]
 def beside(work: Callable[..., Item], *arguments: object) -> "Future[Item]":
     """Its `result()` waits, and raises what work raised. With one thread, work is done at once."""
     if (_COUNT.get() or torch.get_num_threads()) > 1:
-        return _pool("beside", LARGEST_BESIDE, os.getpid()).submit(_elsewhere(work, *arguments))
+        return _pool("beside", LARGEST_BESIDE, os.getpid()).submit(elsewhere(work, *arguments))
     return at_once(work, *arguments)
 
 
@@ -137,7 +137,7 @@ def in_turn(*works: Callable[[], object]) -> "list[Future]":
     futures = [Future() for _ in works]
 
     def run() -> None:
-        with _threads(1):
+        with with_threads(1):
             for future, work in zip(futures, works, strict=True):
                 try:
                     future.set_result(work())

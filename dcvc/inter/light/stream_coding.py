@@ -23,6 +23,8 @@ class StreamCoding:
     rates: RateRange
     tables: CheckerboardTables
     device: torch.device
+    # Torch computes with one thread in `packed`, and threads share bands that are always the same.
+    codes_in_lanes = True
 
     def _run(self, latents: Latents, state: LightState, frame: Tensor | None, quality: Tensor,
              until: Until, refresh: bool) -> tuple[FrameOutput, LightState]:

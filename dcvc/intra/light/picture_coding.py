@@ -32,6 +32,8 @@ class PictureCoding:
     rates: RateRange
     tables: CheckerboardTables
     device: torch.device
+    # As of the P-frame codec.
+    codes_in_lanes = True
 
     def code(self, latents: Latents, picture: Tensor | None, quality: Tensor,
              size: tuple[int, int]) -> Tensor:
