@@ -11,6 +11,8 @@ averaged weights are judged on 32 frames of each validation clip, one I-frame, a
 symbols (estimates), RGB PSNR, and BD numbers of the mean curve against x264 medium zerolatency. Decoders of the two
 forms cost the same: motion that is searched has no network but its vectors' few parameters.
 
+What it ends with is a model in WORK: light-s, light-m, light-l, with motion.
+
 It may be killed at any time: a training goes on from its last point, and points in the record are not made again.
 """
 
@@ -23,6 +25,8 @@ from typing import Any
 import torch
 from learning_tricks import Variant, clips, judge, make_step
 
+from dcvc.checkpoint import save_pretrained
+from dcvc.codec.video_codec import VideoCodec
 from dcvc.data.eval_sequences import EvalSequence, open_sequences
 from dcvc.files import write_text
 from dcvc.report.bd import bd
@@ -78,6 +82,11 @@ def train(size: str, motion: str, record: dict[str, Any], options: argparse.Name
         points.append(point(step, spent, steps, sequences, anchor))
         write_text(options.out, json.dumps(record, indent=1) + "\n")
         print(name, {key: points[-1][key] for key in ("cpu_minutes", "steps", "bd_rate", "bd_psnr")}, flush=True)
+    # For other records that need weights which have learned something, exact_decoding.py's among them.
+    folder = options.work / f"light-{size}"
+    if motion == "block" and not folder.exists():
+        with step.ema.swapped_into(step.model):
+            save_pretrained(VideoCodec(step.p_frame.eval(), step.intra.eval()), folder)
 
 
 def main() -> None:
