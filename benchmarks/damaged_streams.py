@@ -4,6 +4,7 @@
 `python benchmarks/damaged_streams.py --light > benchmarks/damaged_light_streams.json`
 `python benchmarks/damaged_streams.py --edited > benchmarks/damaged_edited_streams.json`
 `python benchmarks/damaged_streams.py --exact --streams 1000 --seed 2 > benchmarks/damaged_exact_streams.json`
+`python benchmarks/damaged_streams.py --exact_dcvc2021 --streams 1000 > benchmarks/damaged_exact_dcvc2021.json`
 """
 
 import argparse
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--edited", action="store_true",
                         help="version 4: cut and joined, with hidden frames, end and index")
     parser.add_argument("--exact", action="store_true", help="of the light codecs, in exact arithmetic")
+    parser.add_argument("--exact_dcvc2021", action="store_true", help="P-frames of DCVC-2021 in exact arithmetic")
     options = parser.parse_args()
     command = "python benchmarks/damaged_streams.py " + " ".join(sys.argv[1:])
     result = bench_damage(**vars(options))

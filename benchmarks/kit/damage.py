@@ -72,6 +72,11 @@ def tiny_codec(seed: int = 0) -> VideoCodec:
     return VideoCodec(calmed(DCVC(TINY)), DeflatedIntra())
 
 
+def tiny_exact_dcvc2021(seed: int = 0) -> VideoCodec:
+    """The same P-frame codec behind I-frames that have an exact form, in exact arithmetic."""
+    return VideoCodec(tiny_codec(seed).p_frame, tiny_light_codec(seed).intra).exact_form()
+
+
 def calmed(model: DCVC) -> DCVC:
     """An untrained model without the gain its latents begin with."""
     with torch.no_grad():
@@ -196,13 +201,15 @@ def _decode(codec: VideoCodec, data: bytes, folder: Path) -> tuple[list[np.ndarr
 
 
 def bench_damage(count: int = 10_000, seed: int = 0, light: bool = False, edited: bool = False,
-                 exact: bool = False) -> dict:
+                 exact: bool = False, exact_dcvc2021: bool = False) -> dict:
     """`count` damaged streams of all kinds in turn -> counts by kind; every number of `faults` must be 0.
 
     light: I- and P-frames of the light codecs (version 3), else P-frames of DCVC-2021 (version 2). edited: light, and
-    version 4 with hidden frames, end and index. exact: light, and in exact arithmetic."""
+    version 4 with hidden frames, end and index. exact: light, and in exact arithmetic. exact_dcvc2021: P-frames of
+    DCVC-2021 in exact arithmetic."""
     make, light = (make_edited_sample if edited else make_sample), light or edited or exact
-    codec, stranger = (codec.form(exact) for codec in map(tiny_light_codec if light else tiny_codec, (0, 1)))
+    made = tiny_exact_dcvc2021 if exact_dcvc2021 else tiny_light_codec if light else tiny_codec
+    codec, stranger = (codec.form(exact or exact_dcvc2021) for codec in map(made, (0, 1)))
     sample, other = make(codec, 0), make(codec, 7)
     # Without its index a stream is whole: nothing else comes after the end record.
     end = sample.records[-1][1] + END_BYTES
