@@ -53,7 +53,7 @@ def write_model(folder: Path) -> None:
         for name, value in p_frame.named_parameters():
             # Weights that are equal to each other, as many are in the beginning, would hide a mistake.
             if not name.startswith(("bitEstimator", "opticFlow")):
-                value.mul_(1 + 0.1 * torch.randn_like(value)).add_(3e-5 * torch.randn_like(value))
+                value.mul_(1 + 0.01 * torch.randn_like(value)).add_(3e-5 * torch.randn_like(value))
     write_codecs(folder / MODEL, p_frame, load_codec("light-m").intra)
 
 

@@ -137,6 +137,8 @@ class BlockFloatConvolution:
         self.kernel, self.stride, self.pad = layer.kernel_size, layer.stride, layer.padding
         self.more = layer.output_padding if self.transposed else (0, 0)
         self.groups, self.outputs = layer.groups, layer.out_channels
+        # One input and one output a group: products of numbers, not of matrices.
+        self._depthwise = 1 < self.groups == layer.in_channels == self.outputs
         weight = layer.weight
         if self.transposed:
             # (in, out of a group, k, k) -> (out, in of a group, k, k), as a convolution has it.
@@ -169,6 +171,8 @@ class BlockFloatConvolution:
                 (row, a, down), (column, b, right) = self._tap(0, i), self._tap(1, j)
                 tap = a * self._in_step[1] + b, down + self._above[0], right + self._above[1]
                 found.setdefault((row, column), []).append((tap, self.matrix.integers[:, :, i, j]))
+        if self._depthwise:
+            return {place: [[_Product(weight, (tap,)) for tap, weight in taps]] for place, taps in found.items()}
         return {place: [self._joined(taps, group) for group in range(self.groups)]
                 for place, taps in found.items()}
 
@@ -227,13 +231,14 @@ class BlockFloatConvolution:
         rows, pitch = (self._above[axis] + self._below[axis] + max(side, -(-x.shape[1 + axis] // self._in_step[axis]))
                        for axis, side in enumerate((height, width)))
         integers, unit = self._integers(x, rows, pitch)
-        inputs = integers.split(len(integers) // self.groups)
+        inputs = [integers] if self._depthwise else integers.split(len(integers) // self.groups)
         scale, bias = (self.matrix.unit * unit)[:, None], self.matrix.bias[:, None]
         band = max(1, BAND // pitch)
         for top in range(0, height, band):
             count = min(band, height - top)
             for (row, column), groups in self._phases.items():
-                sums = [self._sum(part, products, top * pitch, count * pitch, pitch)
+                add_up = self._sum_by_channel if self._depthwise else self._sum
+                sums = [add_up(part, products, top * pitch, count * pitch, pitch)
                         for part, products in zip(inputs, groups, strict=True)]
                 found = sums[0] if len(sums) == 1 else torch.cat(sums)
                 found = found.mul_(scale).add_(bias).view(self.outputs, count, pitch)
@@ -249,6 +254,14 @@ class BlockFloatConvolution:
             views = [integers[:, phase, start + down * pitch + right:][:, :count] for phase, down, right in taps]
             seen = views[0] if len(views) == 1 else torch.cat(views)
             found = torch.mm(weight, seen) if found is None else found.addmm_(weight, seen)
+        return found
+
+    @staticmethod
+    def _sum_by_channel(integers: Tensor, products: list[_Product], start: int, count: int, pitch: int) -> Tensor:
+        """The same of a depthwise convolution: weights (channels, 1)."""
+        found = integers.new_zeros(len(integers), count)
+        for weight, ((phase, down, right),) in products:
+            found.addcmul_(integers[:, phase, start + down * pitch + right:][:, :count], weight)
         return found
 
 

@@ -19,8 +19,18 @@ from torch import Tensor, nn
 
 from dcvc.errors import InputError
 from dcvc.layers import GDN, LeakyResidualBlock, ResidualBlock
-from dcvc.layers.block_float import BAND, BlockFloatConvolution, BlockFloatGDN, IntegerMatrix, matrices_crc
+from dcvc.layers.block_float import (
+    BAND,
+    BlockFloatConvolution,
+    BlockFloatGDN,
+    IntegerMatrix,
+    matrices_crc,
+    powers_below,
+)
+from dcvc.layers.blocks import Activation, Chain, DepthConvBlock, Downsample, Upsample
 from dcvc.layers.exact_linear import SumBound
+from dcvc.layers.exact_sigmoid import exact_wsilu
+from dcvc.layers.packed_layers import Downsampling, PixelShuffle, Pointwise
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -56,6 +66,14 @@ class ExactCopies:
     @property
     def crc(self) -> int:
         return matrices_crc(self._matrices)
+
+
+def exact_factor(x: Tensor) -> Tensor:
+    """The nearest number of 21 bits, of a float64 x that a library's powers and logarithms made. Two libraries
+    may differ by 2^-52 of its value, and then give the same, unless it lies as near to the middle between two such
+    numbers: once in 10^9 numbers."""
+    power = powers_below(x.abs())
+    return (x / power).mul_(2.0**20).round_().mul_(2.0**-20).mul_(power)
 
 
 def _convolution(copies: ExactCopies, name: str, layer: nn.Conv2d | nn.ConvTranspose2d) -> Layer:
@@ -105,10 +123,55 @@ def _shuffle(copies: ExactCopies, name: str, layer: nn.PixelShuffle) -> Layer:
     return functools.partial(F.pixel_shuffle, upscale_factor=layer.upscale_factor)
 
 
+def _pixel_rows(copies: ExactCopies, name: str, layer: Downsampling) -> Layer:
+    convolution = _convolution(copies, name, layer)
+    return lambda x: convolution(F.pixel_unshuffle(x, 2))
+
+
+def _activation(copies: ExactCopies, name: str, layer: Activation) -> Layer:
+    if layer.kind != "wsilu":
+        raise InputError(f"{name}: found activation {layer.kind}, needed wsilu")
+
+    def run(x: Tensor) -> Tensor:
+        x = exact_wsilu(x)
+        if layer.fold == 1:
+            return x
+        # One after the other: a library's sum chooses an order.
+        first, *others = (x[:, number::layer.fold] for number in range(layer.fold))
+        return functools.reduce(torch.add, others, first)
+
+    return run
+
+
+def _block(copies: ExactCopies, name: str, block: DepthConvBlock) -> Layer:
+    adaptor = None if block.adaptor is None else copies.of(f"{name}.adaptor", block.adaptor)
+    first, second = copies.of_parts(name, block, "dc", "ffn")
+
+    def run(x: Tensor) -> Tensor:
+        x = x.double() if adaptor is None else adaptor(x)
+        out = first(x).add_(x)
+        out = second(out).add_(out)
+        return out.add_(x) if block.shortcut else out
+
+    return run
+
+
+def _chain(*parts: str) -> Callable[[ExactCopies, str, nn.Module], Layer]:
+    """Of a module that runs these parts one after the other."""
+    def make(copies: ExactCopies, name: str, network: nn.Module) -> Layer:
+        layers = copies.of_parts(name, network, *parts)
+        return lambda x: functools.reduce(lambda value, layer: layer(value), layers, x)
+
+    return make
+
+
 _LAYERS: dict[type, Callable[[ExactCopies, str, nn.Module], Layer]] = {
     nn.Conv2d: _convolution, nn.ConvTranspose2d: _convolution, GDN: _gdn, nn.Sequential: _sequential,
     ResidualBlock: _residual, LeakyResidualBlock: _leaky_residual,
-    nn.ReLU: _relu, nn.LeakyReLU: _leaky, nn.PixelShuffle: _shuffle}
+    nn.ReLU: _relu, nn.LeakyReLU: _leaky, nn.PixelShuffle: _shuffle,
+    # Those of the light codecs with the published topology.
+    Pointwise: _convolution, Downsampling: _pixel_rows, PixelShuffle: _shuffle, Activation: _activation,
+    DepthConvBlock: _block, Chain: _chain("conv"), Upsample: _chain("up", "conv"), Downsample: _chain("down", "conv")}
 
 
 def exact_warp(x: Tensor, flow: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Sums that never round: against integers of Python and NumPy, at the bound, in any order, cut in any way."""
 
 import math
+from decimal import Context, Decimal, localcontext
 from unittest.mock import patch
 
 import numpy as np
@@ -18,7 +19,9 @@ from dcvc.entropy.conditional import MaskedConv2d
 from dcvc.errors import InputError
 from dcvc.layers import GDN, LeakyResidualBlock, ResidualBlock, warp
 from dcvc.layers.block_float import BlockFloatConvolution, BlockFloatGDN, IntegerMatrix
-from dcvc.layers.exact_copies import ExactCopies, exact_warp
+from dcvc.layers.blocks import Activation, BlockStyle, Chain, Downsample, Pointwise, Upsample, blocks
+from dcvc.layers.exact_copies import ExactCopies, exact_factor, exact_warp
+from dcvc.layers.exact_sigmoid import exact_sigmoid, exact_wsilu
 
 # ---- the same by integers of NumPy and Python alone
 
@@ -136,6 +139,19 @@ def test_roots_are_those_of_python_whatever_a_library_does(values, near):
             assert block_float.exact_root(torch.tensor(values, dtype=torch.float64)).tolist() == expected
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 9999), pairs, st.tuples(st.integers(1, 2), st.integers(1, 2)), st.booleans(),
+       st.tuples(st.integers(4, 9), st.integers(4, 9)), st.sampled_from([1, 20, 5000]))
+def test_depthwise_convolutions_are_those_of_int64_to_the_last_bit(seed, kernel, stride, transposed, size, band):
+    torch.manual_seed(seed)
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    layer = kind(5, 5, kernel, stride, tuple(k // 2 for k in kernel), groups=5)
+    x = torch.randn(1, 5, *size) * 2.0 ** (seed % 40 - 20)
+    with patch.object(block_float, "BAND", band):
+        found = BlockFloatConvolution("layer", layer)(x)
+    assert np.array_equal(found[0].numpy(), convolved(x[0].double().numpy(), layer))
+
+
 def test_gdn_is_that_of_integers_to_the_last_bit():
     torch.manual_seed(0)
     for inverse in (False, True):
@@ -163,6 +179,28 @@ def test_gdn_is_that_of_integers_to_the_last_bit():
         # And it is the layer that was meant.
         near = torch.randn(1, 5, 8, 8)
         assert torch.allclose(BlockFloatGDN("gdn", layer)(near).float(), layer(near), rtol=1e-4, atol=1e-6)
+
+
+# ---- the sigmoid
+
+def series(t: float) -> float:
+    """The four terms in floats of Python, their coefficients from decimal numbers, of twice the digits."""
+    t = min(max(t, -32.0), 32.0)
+    near = round(t * 32)
+    with localcontext(Context(prec=80)):
+        s = 1 / (1 + (Decimal(-near) / 32).exp())
+        first, second, third = s * (1 - s), s * (1 - s) * (1 - 2 * s) / 2, s * (1 - s) * (1 - 6 * s + 6 * s * s) / 6
+    d = t - near / 32
+    return ((float(third) * d + float(second)) * d + float(first)) * d + float(s)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-40, 40) | st.integers(-2100, 2100).map(lambda i: i / 64), min_size=1, max_size=50))
+def test_the_sigmoid_is_its_series_to_the_last_bit(values):
+    t = torch.tensor(values, dtype=torch.float64)
+    assert exact_sigmoid(t).tolist() == [series(value) for value in values]
+    assert (exact_sigmoid(t) / torch.sigmoid(t.clamp(-32, 32)) - 1).abs().max() < 4e-9
+    assert exact_wsilu(t).tolist() == [series(4 * value) * value for value in values]
 
 
 # ---- the bound
@@ -234,10 +272,19 @@ def mixed_network() -> nn.Sequential:
                          LeakyResidualBlock(8), nn.ConvTranspose2d(8, 3, 3, 2, 1, 1), nn.ReLU())
 
 
+def light_network() -> Chain:
+    """Every layer of the published light codecs."""
+    torch.manual_seed(2)
+    style = BlockStyle("wsilu", half=True, shortcut=True)
+    return Chain(*blocks(12, 16, 2, style, kernel=5), Downsample(16, 24, style), Upsample(24, 8, style),
+                 Pointwise(8, 3))
+
+
 @torch.no_grad()
-def test_copies_compute_what_their_networks_do():
-    network, x = mixed_network(), torch.randn(2, 3, 18, 22)
-    assert torch.allclose(ExactCopies().of("network", network)(x).float(), network(x), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize(("make", "inputs"), [(mixed_network, 3), (light_network, 12)])
+def test_copies_compute_what_their_networks_do(make, inputs):
+    network, x = make(), torch.randn(2, inputs, 18, 22)
+    assert torch.allclose(ExactCopies().of("network", network)(x).float(), network(x), rtol=1e-5, atol=1e-5)
 
 
 def in_other_ways(run, x: torch.Tensor) -> list[torch.Tensor]:
@@ -257,9 +304,10 @@ def in_other_ways(run, x: torch.Tensor) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def test_order_threads_layouts_and_batches_change_no_bit():
-    copies, x = ExactCopies(), torch.randn(2, 3, 18, 22)
-    network, bits = copies.of("network", mixed_network()), copies.crc
+@pytest.mark.parametrize(("make", "inputs", "changed"), [(mixed_network, 3, "5"), (light_network, 12, "conv.1.dc.2")])
+def test_order_threads_layouts_and_batches_change_no_bit(make, inputs, changed):
+    copies, x = ExactCopies(), torch.randn(2, inputs, 18, 22)
+    network, bits = copies.of("network", make()), copies.crc
     expected = network(x)
     others = in_other_ways(network, x)
     assert all(torch.equal(expected, other) for other in others)
@@ -279,14 +327,26 @@ def test_order_threads_layouts_and_batches_change_no_bit():
     assert copies.crc == bits
     # Weights in another layout are the same weights.
     again = ExactCopies()
-    assert torch.equal(again.of("network", mixed_network().to(memory_format=torch.channels_last))(x), expected)
+    assert torch.equal(again.of("network", make().to(memory_format=torch.channels_last))(x), expected)
     assert again.crc == bits
-    changed = mixed_network()
-    with torch.no_grad():
-        changed[5].weight[0, 0, 0, 0] *= 1.001
-    other = ExactCopies()
-    other.of("network", changed)
+    another, other = make(), ExactCopies()
+    another.get_submodule(changed).weight[0, 0, 0, 0] *= 1.001
+    other.of("network", another)
     assert other.crc != bits
+
+
+def test_factors_forget_a_librarys_last_bits():
+    x = torch.tensor([0.0, 1.0, -0.7, 3.0e-5, 812.4, 2.0**-30], dtype=torch.float64)
+    found = exact_factor(x)
+    assert (found / x.clamp_min(1e-300) - 1).abs()[x > 0].max() <= 2.0**-20
+    assert found[[0, 1, 5]].tolist() == [0.0, 1.0, 2.0**-30]
+    for other in (1 - 2.0**-51, 1 + 2.0**-51):
+        assert torch.equal(exact_factor(x * other), found)
+
+
+def test_activations_that_have_no_exact_form_are_refused():
+    with pytest.raises(InputError, match=r"^head\.0: found activation clip, needed wsilu$"):
+        ExactCopies().of("head", nn.Sequential(Activation("clip")))
 
 
 # ---- warping

@@ -15,9 +15,7 @@ from dcvc.entropy.fixed_point import check_weights
 from dcvc.inter.dcvc2021.coding import LatentCoder
 from dcvc.inter.dcvc2021.frame_coding import FrameCoding
 from dcvc.layers.exact_copies import ExactCopies, exact_warp
-
-# x of a level: one product, where a quotient is computed in other ways on other devices.
-LEVEL = 1.0 / 255.0
+from dcvc.layers.exact_levels import levels_to_double
 
 
 class ExactDCVC(FrameCoding):
@@ -70,8 +68,7 @@ class ExactDCVC(FrameCoding):
         return self._coder
 
     def as_reference(self, picture: Tensor) -> Tensor:
-        # The picture has 256 levels, whatever float32 numbers stand for them.
-        return super().as_reference(picture).double().mul(255.0).round_().mul_(LEVEL)
+        return levels_to_double(super().as_reference(picture))
 
 
 def _of_floats(network: nn.Module) -> Callable[..., Tensor]:

@@ -1,5 +1,7 @@
-"""Exact streams with P-frames of DCVC-2021: on request, and then the same bytes under every setting."""
+"""Exact streams of DCVC-2021 and of the published light codecs: on request, and then the same bytes under every
+setting."""
 
+import copy
 import functools
 import io
 import json
@@ -8,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +21,7 @@ import torch
 from kit.damage import TINY, DeflatedIntra, calmed
 from kit.exact_settings import onednn
 from kit.exact_streams import moving_frames
-from kit.light_models import tiny_light_codec
+from kit.light_models import TINY_LIGHT, TINY_LIGHT_INTRA, tiny_light_codec
 from torch import nn
 
 from dcvc.checkpoint import give_ranges, load_codec, save_pretrained, write_codecs
@@ -34,20 +37,28 @@ from dcvc.entropy.tables import factorized_tables, tables_crc
 from dcvc.errors import BitstreamError, InputError
 from dcvc.inter import DCVC
 from dcvc.inter.dcvc2021.config import DCVCConfig
+from dcvc.inter.light.model import LightPFrameModel
+from dcvc.intra.light.model import LightIFrameModel
 from dcvc.layers import GDN, block_float
 from dcvc.video.writer import VideoWriter
 from dcvc.weights import read_checkpoint
 
-# Padded to 64 x 128 in P-frames.
+# Padded to 64 x 128 in P-frames of DCVC-2021.
 SIZE, COUNT = (42, 70), 3
 FRAMES = moving_frames(COUNT, SIZE)
 CONFIGS = {"laplace": DCVCConfig(26, 12, 16, 8, (8, 8, 8, 8), 8),
            "gaussian": DCVCConfig(8, 12, 16, 8, (8, 8, 8, 8), 8, "gaussian", "bottleneck", "scale_mean")}
 
 
+PUBLISHED = {"topology": "published", "activation": "wsilu", "exact_scales": False, "largest_scale": 16.0}
+KINDS = (*CONFIGS, "uf")
+
+
 @functools.cache
 def codec(kind: str = "laplace") -> VideoCodec:
     torch.manual_seed(3)
+    if kind == "uf":
+        return published_codec()
     p_frame = calmed(DCVC(CONFIGS[kind]))
     # Unlike untrained ones: nothing is near zero.
     with torch.no_grad():
@@ -55,6 +66,25 @@ def codec(kind: str = "laplace") -> VideoCodec:
             if not name.startswith(("bitEstimator", "opticFlow")):
                 value.add_(0.02 * torch.randn_like(value))
     return VideoCodec(p_frame, tiny_light_codec().intra)
+
+
+def published_codec() -> VideoCodec:
+    """As uf-ld and uf-intra, but small; with weights that give every latent something to say."""
+    p_frame = LightPFrameModel(replace(TINY_LIGHT, motion="none", **PUBLISHED))
+    intra = LightIFrameModel(replace(TINY_LIGHT_INTRA, steps=4, **PUBLISHED))
+    with torch.no_grad():
+        for model in (p_frame, intra):
+            for name, value in model.named_parameters():
+                if name.startswith("q_"):
+                    value.uniform_(0.7, 1.4)
+                elif not name.startswith("bit"):
+                    value.add_(0.02 * torch.randn_like(value))
+            n = model.config.latent_channels
+            scales = slice(n, 2 * n) if model is p_frame else slice(n)
+            model.y_prior_fusion.conv[-1].bias[scales] += 1.0
+        p_frame.encoder.down.weight.mul_(30)
+        intra.enc.enc_2[-1].weight.mul_(30)
+    return VideoCodec(p_frame, intra)
 
 
 def coded(form: VideoCodec) -> tuple[bytes, list]:
@@ -83,16 +113,15 @@ def shown(of: VideoCodec, data: bytes) -> list[torch.Tensor]:
 
 # ---- the same bytes everywhere
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_stream_decodes_to_what_the_encoder_had_under_every_setting(kind):
     data, found = coded(codec(kind).exact_form())
     assert StreamReader(io.BytesIO(data)).header.exact
     expected = digest(frame.x_hat for frame in found)
     assert len({digest([frame.x_hat]) for frame in found}) == COUNT
     plain = codec(kind)
-    relaid = VideoCodec(DCVC(CONFIGS[kind]), plain.intra)
-    relaid.p_frame.load_state_dict(plain.p_frame.state_dict())
-    relaid = VideoCodec(relaid.p_frame.to(memory_format=torch.channels_last), plain.intra)
+    relaid = VideoCodec(*(copy.deepcopy(part).to(memory_format=torch.channels_last)
+                          for part in (plain.p_frame, plain.intra)))
     for of, threads, enabled, band in ((plain, 1, True, 3072), (plain, 2, False, 1500), (relaid, 3, True, 10**6)):
         with computing_threads(threads), onednn(enabled), patch.object(block_float, "BAND", band):
             assert digest(shown(of, data)) == expected
@@ -108,47 +137,57 @@ from dcvc.codec.stream_reader import StreamReader
 
 torch.backends.mkldnn.enabled = False
 torch.set_num_threads(3)
-found = sha256()
-for frame in load_codec(sys.argv[1]).decode(StreamReader(open(sys.argv[2], "rb"))):
-    found.update(frame.contiguous().numpy())
-print(found.hexdigest())
+for model, stream in zip(sys.argv[1::2], sys.argv[2::2]):
+    found = sha256()
+    for frame in load_codec(model).decode(StreamReader(open(stream, "rb"))):
+        found.update(frame.contiguous().numpy())
+    print(found.hexdigest())
 """
 
 
 def test_another_process_with_other_instructions_decodes_the_same_bytes(tmp_path):
-    write_codecs(tmp_path / "best.pt", codec().p_frame, codec().intra)
-    (tmp_path / "a.dcvc").write_bytes(stream())
+    words = []
+    for kind in KINDS:
+        write_codecs(tmp_path / f"{kind}.pt", codec(kind).p_frame, codec(kind).intra)
+        (tmp_path / f"{kind}.dcvc").write_bytes(stream(kind))
+        words += [tmp_path / f"{kind}.pt", tmp_path / f"{kind}.dcvc"]
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "3"}
-    done = subprocess.run([sys.executable, "-c", PROGRAM, tmp_path / "best.pt", tmp_path / "a.dcvc"], text=True,
-                          capture_output=True, env=environment)
-    assert done.stdout.strip() == digest(shown(codec(), stream())), done.stderr
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], text=True, capture_output=True, env=environment)
+    assert done.stdout.split() == [digest(shown(codec(kind), stream(kind))) for kind in KINDS], done.stderr
 
 
-def test_what_an_encoder_computes_in_floats_does_not_reach_the_decoder():
+@pytest.mark.parametrize("kind", ["laplace", "uf"])
+def test_what_an_encoder_computes_in_floats_does_not_reach_the_decoder(kind, monkeypatch):
     """An encoder with other last bits makes another stream, and every decoder agrees with it."""
-    form = VideoCodec(codec().p_frame, codec().intra).exact_form()
-    for name in ("opticFlow", "mvEncoder", "contextualEncoder", "priorEncoder", "mvpriorEncoder"):
-        network = getattr(form.p_frame, name)
-        setattr(form.p_frame, name, lambda *x, network=network: network(*x) * 1.01)
+    form = VideoCodec(codec(kind).p_frame, codec(kind).intra).exact_form()
+    if kind == "uf":
+        p_frame, intra = form.p_frame.model, form.intra.model
+        for network in (p_frame.encoder, p_frame.hyper_encoder, intra.enc, intra.hyper_enc):
+            monkeypatch.setattr(network, "forward", lambda *x, run=network.forward: run(*x) * 1.01)
+    else:
+        for name in ("opticFlow", "mvEncoder", "contextualEncoder", "priorEncoder", "mvpriorEncoder"):
+            network = getattr(form.p_frame, name)
+            setattr(form.p_frame, name, lambda *x, network=network: network(*x) * 1.01)
     data, found = coded(form)
-    assert data != stream()
-    assert digest(shown(codec(), data)) == digest(frame.x_hat for frame in found)
+    monkeypatch.undo()
+    assert data != stream(kind)
+    assert digest(shown(codec(kind), data)) == digest(frame.x_hat for frame in found)
 
 
 def test_sums_that_round_are_noticed(monkeypatch):
     """What the comparisons above look for: one network's integers in bfloat16."""
-    sums = block_float.BlockFloatConvolution._sum
+    data, sums = stream(), block_float.BlockFloatConvolution._sum
     monkeypatch.setattr(block_float.BlockFloatConvolution, "_sum", staticmethod(
         lambda integers, *rest: sums(integers.bfloat16().double(), *rest)))
     with pytest.raises(BitstreamError, match="frame 1: "):
-        shown(codec(), stream())
+        shown(codec(), data)
 
 
 # ---- what it costs
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_exact_streams_cost_what_floats_do_and_show_the_same(kind):
-    """Of the same I-frame: P-frames alone are compared."""
+    """Of the same I-frame: P-frames alone are compared, one after the other from the exact form's states."""
     plain = codec(kind)
     exact = plain.exact_form()
     states = [form.p_frame.start(exact.intra.reconstruct(FRAMES[0][None] / 255, 30.0).x_hat) for form in (plain, exact)]
@@ -165,10 +204,11 @@ def test_exact_streams_cost_what_floats_do_and_show_the_same(kind):
 
 # ---- on request, and of which codecs
 
-def test_streams_are_floats_unless_exact_ones_are_asked_for(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["laplace", "uf"])
+def test_streams_are_floats_unless_exact_ones_are_asked_for(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(exact_ranges, "measure_ranges", lambda *_: pytest.fail("ranges were measured"))
-    file = save_pretrained(codec(), tmp_path / "saved")
-    write_codecs(tmp_path / "best.pt", codec().p_frame, codec().intra)
+    file = save_pretrained(codec(kind), tmp_path / "saved")
+    write_codecs(tmp_path / "best.pt", codec(kind).p_frame, codec(kind).intra)
     give_ranges(tmp_path / "best.pt")
     for path in (file, tmp_path / "best.pt"):
         assert RANGES not in read_checkpoint(path)
@@ -187,8 +227,9 @@ def video(tmp_path) -> Path:
     return tmp_path / "in.mp4"
 
 
-def test_the_commands_write_and_read_them(video, tmp_path, capsys):
-    write_codecs(tmp_path / "best.pt", codec().p_frame, codec().intra)
+@pytest.mark.parametrize("kind", ["laplace", "uf"])
+def test_the_commands_write_and_read_them(kind, video, tmp_path, capsys):
+    write_codecs(tmp_path / "best.pt", codec(kind).p_frame, codec(kind).intra)
     words = ["--model", str(tmp_path / "best.pt"), "--quiet", "--device", "cpu"]
     data, target = str(tmp_path / "a.dcvc"), str(tmp_path / "a.y4m")
     assert main(["encode", str(video), data, "--exact", "--verify", "--json", *words]) == 0
@@ -223,12 +264,14 @@ def test_weights_that_are_too_large_are_refused_with_their_layer(video, tmp_path
         assert not (tmp_path / "a.dcvc").exists()
 
 
-def test_other_rounded_weights_are_refused_before_the_first_frame(monkeypatch):
+@pytest.mark.parametrize("kind", ["laplace", "uf"])
+def test_other_rounded_weights_are_refused_before_the_first_frame(kind, monkeypatch):
+    data = stream(kind)
     # As if another version rounded them in another way.
     monkeypatch.setattr(block_float, "WEIGHT_BITS", 19)
-    other = VideoCodec(codec().p_frame, codec().intra)
+    other = VideoCodec(codec(kind).p_frame, codec(kind).intra)
     with pytest.raises(BitstreamError, match="integer tables found"):
-        shown(other, stream())
+        shown(other, data)
 
 
 class ByPython(nn.Module):
