@@ -4,14 +4,13 @@
 `python benchmarks/damaged_streams.py --light > benchmarks/damaged_light_streams.json`
 `python benchmarks/damaged_streams.py --edited > benchmarks/damaged_edited_streams.json`
 `python benchmarks/damaged_streams.py --exact --streams 1000 --seed 2 > benchmarks/damaged_exact_streams.json`
-`python benchmarks/damaged_streams.py --exact_dcvc2021 --streams 1000 > benchmarks/damaged_exact_dcvc2021.json`
 """
 
 import argparse
 import json
 import sys
 
-from kit.damage import bench_damage
+from kit.damage import ON_REQUEST, bench_damage
 
 from dcvc.bench.data import versions
 
@@ -24,7 +23,8 @@ def main() -> None:
     parser.add_argument("--edited", action="store_true",
                         help="version 4: cut and joined, with hidden frames, end and index")
     parser.add_argument("--exact", action="store_true", help="of the light codecs, in exact arithmetic")
-    parser.add_argument("--exact_dcvc2021", action="store_true", help="P-frames of DCVC-2021 in exact arithmetic")
+    parser.add_argument("--on_request", choices=list(ON_REQUEST),
+                        help="in exact arithmetic, which is not their usual one")
     options = parser.parse_args()
     command = "python benchmarks/damaged_streams.py " + " ".join(sys.argv[1:])
     result = bench_damage(**vars(options))

@@ -261,8 +261,8 @@ class _ExactVideoCodec(VideoCodec):
     def __init__(self, plain: VideoCodec) -> None:
         for codec in (plain.intra, plain.p_frame):
             if not hasattr(codec, "exact_form"):
-                raise InputError(f"exact arithmetic: found codec {codec.name}, needed light codecs of "
-                                 "sizes s, m, l, or dcvc2021 with I-frames of these")
+                raise InputError(f"exact arithmetic: found codec {codec.name}, needed light or "
+                                 "dcvc2021 with light I-frames")
         # Ranges limit numbers, so they are part of the codec: another file, other pictures.
         ranges = read_ranges(plain.ranges, plain.inter_hash, plain.intra_hash)
         p_frame, intra, self.device = plain.p_frame, plain.intra, plain.device

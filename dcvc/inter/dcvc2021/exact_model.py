@@ -16,6 +16,7 @@ from dcvc.inter.dcvc2021.coding import LatentCoder
 from dcvc.inter.dcvc2021.frame_coding import FrameCoding
 from dcvc.layers.exact_copies import ExactCopies, exact_warp
 from dcvc.layers.exact_levels import levels_to_double
+from dcvc.layers.exact_linear import SumBound
 
 
 class ExactDCVC(FrameCoding):
@@ -60,7 +61,7 @@ class ExactDCVC(FrameCoding):
         return self._crc
 
     @property
-    def bounds(self) -> list:
+    def bounds(self) -> list[SumBound]:
         """Of each layer, what its sums need of the bits that there are."""
         return self._copies.bounds
 

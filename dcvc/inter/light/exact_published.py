@@ -20,6 +20,7 @@ from dcvc.interfaces import FrameOutput, Until
 from dcvc.layers import crop, pad_to_multiple, rgb_to_ycbcr
 from dcvc.layers.exact_copies import ExactCopies, exact_factor
 from dcvc.layers.exact_levels import levels_to_ycbcr, ycbcr_to_levels
+from dcvc.layers.exact_linear import SumBound
 
 _shuffle, _unshuffle = torch.nn.functional.pixel_shuffle, torch.nn.functional.pixel_unshuffle
 
@@ -49,6 +50,11 @@ class ExactPublishedPFrame(StreamCoding):
     def tables_crc(self) -> int:
         # Integers made of weights decide as tables do.
         return self.model.tables_crc ^ self._copies.crc
+
+    @property
+    def bounds(self) -> list[SumBound]:
+        """Of each layer, what its sums need of the bits that there are."""
+        return self._copies.bounds
 
     @property
     def device(self) -> torch.device:

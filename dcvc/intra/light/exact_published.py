@@ -15,6 +15,7 @@ from dcvc.intra.light.picture_coding import MULTIPLE, PATCH, QUALITY, PictureCod
 from dcvc.layers import crop, pad_to_multiple
 from dcvc.layers.exact_copies import ExactCopies, exact_factor
 from dcvc.layers.exact_levels import ycbcr_to_levels
+from dcvc.layers.exact_linear import SumBound
 
 STEPS = 4
 
@@ -45,6 +46,11 @@ class ExactPublishedIFrame(PictureCoding):
     @property
     def crc(self) -> int:
         return self._copies.crc
+
+    @property
+    def bounds(self) -> list[SumBound]:
+        """Of each layer, what its sums need of the bits that there are."""
+        return self._copies.bounds
 
     @property
     def device(self) -> torch.device:

@@ -1,10 +1,12 @@
-"""Exact streams with P-frames of DCVC-2021: what they cost beside floats, and that every setting decodes the same.
+"""Exact streams of DCVC-2021 and of the published light codecs, which are exact on request: what they cost beside
+floats, and that every setting decodes the same.
 
-`python benchmarks/exact_dcvc2021.py ../shared/clips/val --out benchmarks/exact_dcvc2021.json`
+`python benchmarks/exact_on_request.py ../shared/clips/val --out benchmarks/exact_on_request.json`
 
-Full size, untrained weights that were stirred, the I-frame codec of light-m with its ranges. Clips are the middle of
-videos, scaled down. Times are CPU times of one thread, both ways taking turns frame by frame. Every stream is coded
-in each environment (kit/exact_settings.py), and decoded in each with 1 and 2 threads, with and without oneDNN.
+DCVC-2021: full size, untrained weights that were stirred, the I-frame codec of light-m with its ranges. uf-ld and
+uf-intra: weights by the rule of tests/helpers/uf_golden.py. Clips are the middle of videos, scaled down. Times are
+CPU times of one thread, both ways taking turns frame by frame. Every stream is coded in each environment
+(kit/exact_settings.py), and decoded in each with 1 and 2 threads, with and without oneDNN.
 """
 
 import argparse
@@ -37,17 +39,20 @@ from dcvc.codec.video_codec import VideoCodec
 from dcvc.device import computing_threads
 from dcvc.files import write_text
 from dcvc.inter import DCVC
+from dcvc.inter.light.config import SIZES
+from dcvc.inter.light.model import LightPFrameModel
+from dcvc.intra.light.config import SIZES as INTRA_SIZES
+from dcvc.intra.light.model import LightIFrameModel
 from dcvc.models.run_folder import MODEL
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZE, LARGE, FRAMES = (128, 192), (384, 640), 5
+SIZE, LARGE, FRAMES = (128, 192), (384, 640), 4
 WAYS = ("float", "exact")
 PLACES = ("avx512", "avx2", "default")
 SETTINGS = [(threads, enabled) for threads in (1, 2) for enabled in (True, False)]
 
 
-def write_model(folder: Path) -> None:
-    torch.manual_seed(0)
+def write_dcvc2021(folder: Path) -> None:
     p_frame = calmed(DCVC())
     with torch.no_grad():
         for name, value in p_frame.named_parameters():
@@ -55,6 +60,20 @@ def write_model(folder: Path) -> None:
             if not name.startswith(("bitEstimator", "opticFlow")):
                 value.mul_(1 + 0.01 * torch.randn_like(value)).add_(3e-5 * torch.randn_like(value))
     write_codecs(folder / MODEL, p_frame, load_codec("light-m").intra)
+
+
+def write_published(folder: Path) -> None:
+    sys.path.append(str(ROOT / "tests/helpers"))
+    from uf_golden import uf_weights
+
+    models = {"ld": LightPFrameModel(SIZES["uf-ld"]), "intra": LightIFrameModel(INTRA_SIZES["uf-intra"])}
+    for kind, model in models.items():
+        shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+        model.load_state_dict(uf_weights(kind, shapes))
+    write_codecs(folder / MODEL, *models.values())
+
+
+MODELS = {"dcvc2021": write_dcvc2021, "uf-ld": write_published}
 
 
 def codec_in(folder: Path) -> VideoCodec:
@@ -149,7 +168,7 @@ def decoded(codec: VideoCodec, data: bytes) -> str:
 
 def in_process(folder: Path, place: str, what: str) -> list[dict]:
     variables = {**os.environ, **ENVIRONMENTS[place], "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE",
-                 "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks")))}
+                 "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks", ROOT / "tests/helpers")))}
     subprocess.run([sys.executable, __file__, str(folder), "--work", place, what], check=True, env=variables)
     return json.loads((folder / f"{what}-{place}.json").read_text())
 
@@ -173,10 +192,35 @@ def agreement(folder: Path) -> dict:
             "differing": sum(row["differing"] for row in rows), "rows": rows}
 
 
+def measure(model: str, paths: list[Path]) -> dict:
+    with tempfile.TemporaryDirectory() as name:
+        folder, rows = Path(name), []
+        torch.manual_seed(0)
+        MODELS[model](folder)
+        plain = codec_in(folder)
+        for path in paths:
+            frames = [middle(frame, SIZE) for frame in clip_of(path, 144, FRAMES)]
+            np.save(folder / f"{path.stem}.npy", torch.stack(frames).numpy())
+            rows.append({"clip": path.stem, **code(plain, frames)})
+            print(model, json.dumps(rows[-1]), flush=True)
+        ratios = {key: statistics.median(row["exact"][key] / row["float"][key] for row in rows)
+                  for key in ("encode", "decode", "bytes")}
+        cost = {"time_ratio": {key: ratios[key] for key in ("encode", "decode")},
+                "bytes_percent": 100 * (ratios["bytes"] - 1),
+                "psnr_difference": statistics.mean(row["exact"]["psnr"] - row["float"]["psnr"] for row in rows),
+                "peak_megabytes_640x384": memory(folder, middle(clip_of(paths[0], 400, 1)[0], LARGE)), "rows": rows}
+        exact = plain.exact_form()
+        # Of I-frames of light-m: exact_decoding.json.
+        parts = [part for part in (exact.intra, exact.p_frame) if hasattr(part, "bounds")]
+        bits = [{**bound._asdict(), "used": round(bound.used, 2)} for part in parts for bound in part.bounds]
+        return {"settings": agreement(folder), "cost": cost, "bits": bits}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", type=Path, help="a folder of videos")
     parser.add_argument("--most_clips", type=int, default=2)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--work", nargs=2, metavar=("ENVIRONMENT", "WHAT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -185,25 +229,10 @@ def main() -> None:
         work(options.clips, *options.work)
         return
     paths = sorted(path for path in options.clips.iterdir() if path.suffix in (".mp4", ".mkv"))[:options.most_clips]
-    with tempfile.TemporaryDirectory() as name:
-        folder, rows = Path(name), []
-        write_model(folder)
-        plain = codec_in(folder)
-        for path in paths:
-            frames = [middle(frame, SIZE) for frame in clip_of(path, 144, FRAMES)]
-            np.save(folder / f"{path.stem}.npy", torch.stack(frames).numpy())
-            rows.append({"clip": path.stem, **code(plain, frames)})
-            print(json.dumps(rows[-1]), flush=True)
-        ratios = {key: statistics.median(row["exact"][key] / row["float"][key] for row in rows)
-                  for key in ("encode", "decode", "bytes")}
-        cost = {"time_ratio": {key: ratios[key] for key in ("encode", "decode")},
-                "bytes_percent": 100 * (ratios["bytes"] - 1),
-                "psnr_difference": statistics.mean(row["exact"]["psnr"] - row["float"]["psnr"] for row in rows),
-                "peak_megabytes_640x384": memory(folder, middle(clip_of(paths[0], 400, 1)[0], LARGE)), "rows": rows}
-        bits = [{**bound._asdict(), "used": round(bound.used, 2)} for bound in plain.exact_form().p_frame.bounds]
-        found = {"settings": agreement(folder), "cost": cost, "bits": bits}
-    command = "python benchmarks/exact_dcvc2021.py " + " ".join(sys.argv[1:])
-    record = {"command": command, "versions": versions(), "size": list(SIZE), "frames": FRAMES, **found}
+    command = "python benchmarks/exact_on_request.py " + " ".join(sys.argv[1:])
+    record = {"command": command, "versions": versions(), "size": list(SIZE), "frames": FRAMES,
+              "environments": {place: ENVIRONMENTS[place] for place in PLACES}}
+    record["models"] = {model: measure(model, paths) for model in options.models}
     write_text(options.out, json.dumps(record, indent=1) + "\n")
 
 
