@@ -73,6 +73,7 @@ class ExactDCVC(FrameCoding):
 
 
 def _of_floats(network: nn.Module) -> Callable[..., Tensor]:
+    # What reaches it is float64 where it comes from the exact side.
     def run(*inputs: Tensor) -> Tensor:
         return network(*(x.float() for x in inputs))
 
@@ -81,6 +82,7 @@ def _of_floats(network: nn.Module) -> Callable[..., Tensor]:
 
 def _check(name: str, network: nn.Module) -> None:
     """Raises InputError naming the layer that the context model's arithmetic is too narrow for."""
+    # What its mask hides is not computed with.
     if isinstance(network, MaskedConv2d):
         check_weights(name, network.weight * network.mask, network.bias)
         return

@@ -69,6 +69,7 @@ class FrameCoding:
     rates = None                                             # one rate a model
     refreshes = False                                        # nothing is carried but the picture
 
+    # What `code` asks for: modules of a DCVC, exact copies of them in its exact form.
     config: DCVCConfig
     bitEstimator_z: nn.Module
     bitEstimator_z_mv: nn.Module

@@ -76,6 +76,7 @@ class ExactPublishedPFrame(StreamCoding):
              refresh: bool = False) -> tuple[Tensor, LightState]:
         """As `LightPFrameModel.code`, in float64."""
         model, factors = self.model, self.model.factors.at(quality)
+        # After a picture there is no feature yet: an adaptor of its own reads the pixels.
         if state.memory is None:
             memory = self.adaptor_i(state.feature)
         else:
@@ -85,18 +86,21 @@ class ExactPublishedPFrame(StreamCoding):
             # On this side floats may differ: whatever y becomes, its symbols are what both sides know.
             y = model.encoder(_unshuffle(picture, PATCH), context.float(), factors["q_encoder"])
         hyper = self._hyper(latents, state, y, quality)
+        # Vectors of qualities are powers, whose last bits differ between libraries.
         temporal = self.temporal(memory) * exact_factor(factors.exact("q_feature"))
         y_hat = self._code_latents(latents, hyper, temporal, y)
         latents.complete()
         feature = self.feature(self.decoder(torch.cat((self.up(y_hat), context), dim=1)))
         feature = feature * exact_factor(factors.exact("q_decoder"))
         x_hat = _shuffle(self.painted(self.head(feature)), PATCH)
+        # The picture alone goes on, as after an I-frame. It is not rounded to levels: nobody else need find it again.
         if refresh:
             return x_hat, LightState(None, _unshuffle(x_hat, PATCH), state.size)
         return x_hat, LightState(memory, feature, state.size)
 
     def _hyper(self, latents: Latents, state: LightState, y: Tensor | None, quality: Tensor) -> Tensor:
         height, width = (side // 2 for side in state.feature.shape[-2:])
+        # z lies at 1/64, so y is padded to whole squares of 4x4.
         z = None if y is None else self.model.hyper_encoder(pad_to_multiple(y, 4))
         shape = (len(quality), self.config.hyper_channels, -(height // -4), -(width // -4))
         row = QUALITY.row(quality, self.config.z_rows)
@@ -107,6 +111,7 @@ class ExactPublishedPFrame(StreamCoding):
         """y (B, n, h, w), or None in a decoder -> y_hat."""
         prior = self.fusion(torch.cat((hyper, temporal), dim=1))
         step, scale, mean = prior.split(self.config.latent_channels, dim=1)
+        # The second half sees the raw step, as trained; y is divided by one that is not too small.
         step = step.clamp_min(SMALLEST_STEP)
 
         def means_of_second_half(_: int, known: Tensor) -> tuple[None, Tensor]:
