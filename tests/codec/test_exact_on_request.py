@@ -36,6 +36,7 @@ from dcvc.entropy.tables import factorized_tables, tables_crc
 from dcvc.errors import BitstreamError, InputError
 from dcvc.inter import DCVC
 from dcvc.inter.dcvc2021.config import DCVCConfig
+from dcvc.interfaces import codes_in_lanes
 from dcvc.layers import GDN, block_float
 from dcvc.video.writer import VideoWriter
 from dcvc.weights import read_checkpoint
@@ -131,6 +132,25 @@ def test_another_process_with_other_instructions_decodes_the_same_bytes(tmp_path
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "3"}
     done = subprocess.run([sys.executable, "-c", PROGRAM, *words], text=True, capture_output=True, env=environment)
     assert done.stdout.split() == [digest(shown(codec(kind), stream(kind))) for kind in KINDS], done.stderr
+
+
+@pytest.mark.parametrize("kind", ["laplace", "uf"])
+def test_groups_of_pictures_at_the_same_time_are_the_same_bytes(kind, tmp_path):
+    """Of uf-ld they are; DCVC-2021 goes on frame by frame, for its encoder's floats hang on the number of threads."""
+    assert codes_in_lanes(codec(kind).exact_form().p_frame) == (kind == "uf")
+    path, found = tmp_path / "a.dcvc", []
+    for threads in (1, 2):
+        with computing_threads(threads if kind == "uf" else 1):
+            encoder = Encoder(codec(kind), SIZE, 25, frames=4, exact=True, intra_period=2, source=b"test")
+            packets = list(encoder.packets([*FRAMES, FRAMES[0]], at_once=True))
+        with computing_threads(threads):
+            path.write_bytes(b"".join(packet.data for packet in packets))
+            found.append([record.payload for record in StreamReader(io.BytesIO(path.read_bytes()))])
+            with open(path, "rb") as file:
+                decoded = digest(codec(kind).decode(StreamReader(file), at_once=True))
+            assert decoded == digest(packet.frame.x_hat for packet in packets if packet.frame)
+    # All but the header, which names the number of threads.
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("kind", ["laplace", "uf"])
