@@ -19,7 +19,7 @@ import pytest
 import torch
 from kit.damage import TINY, DeflatedIntra, calmed
 from kit.exact_settings import onednn
-from kit.exact_streams import moving_frames
+from kit.exact_streams import GOLDEN_ON_REQUEST, golden_on_request, moving_frames
 from kit.light_models import tiny_light_codec, tiny_published_codec
 from torch import nn
 
@@ -105,6 +105,15 @@ def test_a_stream_decodes_to_what_the_encoder_had_under_every_setting(kind):
             assert digest(shown(of, data)) == expected
     with torch.autocast("cpu", torch.bfloat16):
         assert digest(shown(plain, data)) == expected
+
+
+@pytest.mark.parametrize("kind", GOLDEN_ON_REQUEST)
+def test_golden_streams_decode(kind):
+    """Coded by the version that had these forms first; `python benchmarks/golden_exact.py tests/codec` writes them
+    anew. Tables, integers of weights and every frame are compared by their CRCs."""
+    frames = shown(golden_on_request(kind), (Path(__file__).parent / GOLDEN_ON_REQUEST[kind]).read_bytes())
+    assert len(frames) == 4
+    assert len({digest([frame]) for frame in frames}) == 4
 
 
 PROGRAM = """
