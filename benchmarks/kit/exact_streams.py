@@ -93,6 +93,9 @@ def golden_on_request(kind: str) -> VideoCodec:
                     value.copy_(1 + drawn / 256)
                 elif value.dim() < 4:
                     value.copy_(drawn / 512)
+                elif name.endswith(("dc.3.weight", "ffn.2.weight")):
+                    # Branches of many blocks would add up to large numbers.
+                    value.mul_(1 / 8)
             if kind == "published":
                 n = part.config.latent_channels
                 part.y_prior_fusion.conv[-1].bias[n:2 * n] += 1.0
@@ -101,7 +104,7 @@ def golden_on_request(kind: str) -> VideoCodec:
         painting = [last.adaptor, last.dc[-1], last.ffn[-1],
                     codec.p_frame.recon_head.head if kind == "published" else codec.p_frame.contextualDecoder_part2[-1]]
         for layer in painting:
-            layer.weight.mul_(2.0**-11 if kind == "published" else 2.0**-5)
+            layer.weight.mul_(2.0**-4)
         if kind == "dcvc2021":
             painting[-1].bias.fill_(0.5)
     # Anew: the hashes are those of these weights.
