@@ -25,16 +25,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from exact_settings import clips_of, read_floats
+from exact_settings import clips_of
 from kit.exact_batches import differing_in_batch
 from kit.exact_settings import SETTINGS, Setting, decoded, encoded
 from kit.exact_streams import drawn_codec
+from kit.float_streams import drift_of_stream, drift_summary, write_float_stream
 
 from dcvc.bench.data import versions
 from dcvc.checkpoint import load_codec
-from dcvc.codec.drift import Drift
 from dcvc.codec.video_codec import VideoCodec
-from dcvc.evaluation.metrics import psnr_from_mse
 from dcvc.files import write_text
 
 MODELS, QUALITIES, FLOAT_QUALITY, BATCH = ("light-s", "light-m", "light-l"), (5.0, 30.0, 63.0), 40.0, 4
@@ -114,13 +113,9 @@ def write(path: Path, clips: Path) -> None:
 
 
 def write_floats(folder: Folder, model: str, clip: str) -> dict:
-    codec, frames, name = folder.codec(model), folder.frames(clip), f"floats-{model}-{clip}"
-    header = codec.header(tuple(frames[0].shape[1:]), 25, len(frames), len(frames), source=b"test")
-    with open(folder.path / f"{name}.dcvc", "wb") as file:
-        shown = list(codec.encode(frames, header, file, quality=FLOAT_QUALITY))
-    np.save(folder.path / f"{name}.npy", torch.stack([frame.x_hat for frame in shown]).numpy())
-    read = read_floats(folder.path / f"{name}.dcvc", codec, None)
-    return {"model": model, "file": name, "bits": [frame.bits for frame in read]}
+    name = f"floats-{model}-{clip}"
+    bits = write_float_stream(folder.path, name, folder.codec(model), folder.frames(clip), FLOAT_QUALITY)
+    return {"model": model, "file": name, "bits": bits}
 
 
 def check(path: Path, answer: Path, out: Path) -> None:
@@ -202,22 +197,10 @@ def in_batches(folder: Folder, cases: list[dict]) -> list[str | bool]:
 
 
 def drift(folder: Folder) -> dict:
-    """Of streams that are not exact. A stream whose symbols or tables were others would have cost other bits."""
-    frames = differing = others = 0
-    largest = square = 0.0
+    """Of streams that are not exact."""
     streams = json.loads((folder.path / "floats.json").read_text())
-    for stream in streams:
-        seen = Drift()
-        shown = read_floats(folder.path / f"{stream['file']}.dcvc", folder.codec(stream["model"]), seen)
-        theirs = torch.from_numpy(np.load(folder.path / f"{stream['file']}.npy")).float()
-        errors = [(frame.x_hat.cpu().float() - other).abs() for frame, other in zip(shown, theirs, strict=True)]
-        frames, differing = frames + seen.compared, differing + seen.differing
-        others += [frame.bits for frame in shown] != stream["bits"]
-        largest = max(largest, *(float(error.max()) for error in errors))
-        square = max(square, *(float(error.square().mean()) for error in errors))
-    return {"streams": len(streams), "of_other_symbols": others, "frames": frames, "differing": differing,
-            "largest_difference_in_levels": largest,
-            "psnr_of_the_worst_frame": psnr_from_mse(square / 255**2) if square else None}
+    return drift_summary([drift_of_stream(folder.path, stream["file"], stream["bits"], folder.codec(stream["model"]))
+                          for stream in streams])
 
 
 def main() -> None:

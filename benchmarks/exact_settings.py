@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -28,17 +27,15 @@ from exact_ranges import clip_of
 from kit.exact_batches import differing_in_batch
 from kit.exact_settings import ENVIRONMENTS, SETTINGS, decoded, encoded
 from kit.exact_streams import moving_frames
+from kit.float_streams import drift_of_stream, drift_summary, write_float_stream
 from kit.light_models import stirred
 from torch import Tensor
 
 from dcvc.bench.data import versions
 from dcvc.checkpoint import load_codec, save_pretrained
-from dcvc.codec.clip_coders import ClipDecoder, CodedFrame
-from dcvc.codec.drift import Drift
 from dcvc.codec.exact_ranges import measure_ranges, read_ranges
 from dcvc.codec.stream_reader import StreamReader
 from dcvc.codec.video_codec import VideoCodec
-from dcvc.evaluation.metrics import psnr_from_mse
 from dcvc.files import write_text
 from dcvc.inter.light.config import SIZES
 from dcvc.inter.light.model import LightPFrameModel
@@ -155,37 +152,15 @@ def encode_floats(folder: Path, environment: str) -> list[dict]:
         # No machine is told of the weights of a model that is drawn anew.
         if Path(case["model"]).is_absolute():
             continue
-        codec, name = load(case["model"]), f"floats-{number}"
-        frames = list(torch.from_numpy(np.load(folder / case["frames"])))
-        header = codec.header(tuple(case["size"]), Fraction(25), len(frames), len(frames), source=b"test")
-        with open(folder / f"{name}.dcvc", "wb") as file:
-            coded = list(codec.encode(frames, header, file, quality=case["quality"]))
-        np.save(folder / f"{name}.npy", torch.stack([frame.x_hat for frame in coded]).numpy())
-        read = read_floats(folder / f"{name}.dcvc", codec, None)
-        found.append({**case, "file": name, "bits": [frame.bits for frame in read]})
+        name, frames = f"floats-{number}", list(torch.from_numpy(np.load(folder / case["frames"])))
+        bits = write_float_stream(folder, name, load(case["model"]), frames, case["quality"])
+        found.append({**case, "file": name, "bits": bits})
     return found
-
-
-def read_floats(path: Path, codec: VideoCodec, drift: Drift | None) -> list[CodedFrame]:
-    with open(path, "rb") as file:
-        reader = StreamReader(file)
-        clip = ClipDecoder(codec, reader.header, reader.name, drift)
-        return [clip.decode(record, measure=True) for record in reader]
 
 
 def drift_of(folder: Path, environment: str) -> list[dict]:
-    found = []
-    for stream in json.loads((folder / "floats.json").read_text()):
-        drift = Drift()
-        shown = read_floats(folder / f"{stream['file']}.dcvc", load(stream["model"]), drift)
-        theirs = torch.from_numpy(np.load(folder / f"{stream['file']}.npy")).float()
-        errors = [(frame.x_hat.float() - other).abs() for frame, other in zip(shown, theirs, strict=True)]
-        # Other symbols, or other tables, would have cost other bits.
-        same = [frame.bits for frame in shown] == stream["bits"]
-        found.append({"file": stream["file"], "frames": drift.compared, "differing": drift.differing,
-                      "same_symbols": same, "largest": max(float(error.max()) for error in errors),
-                      "square": max(float(error.square().mean()) for error in errors)})
-    return found
+    return [drift_of_stream(folder, stream["file"], stream["bits"], load(stream["model"]))
+            for stream in json.loads((folder / "floats.json").read_text())]
 
 
 def by_integers(folder: Path, environment: str) -> list[dict]:
@@ -247,16 +222,8 @@ def batches_of(streams: list[dict]) -> list[list[dict]]:
 def measure_drift(folder: Path, environments: list[str]) -> list[dict]:
     coded = in_process(folder, environments[0], "floats")
     (folder / "floats.json").write_text(json.dumps(coded))
-    rows = []
-    for environment in environments:
-        found = in_process(folder, environment, "drift")
-        worst = max(one["square"] for one in found)
-        rows.append({"environment": environment, "streams": len(found),
-                     **{key: sum(one[key] for one in found) for key in ("frames", "differing")},
-                     "streams_of_other_symbols": sum(not one["same_symbols"] for one in found),
-                     "largest_difference_in_levels": max(one["largest"] for one in found),
-                     "psnr_of_the_worst_frame": psnr_from_mse(worst / 255**2) if worst else None})
-    return rows
+    return [{"environment": environment, **drift_summary(in_process(folder, environment, "drift"))}
+            for environment in environments]
 
 
 def measure(folder: Path, clips: dict[str, list[list[Tensor]]], models: list[str],

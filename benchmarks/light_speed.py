@@ -175,13 +175,16 @@ def main() -> None:
     peak = peak_gflops(options.threads)
     for name, row in rows.items():
         summary(row, *rounds[name], options.threads, peak)
-    record = {"command": "python benchmarks/light_speed.py CLIP" + "".join(f" {x}" for x in sys.argv[2:]),
-              "clip": options.clip.name, "threads": options.threads, "rounds": options.rounds, "peak_gflops": peak,
-              "load_average": os.getloadavg()[0], "rows": rows, "versions": versions()}
+        row |= {"command": "python benchmarks/light_speed.py CLIP" + "".join(f" {x}" for x in sys.argv[2:]),
+                "clip": options.clip.name, "threads": options.threads, "peak_gflops": peak,
+                "load_average": os.getloadavg()[0], "versions": versions()}
+    # A machine may be quiet for some of them only: those that are not measured now stay in the record.
+    known = json.loads(options.out.read_text())["rows"] if options.out and options.out.exists() else {}
+    record = {"rows": {**known, **rows}}
     if {"m", "dcvc2021"} <= set(rows):
         # CPU times, as other work on the machine changes them less.
         m, other = (rows[name]["decode_one_group"] for name in ("m", "dcvc2021"))
-        record["decoding_m_over_dcvc2021"] = {
+        rows["dcvc2021"]["decoding_of_m"] = {
             "asked": ASKED_RATIO, "by_wall_time": m["fps"] / other["fps"],
             "by_cpu_time": other["cpu_ms_per_frame"] / m["cpu_ms_per_frame"]}
     print(json.dumps(record, indent=1))
