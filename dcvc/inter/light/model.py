@@ -177,7 +177,7 @@ class LightPFrameModel(StreamCoding, LatentCoding):
 
     @property
     def exact_on_request(self) -> bool:
-        # Without ranges, by float64 alone, which takes three times as long.
+        # Without ranges, by float64 alone, which takes four times as long.
         return self.config.topology == "published"
 
     def exact_form(self, ranges: Mapping[str, Any]) -> StreamCoding:
