@@ -24,12 +24,13 @@ draws it): libraries' own convolutions may transform their inputs first, which r
 
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from dcvc.device.workers import share
 from dcvc.errors import InputError
 from dcvc.layers import GDN
 from dcvc.layers.exact_linear import WIDE_BITS, SumBound
@@ -107,6 +108,17 @@ class IntegerMatrix:
     def values(self) -> Iterable[Tensor]:
         """All that decides about results, beside the inputs."""
         return self.integers, self.unit, self.bias
+
+
+def bands(x: Tensor, work: Callable[[int], None], length: int, band: int) -> None:
+    """work(start) of every band, start = 0, band, 2 band, ... below the length; shared by threads where x lies on
+    a CPU. What bands compute does not depend on where they end."""
+    starts = range(0, length, band)
+    if x.device.type == "cpu":
+        share(work, starts)
+        return
+    for start in starts:
+        work(start)
 
 
 def matrices_crc(matrices: Iterable[IntegerMatrix]) -> int:
@@ -234,10 +246,11 @@ class BlockFloatConvolution:
         inputs = [integers] if self._depthwise else integers.split(len(integers) // self.groups)
         scale, bias = (self.matrix.unit * unit)[:, None], self.matrix.bias[:, None]
         band = max(1, BAND // pitch)
-        for top in range(0, height, band):
+        add_up = self._sum_by_channel if self._depthwise else self._sum
+
+        def compute(top: int) -> None:
             count = min(band, height - top)
             for (row, column), groups in self._phases.items():
-                add_up = self._sum_by_channel if self._depthwise else self._sum
                 sums = [add_up(part, products, top * pitch, count * pitch, pitch)
                         for part, products in zip(inputs, groups, strict=True)]
                 found = sums[0] if len(sums) == 1 else torch.cat(sums)
@@ -245,6 +258,8 @@ class BlockFloatConvolution:
                 down, right = self._out_step
                 target = out[:, top * down + row:(top + count) * down:down, column::right]
                 target.copy_(found[:, :target.shape[1], :target.shape[2]])
+
+        bands(x, compute, height, band)
 
     @staticmethod
     def _sum(integers: Tensor, products: list[_Product], start: int, count: int, pitch: int) -> Tensor:
@@ -278,12 +293,16 @@ class BlockFloatGDN:
         self.inverse = layer.inverse
 
     def __call__(self, x: Tensor) -> Tensor:
-        out = torch.empty_like(x, dtype=torch.float64)
+        out = torch.empty_like(x, dtype=torch.float64, memory_format=torch.contiguous_format)
         for sample, result in zip(x.flatten(2), out.flatten(2), strict=True):
-            for start in range(0, sample.shape[1], BAND):
-                part = sample[:, start:start + BAND].double()
-                result[:, start:start + BAND] = self._normalised(part)
+            self._normalise(sample, result)
         return out
+
+    def _normalise(self, x: Tensor, out: Tensor) -> None:
+        def compute(start: int) -> None:
+            out[:, start:start + BAND] = self._normalised(x[:, start:start + BAND].double())
+
+        bands(x, compute, x.shape[1], BAND)
 
     def _normalised(self, x: Tensor) -> Tensor:
         """(C, n), which stays as it is."""

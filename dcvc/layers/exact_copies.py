@@ -24,6 +24,7 @@ from dcvc.layers.block_float import (
     BlockFloatConvolution,
     BlockFloatGDN,
     IntegerMatrix,
+    bands,
     matrices_crc,
     powers_below,
 )
@@ -184,11 +185,14 @@ def exact_warp(x: Tensor, flow: Tensor) -> Tensor:
     for sample, vectors, moved in zip(x.double(), flow.double(), out, strict=True):
         # All channels of a place side by side: they are fetched together.
         values = sample.flatten(1).t().contiguous()
-        for top in range(0, height, band):
+
+        def move(top: int, values: Tensor = values, vectors: Tensor = vectors, moved: Tensor = moved) -> None:
             here = slice(top, top + band)
             across = (columns + vectors[0, here]).clamp_(0, width - 1).flatten()
             down = (rows[here, None] + vectors[1, here]).clamp_(0, height - 1).flatten()
-            moved[:, here] = _between(values, (height, width), across, down).t().view(len(sample), -1, width)
+            moved[:, here] = _between(values, (height, width), across, down).t().view(len(moved), -1, width)
+
+        bands(x, move, height, band)
     return out
 
 

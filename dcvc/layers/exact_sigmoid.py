@@ -15,6 +15,8 @@ from decimal import Context, Decimal, localcontext
 import torch
 from torch import Tensor
 
+from dcvc.layers.block_float import bands
+
 LARGEST, STEPS = 32, 32
 # Numbers at a time: they and what is made of them stay in the processor's cache.
 CHUNK = 1 << 15
@@ -47,6 +49,11 @@ def exact_wsilu(x: Tensor) -> Tensor:
     """x sigmoid(4 x) of float64 (B, C, H, W)."""
     x = x.contiguous()
     out = torch.empty_like(x)
-    for part, result in zip(x.view(-1).split(CHUNK), out.view(-1).split(CHUNK), strict=True):
-        torch.mul(exact_sigmoid(4 * part), part, out=result)
+    values, found = x.view(-1), out.view(-1)
+
+    def compute(start: int) -> None:
+        part = values[start:start + CHUNK]
+        torch.mul(exact_sigmoid(4 * part), part, out=found[start:start + CHUNK])
+
+    bands(x, compute, len(values), CHUNK)
     return out

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from dcvc.device.workers import single
 from dcvc.entropy.conditional import MaskedConv2d
 from dcvc.entropy.fixed_point import check_weights
 from dcvc.inter.dcvc2021.coding import LatentCoder
@@ -24,6 +25,9 @@ class ExactDCVC(FrameCoding):
     levels. Raises InputError naming the layer whose weights are too large."""
 
     warp = staticmethod(exact_warp)
+    # Torch computes with one thread, in an encoder's float networks too, and threads share bands.
+    codes_in_lanes = True
+    compress, decompress = single()(FrameCoding.compress), single()(FrameCoding.decompress)
 
     def __init__(self, model: nn.Module) -> None:
         self.config, self._copies = model.config, ExactCopies()
