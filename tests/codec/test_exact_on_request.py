@@ -144,20 +144,15 @@ def test_another_process_with_other_instructions_decodes_the_same_bytes(tmp_path
 
 
 @pytest.mark.parametrize("kind", ["laplace", "uf"])
-def test_groups_of_pictures_at_the_same_time_are_the_same_bytes(kind, tmp_path):
-    assert codes_in_lanes(codec(kind).exact_form().p_frame)
-    path, found = tmp_path / "a.dcvc", []
-    for threads in (1, 2):
+def test_an_encoder_writes_the_same_payloads_with_any_number_of_threads(kind):
+    """Its own networks are floats, but torch computes with one thread there."""
+    form, found = codec(kind).exact_form(), []
+    for threads in (1, 3):
         with computing_threads(threads):
-            encoder = Encoder(codec(kind), SIZE, 25, frames=4, exact=True, intra_period=2, source=b"test")
-            packets = list(encoder.packets([*FRAMES, FRAMES[0]], at_once=True))
-            path.write_bytes(b"".join(packet.data for packet in packets))
-            found.append([record.payload for record in StreamReader(io.BytesIO(path.read_bytes()))])
-            with open(path, "rb") as file:
-                decoded = digest(codec(kind).decode(StreamReader(file), at_once=True))
-            assert decoded == digest(packet.frame.x_hat for packet in packets if packet.frame)
-    # All but the header, which names the number of threads.
+            found.append([record.payload for record in StreamReader(io.BytesIO(coded(form)[0]))])
     assert found[0] == found[1]
+    # Each group of pictures would need gigabytes of its own.
+    assert not codes_in_lanes(form.p_frame)
 
 
 @pytest.mark.parametrize("kind", ["laplace", "uf"])

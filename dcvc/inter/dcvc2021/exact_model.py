@@ -25,8 +25,9 @@ class ExactDCVC(FrameCoding):
     levels. Raises InputError naming the layer whose weights are too large."""
 
     warp = staticmethod(exact_warp)
-    # Torch computes with one thread, in an encoder's float networks too, and threads share bands.
-    codes_in_lanes = True
+    # Torch computes with one thread, in an encoder's float networks too, and threads share bands. So payloads do not
+    # hang on their number. Groups of pictures at the same time would do, but for the memory: each needs gigabytes.
+    codes_in_lanes = False
     compress, decompress = single()(FrameCoding.compress), single()(FrameCoding.decompress)
 
     def __init__(self, model: nn.Module) -> None:

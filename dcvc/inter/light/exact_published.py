@@ -30,6 +30,8 @@ class ExactPublishedPFrame(StreamCoding):
     when this was made. x_hat has 256 levels. Raises InputError naming the layer that has no exact form."""
 
     name, stream_id, multiple, refreshes = NAME, STREAM_ID, MULTIPLE, True
+    # It could, but for the memory: float64 pictures of hundreds of channels for each group.
+    codes_in_lanes = False
 
     def __init__(self, model: LatentCoding) -> None:
         self.model, self.config, self.rates, self.terms = model, model.config, model.rates, model.terms

@@ -25,6 +25,8 @@ class ExactPublishedIFrame(PictureCoding):
     when this was made. x_hat has 256 levels. Raises InputError naming the layer that has no exact form."""
 
     name, stream_id, multiple = NAME, STREAM_ID, MULTIPLE
+    # As of the P-frame codec.
+    codes_in_lanes = False
 
     def __init__(self, model: nn.Module) -> None:
         if model.config.steps != STEPS:
