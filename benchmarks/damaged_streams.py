@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 
-from kit.damage import bench_damage
+from kit.damage import ON_REQUEST, bench_damage
 
 from dcvc.bench.data import versions
 
@@ -23,6 +23,8 @@ def main() -> None:
     parser.add_argument("--edited", action="store_true",
                         help="version 4: cut and joined, with hidden frames, end and index")
     parser.add_argument("--exact", action="store_true", help="of the light codecs, in exact arithmetic")
+    parser.add_argument("--on_request", choices=list(ON_REQUEST),
+                        help="in exact arithmetic, which is not their usual one")
     options = parser.parse_args()
     command = "python benchmarks/damaged_streams.py " + " ".join(sys.argv[1:])
     result = bench_damage(**vars(options))

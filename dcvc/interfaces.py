@@ -250,6 +250,12 @@ def codes_in_lanes(codec: PFrameCodec | FrameCodec) -> bool:
     return bool(getattr(codec, "codes_in_lanes", False))
 
 
+def usually_exact(codec: PFrameCodec | FrameCodec) -> bool:
+    """Whether its streams are exact where nobody says: it has an exact form, and does not say that this one is
+    for whoever asks."""
+    return hasattr(codec, "exact_form") and not getattr(codec, "exact_on_request", False)
+
+
 def stream_weights(codec: FrameCodec) -> list[dict[str, Tensor]]:
     """The entries whose hash names the codec in new streams, then those that named it in streams of
     before: all of them, unless the codec says otherwise by a method of this name."""

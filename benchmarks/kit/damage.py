@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from kit.light_models import tiny_light_codec, wandering_quality
+from kit.light_models import tiny_light_codec, tiny_published_codec, wandering_quality
 from PIL import Image
 from torch import Tensor, nn
 
@@ -70,6 +70,15 @@ def tiny_codec(seed: int = 0) -> VideoCodec:
     """Untrained, with latents within their tables as after training: few symbols, whose damage stays decodable."""
     torch.manual_seed(seed)
     return VideoCodec(calmed(DCVC(TINY)), DeflatedIntra())
+
+
+def tiny_dcvc2021(seed: int = 0) -> VideoCodec:
+    """The same P-frame codec behind I-frames that have an exact form."""
+    return VideoCodec(tiny_codec(seed).p_frame, tiny_light_codec(seed).intra)
+
+
+# Codecs that are exact on request.
+ON_REQUEST = {"dcvc2021": tiny_dcvc2021, "published": tiny_published_codec}
 
 
 def calmed(model: DCVC) -> DCVC:
@@ -196,13 +205,15 @@ def _decode(codec: VideoCodec, data: bytes, folder: Path) -> tuple[list[np.ndarr
 
 
 def bench_damage(count: int = 10_000, seed: int = 0, light: bool = False, edited: bool = False,
-                 exact: bool = False) -> dict:
+                 exact: bool = False, on_request: str | None = None) -> dict:
     """`count` damaged streams of all kinds in turn -> counts by kind; every number of `faults` must be 0.
 
     light: I- and P-frames of the light codecs (version 3), else P-frames of DCVC-2021 (version 2). edited: light, and
-    version 4 with hidden frames, end and index. exact: light, and in exact arithmetic."""
+    version 4 with hidden frames, end and index. exact: light, and in exact arithmetic. on_request: one of
+    ON_REQUEST in exact arithmetic."""
     make, light = (make_edited_sample if edited else make_sample), light or edited or exact
-    codec, stranger = (codec.form(exact) for codec in map(tiny_light_codec if light else tiny_codec, (0, 1)))
+    made = ON_REQUEST.get(on_request, tiny_light_codec if light else tiny_codec)
+    codec, stranger = (codec.form(exact or bool(on_request)) for codec in map(made, (0, 1)))
     sample, other = make(codec, 0), make(codec, 7)
     # Without its index a stream is whole: nothing else comes after the end record.
     end = sample.records[-1][1] + END_BYTES

@@ -26,7 +26,7 @@ from torch import Tensor
 from dcvc.codec.hard_pictures import hard_clip
 from dcvc.errors import InputError, ReadError
 from dcvc.files import write_text
-from dcvc.interfaces import FrameCodec, PFrameCodec, bind, from_levels, to_levels
+from dcvc.interfaces import FrameCodec, PFrameCodec, bind, from_levels, to_levels, usually_exact
 from dcvc.layers.exact_blocks import RANGE_UNIT, Ranges
 from dcvc.layers.exact_recorder import RangeRecorder
 
@@ -131,8 +131,8 @@ def measure_ranges(p_frame: PFrameCodec, intra: FrameCodec, clips: Iterable[Iter
 
 
 def measured_if_exact(p_frame: PFrameCodec, intra: FrameCodec) -> CodecRanges | None:
-    """The ranges of codecs that have an exact form, None of others."""
-    if not all(hasattr(codec, "exact_form") for codec in (p_frame, intra)):
+    """The ranges of codecs whose streams are usually exact, None of others."""
+    if not all(map(usually_exact, (p_frame, intra))):
         return None
     if intra.device.type != "cpu":
         # Not every device has what exact forms are built of.

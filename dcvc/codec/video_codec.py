@@ -56,6 +56,7 @@ from dcvc.interfaces import (
     from_levels,
     stream_weights,
     to_levels,
+    usually_exact,
 )
 from dcvc.weights import weights_hash
 
@@ -87,10 +88,11 @@ class VideoCodec:
         self._other: VideoCodec | None = None
 
     def form(self, exact: bool | None = None) -> "VideoCodec":
-        """In exact arithmetic or in floats; None: exact where both codecs can and ranges were measured of them.
+        """In exact arithmetic or in floats; None: exact where both codecs usually are and ranges were measured of
+        them.
         Raises as `exact_form` does."""
         if exact is None:
-            able = all(hasattr(codec, "exact_form") for codec in (self.intra, self.p_frame))
+            able = all(map(usually_exact, (self.intra, self.p_frame)))
             exact = self.exact or able and were_measured(self.ranges, self.inter_hash, self.intra_hash)
         return self.exact_form() if exact else self.float_form()
 
@@ -259,7 +261,8 @@ class _ExactVideoCodec(VideoCodec):
     def __init__(self, plain: VideoCodec) -> None:
         for codec in (plain.intra, plain.p_frame):
             if not hasattr(codec, "exact_form"):
-                raise InputError(f"exact arithmetic: found codec {codec.name}, needed light codecs of sizes s, m, l")
+                raise InputError(f"exact arithmetic: found codec {codec.name}, needed light or "
+                                 "dcvc2021 with light I-frames")
         # Ranges limit numbers, so they are part of the codec: another file, other pictures.
         ranges = read_ranges(plain.ranges, plain.inter_hash, plain.intra_hash)
         p_frame, intra, self.device = plain.p_frame, plain.intra, plain.device

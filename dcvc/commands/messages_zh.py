@@ -150,9 +150,10 @@ OPTIONS = {
         "码流所标明的帧率（默认：由各帧时间得出；帧率变化时取平均）",
     "decode every frame at once and compare it": "每帧编码后立即解码并比较",
     "compute by arithmetic that never rounds: every machine decodes the same pictures (default: where the model has "
-    "an exact form, as light-s and light-m have); --no-exact computes in floats: about 1.6 times as fast, but another "
-    "machine's pictures may differ in last bits":
-        "使用从不舍入的算术计算：任何机器都解码出相同的图像（默认：模型有精确形式时，如 light-s 与 light-m）；"
+    "ranges for it, as light-s and light-m have; DCVC-2021 and uf-ld can, too); --no-exact computes in floats: about "
+    "1.6 times as fast, but another machine's pictures may differ in last bits":
+        "使用从不舍入的算术计算：任何机器都解码出相同的图像"
+        "（默认：模型具有所需的范围时，如 light-s 与 light-m；DCVC-2021 与 uf-ld 也可以）；"
         "--no-exact 使用浮点数计算：速度约为 1.6 倍，但另一台机器的图像可能在最末几位不同",
     "code large frames of a VQGAN in tiles of so many pixels a side, in less memory":
         "将 VQGAN 的大帧按此边长（像素）分块编码，占用更少内存",

@@ -198,8 +198,8 @@ def open_stream_file(path: str) -> Iterator[StreamFile]:
 def add_exact(parser: argparse._ActionsContainer) -> None:
     add_flag(parser, "exact", None,
              "compute by arithmetic that never rounds: every machine decodes the same pictures (default: where the "
-             "model has an exact form, as light-s and light-m have); --no-exact computes in floats: about "
-             "1.6 times as fast, but another machine's pictures may differ in last bits")
+             "model has ranges for it, as light-s and light-m have; DCVC-2021 and uf-ld can, too); --no-exact computes "
+             "in floats: about 1.6 times as fast, but another machine's pictures may differ in last bits")
 
 
 def add_intra_period(parser: argparse._ActionsContainer, default: str = "10") -> None:

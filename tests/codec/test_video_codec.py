@@ -123,7 +123,9 @@ def test_refusals_say_what_was_found(change, message):
 
 
 FORMS = {"version 2": {}, "version 3": {"light": True}, "version 4, cut and joined": {"edited": True},
-         "version 4, cut and joined, exact": {"edited": True, "exact": True}}
+         "version 4, cut and joined, exact": {"edited": True, "exact": True},
+         "version 3, exact DCVC-2021": {"on_request": "dcvc2021"},
+         "version 3, exact published": {"on_request": "published"}}
 
 
 def check_damage(count: int, seed: int, form: str) -> None:

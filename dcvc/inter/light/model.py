@@ -175,11 +175,19 @@ class LightPFrameModel(StreamCoding, LatentCoding):
     def terms(self) -> tuple[str, ...]:
         return TERMS if self.moves else TERMS[1:]
 
+    @property
+    def exact_on_request(self) -> bool:
+        # Without ranges, by float64 alone, which takes four times as long.
+        return self.config.topology == "published"
+
     def exact_form(self, ranges: Mapping[str, Any]) -> StreamCoding:
         """This codec by arithmetic that never rounds (exact_model.py). Raises InputError where there is
         none, and where the weights are too large for it."""
         from dcvc.inter.light.exact_model import ExactLightPFrame
+        from dcvc.inter.light.exact_published import ExactPublishedPFrame
 
+        if self.config.topology == "published":
+            return ExactPublishedPFrame(self)
         return ExactLightPFrame(self, ranges)
 
     def part_parameters(self, part: str) -> list[str]:

@@ -158,11 +158,19 @@ class LightIFrameModel(PictureCoding, FrozenCodec):
     def symbols_exact(self) -> bool:
         return self.config.exact_scales
 
+    @property
+    def exact_on_request(self) -> bool:
+        # As of the P-frame codec.
+        return self.config.topology == "published"
+
     def exact_form(self, ranges: Mapping[str, Any]) -> PictureCoding:
         """This codec by arithmetic that never rounds (exact_model.py). Raises InputError where there is
         none, and where the weights are too large for it."""
         from dcvc.intra.light.exact_model import ExactLightIFrame
+        from dcvc.intra.light.exact_published import ExactPublishedIFrame
 
+        if self.config.topology == "published":
+            return ExactPublishedIFrame(self)
         return ExactLightIFrame(self, ranges)
 
     def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
