@@ -122,10 +122,14 @@ def main() -> None:
     clips = {path.stem: clip_of(path, options.short_side, options.frames)
              for path in sorted(options.clips.iterdir()) if path.suffix in (".mp4", ".mkv")}
     with tempfile.TemporaryDirectory() as folder:
-        models = {model: measure(model, clips, Path(folder)) for model in options.models}
+        command = {"command": " ".join(["python", *sys.argv])}
+        models = {Path(model).name: {**command, **measure(model, clips, Path(folder))} for model in options.models}
+    # Models that are not measured now stay in the record.
+    if options.out.exists():
+        models = {**json.loads(options.out.read_text())["models"], **models}
     asked = {"bd_rate_percent": 0.5, "psnr_difference": 0.02, "decode_ratio": 2.0, "encode_ratio": 1.7,
              "memory_ratio": 1.5}
-    record = {"command": " ".join(["python", *sys.argv]), "versions": versions(), "short_side": options.short_side,
+    record = {"versions": versions(), "short_side": options.short_side,
               "frames": options.frames, "qualities": list(QUALITIES), "asked": asked,
               "models": models}
     write_text(options.out, json.dumps(record, indent=1) + "\n")
