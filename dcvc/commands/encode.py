@@ -8,6 +8,7 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -142,14 +143,20 @@ def _write(options: argparse.Namespace, encoder: "Encoder", source: Source, file
     frames = source.read() if options.input == PIPE else ahead(source.read())
     # Groups of pictures at the same time, unless it matters when a frame's packet comes.
     at_once = PIPE not in (options.input, options.output) and not options.latency
-    packets = encoder.packets(frames, at_once)
-    try:
-        # Beside a packet for each frame there are the header's and the end's.
-        for packet in progress_bar(options, "frame", "encode")(packets, source.frames + 2 or None):
+
+    def coded() -> "Iterator[Packet]":
+        """Writes all packets, and gives those of frames."""
+        for packet in encoder.packets(frames, at_once):
             file.write(packet.data)
             if options.output == PIPE:
                 file.flush()
             written.add(packet)
+            if packet.frame is not None:
+                yield packet
+
+    try:
+        for _ in progress_bar(options, "frame", "encode")(coded(), source.frames or None):
+            pass
     except InputError as error:
         if options.input != PIPE or not written.frames:
             raise
