@@ -5,7 +5,6 @@ machine. The data flow is that of model.py; every tensor between two networks li
 What only an encoder computes stays in floats: the search for motion, y and z. A decoder reads them.
 """
 
-import torch
 from torch import Tensor
 
 from dcvc.entropy.checkerboard import Latents
@@ -14,14 +13,13 @@ from dcvc.entropy.factors import Factors
 from dcvc.entropy.fixed_point import FRACTION_BITS
 from dcvc.errors import InputError
 from dcvc.inter.light.block_warp import LEVELS, warp
-from dcvc.inter.light.config import MULTIPLE, NAME, STREAM_ID
+from dcvc.inter.light.config import MULTIPLE, NAME
 from dcvc.inter.light.exact_networks import ExactPFrameNetworks
 from dcvc.inter.light.latent_coding import SMALLEST_STEP, Hyper, LatentCoding, Side, starter
 from dcvc.inter.light.networks import PATCH
 from dcvc.inter.light.state import LightState
-from dcvc.inter.light.stream_coding import StreamCoding
-from dcvc.interfaces import FrameOutput, Until
-from dcvc.layers import crop, in_bands, pad_to_multiple, rgb_to_ycbcr, shuffle, unshuffle
+from dcvc.inter.light.stream_coding import ExactStreamCoding
+from dcvc.layers import in_bands, pad_to_multiple, shuffle, unshuffle
 from dcvc.layers.exact_blocks import TRUNK_BITS, Ranges
 from dcvc.layers.exact_linear import rounded
 from dcvc.layers.exact_pictures import (
@@ -35,27 +33,20 @@ from dcvc.layers.exact_units import LATENT_BITS, LATENT_LIMIT, PRIOR_LIMIT
 _UNIT = 2.0**TRUNK_BITS
 
 
-class ExactLightPFrame(StreamCoding):
+class ExactLightPFrame(ExactStreamCoding):
     """A LightPFrameModel (model.py) as it codes exact streams; the weights are the model's. x_hat has 256
     levels. Raises InputError for a model that has no exact form."""
-
-    name, stream_id, multiple, refreshes = NAME, STREAM_ID, MULTIPLE, True
 
     def __init__(self, model: LatentCoding, ranges: Ranges) -> None:
         if not (model.config.exact_scales and model.config.motion == "block"):
             raise InputError(f"exact arithmetic: this {NAME} model has scales or pictures that are floats; sizes "
                              "s, m and l have exact ones")
-        self.model, self.config, self.rates, self.terms = model, model.config, model.rates, model.terms
-        self.networks, self.tables = ExactPFrameNetworks(model, ranges), model.tables
+        super().__init__(model)
+        self.networks = ExactPFrameNetworks(model, ranges)
 
     @property
-    def tables_crc(self) -> int:
-        # Integers made of weights and ranges decide as tables do.
-        return self.model.tables_crc ^ self.networks.crc
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.q_encoder.device
+    def integers_crc(self) -> int:
+        return self.networks.crc
 
     def start(self, x_hat: Tensor) -> LightState:
         """The state after an I-frame that is shown as x_hat (B, 3, H, W) of 256 levels, in [0, 1]."""
@@ -66,12 +57,8 @@ class ExactLightPFrame(StreamCoding):
     def _after_picture(picture: Tensor, size: tuple[int, int]) -> LightState:
         return LightState(None, unshuffle(picture, PATCH), size, picture=picture / LEVELS)
 
-    def _run(self, latents: Latents, state: LightState, frame: Tensor | None, quality: Tensor,
-             until: Until, refresh: bool) -> tuple[FrameOutput, LightState]:
-        self.model.check_run(state, frame, until)
-        picture = None if frame is None else pad_to_multiple(rgb_to_ycbcr(frame.float()), MULTIPLE)
-        x_hat, state = self.code(latents, state, picture, quality, refresh)
-        return FrameOutput(crop(picture_to_levels(x_hat), *state.size), latents.bits), state
+    def shown(self, x_hat: Tensor) -> Tensor:
+        return picture_to_levels(x_hat)
 
     def code(self, latents: Latents, state: LightState, picture: Tensor | None, quality: Tensor,
              refresh: bool = False) -> tuple[Tensor, LightState]:

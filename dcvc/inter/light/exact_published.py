@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from dcvc.entropy.checkerboard import Latents
-from dcvc.inter.light.config import MULTIPLE, NAME, STREAM_ID
+from dcvc.inter.light.config import MULTIPLE
 from dcvc.inter.light.latent_coding import QUALITY, SMALLEST_STEP, LatentCoding
 from dcvc.inter.light.networks import PATCH
 from dcvc.inter.light.state import LightState
-from dcvc.inter.light.stream_coding import StreamCoding
-from dcvc.interfaces import FrameOutput, Until
-from dcvc.layers import crop, pad_to_multiple, rgb_to_ycbcr
+from dcvc.inter.light.stream_coding import ExactStreamCoding
+from dcvc.layers import crop, pad_to_multiple
 from dcvc.layers.exact_copies import ExactCopies, exact_factor
 from dcvc.layers.exact_levels import levels_to_ycbcr, ycbcr_to_levels
 from dcvc.layers.exact_linear import SumBound
@@ -25,17 +24,16 @@ from dcvc.layers.exact_linear import SumBound
 _shuffle, _unshuffle = torch.nn.functional.pixel_shuffle, torch.nn.functional.pixel_unshuffle
 
 
-class ExactPublishedPFrame(StreamCoding):
+class ExactPublishedPFrame(ExactStreamCoding):
     """A LightPFrameModel (model.py) of published topology as it codes exact streams, with the weights that it had
     when this was made. x_hat has 256 levels. Raises InputError naming the layer that has no exact form."""
 
-    name, stream_id, multiple, refreshes = NAME, STREAM_ID, MULTIPLE, True
     # It could, but for the memory: float64 pictures of hundreds of channels for each group.
     codes_in_lanes = False
 
     def __init__(self, model: LatentCoding) -> None:
-        self.model, self.config, self.rates, self.terms = model, model.config, model.rates, model.terms
-        self.tables, self._copies = model.tables, ExactCopies()
+        super().__init__(model)
+        self._copies = ExactCopies()
 
         def copied(name: str) -> Callable[[Tensor], Tensor]:
             return self._copies.of(name, model.get_submodule(name))
@@ -49,30 +47,21 @@ class ExactPublishedPFrame(StreamCoding):
         self.head, self.painted = copied("recon_head.conv"), copied("recon_head.head")
 
     @property
-    def tables_crc(self) -> int:
-        # Integers made of weights decide as tables do.
-        return self.model.tables_crc ^ self._copies.crc
+    def integers_crc(self) -> int:
+        return self._copies.crc
 
     @property
     def bounds(self) -> list[SumBound]:
         """Of each layer, what its sums need of the bits that there are."""
         return self._copies.bounds
 
-    @property
-    def device(self) -> torch.device:
-        return self.model.q_encoder.device
-
     def start(self, x_hat: Tensor) -> LightState:
         """The state after an I-frame that is shown as x_hat (B, 3, H, W) of 256 levels, in [0, 1]."""
         picture = pad_to_multiple(levels_to_ycbcr(x_hat), MULTIPLE)
         return LightState(None, _unshuffle(picture, PATCH), tuple(x_hat.shape[-2:]))
 
-    def _run(self, latents: Latents, state: LightState, frame: Tensor | None, quality: Tensor,
-             until: Until, refresh: bool) -> tuple[FrameOutput, LightState]:
-        self.model.check_run(state, frame, until)
-        picture = None if frame is None else pad_to_multiple(rgb_to_ycbcr(frame.float()), MULTIPLE)
-        x_hat, state = self.code(latents, state, picture, quality, refresh)
-        return FrameOutput(crop(ycbcr_to_levels(x_hat), *state.size), latents.bits), state
+    def shown(self, x_hat: Tensor) -> Tensor:
+        return ycbcr_to_levels(x_hat)
 
     def code(self, latents: Latents, state: LightState, picture: Tensor | None, quality: Tensor,
              refresh: bool = False) -> tuple[Tensor, LightState]:

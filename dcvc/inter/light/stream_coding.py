@@ -1,17 +1,17 @@
 """How a light P-frame codec turns its data flow into payloads and back."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.frame_head import FrameHead, split_head
 from dcvc.entropy.stream_latents import CheckerboardTables, DecoderLatents, EncoderLatents, StreamLatents
 from dcvc.errors import InputError
-from dcvc.inter.light.config import LightConfig
+from dcvc.inter.light.config import MULTIPLE, NAME, STREAM_ID, LightConfig
 from dcvc.inter.light.latent_coding import QUALITY
 from dcvc.inter.light.state import LightState
 from dcvc.interfaces import FrameOutput, Quality, RateRange, Until, check_quality
-from dcvc.layers import all_finite, packed
+from dcvc.layers import all_finite, crop, packed, pad_to_multiple, rgb_to_ycbcr
 
 
 class StreamCoding:
@@ -76,3 +76,44 @@ class StreamCoding:
 
     def _quality(self, parts: int) -> Tensor:
         return QUALITY.from_parts(parts, self.device)
+
+
+class ExactStreamCoding(StreamCoding):
+    """What both exact forms of a LightPFrameModel (model.py) share; the weights are the model's."""
+
+    name, stream_id, multiple, refreshes = NAME, STREAM_ID, MULTIPLE, True
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.config, self.rates, self.terms = model, model.config, model.rates, model.terms
+        self.tables = model.tables
+
+    @property
+    def integers_crc(self) -> int:
+        """Of the integers that were made of weights, and of ranges where there are any."""
+        raise NotImplementedError
+
+    def code(self, latents: Latents, state: LightState, picture: Tensor | None, quality: Tensor,
+             refresh: bool = False) -> tuple[Tensor, LightState]:
+        """As `LightPFrameModel.code`; x_hat as `shown` takes it."""
+        raise NotImplementedError
+
+    def shown(self, x_hat: Tensor) -> Tensor:
+        """What `code` gave -> RGB of 256 levels in [0, 1], padded."""
+        raise NotImplementedError
+
+    def _run(self, latents: Latents, state: LightState, frame: Tensor | None, quality: Tensor,
+             until: Until, refresh: bool) -> tuple[FrameOutput, LightState]:
+        self.model.check_run(state, frame, until)
+        # Y of the encoder alone hangs on these floats, and a decoder reads it.
+        picture = None if frame is None else pad_to_multiple(rgb_to_ycbcr(frame.float()), MULTIPLE)
+        x_hat, state = self.code(latents, state, picture, quality, refresh)
+        return FrameOutput(crop(self.shown(x_hat), *state.size), latents.bits), state
+
+    @property
+    def tables_crc(self) -> int:
+        # Integers made of weights decide as tables do.
+        return self.model.tables_crc ^ self.integers_crc
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device

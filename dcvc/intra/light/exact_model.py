@@ -4,15 +4,13 @@ is that of model.py; tensors between networks are integers in units of 2^-12, y 
 
 import functools
 
-import torch
 from torch import Tensor, nn
 
 from dcvc.entropy.checkerboard import Latents
 from dcvc.entropy.exact import scaled, to_factor
 from dcvc.errors import InputError
-from dcvc.interfaces import IntraOutput, Quality
-from dcvc.intra.light.config import NAME, STREAM_ID
-from dcvc.intra.light.picture_coding import MULTIPLE, PATCH, PictureCoding
+from dcvc.intra.light.config import NAME
+from dcvc.intra.light.picture_coding import MULTIPLE, PATCH, ExactPictureCoding
 from dcvc.layers import crop, in_bands, shuffle, unshuffle
 from dcvc.layers.exact_blocks import TRUNK_BITS, ExactBlock, ExactChain, ExactPointwise, Ranges, trunk_grid
 from dcvc.layers.exact_linear import integers_crc, rounded
@@ -61,29 +59,20 @@ class ExactIFrameNetworks:
         return in_bands(blocks, up, reach=sum(block.reach for block in self.blocks))
 
 
-class ExactLightIFrame(PictureCoding):
+class ExactLightIFrame(ExactPictureCoding):
     """A LightIFrameModel (model.py) as it codes exact streams; the weights are the model's. x_hat has 256
     levels. Raises InputError for a model that has no exact form."""
-
-    name, stream_id, multiple = NAME, STREAM_ID, MULTIPLE
 
     def __init__(self, model: nn.Module, ranges: Ranges) -> None:
         if not model.config.exact_scales:
             raise InputError(f"exact arithmetic: this {NAME} I-frame model has scales that are floats; sizes s, m "
                              "and l have exact ones")
-        self.model, self.config, self.rates, self.terms = model, model.config, model.rates, model.terms
-        self.networks, self.tables = ExactIFrameNetworks(model, ranges), model.tables
+        super().__init__(model)
+        self.networks = ExactIFrameNetworks(model, ranges)
 
     @property
     def crc(self) -> int:
         return self.networks.crc
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
-        return self.reconstruct(x, quality)
 
     def shown(self, x_hat: Tensor, height: int, width: int) -> Tensor:
         return crop(picture_to_levels(x_hat), height, width)

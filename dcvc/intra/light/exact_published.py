@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from dcvc.entropy.checkerboard import Latents
 from dcvc.errors import InputError
-from dcvc.interfaces import IntraOutput, Quality
-from dcvc.intra.light.config import NAME, STREAM_ID
-from dcvc.intra.light.picture_coding import MULTIPLE, PATCH, QUALITY, PictureCoding
+from dcvc.intra.light.config import NAME
+from dcvc.intra.light.picture_coding import MULTIPLE, PATCH, QUALITY, ExactPictureCoding
 from dcvc.layers import crop, pad_to_multiple
 from dcvc.layers.exact_copies import ExactCopies, exact_factor
 from dcvc.layers.exact_levels import ycbcr_to_levels
@@ -20,11 +19,10 @@ from dcvc.layers.exact_linear import SumBound
 STEPS = 4
 
 
-class ExactPublishedIFrame(PictureCoding):
+class ExactPublishedIFrame(ExactPictureCoding):
     """A LightIFrameModel (model.py) of published topology as it codes exact streams, with the weights that it had
     when this was made. x_hat has 256 levels. Raises InputError naming the layer that has no exact form."""
 
-    name, stream_id, multiple = NAME, STREAM_ID, MULTIPLE
     # As of the P-frame codec.
     codes_in_lanes = False
 
@@ -32,8 +30,8 @@ class ExactPublishedIFrame(PictureCoding):
         if model.config.steps != STEPS:
             raise InputError(f"exact arithmetic: this {NAME} I-frame model codes y in {model.config.steps} steps with "
                              f"the published topology, needed {STEPS}")
-        self.model, self.config, self.rates, self.terms = model, model.config, model.rates, model.terms
-        self.tables, self._copies = model.tables, ExactCopies()
+        super().__init__(model)
+        self._copies = ExactCopies()
 
         def copied(name: str) -> Callable[[Tensor], Tensor]:
             return self._copies.of(name, model.get_submodule(name))
@@ -53,13 +51,6 @@ class ExactPublishedIFrame(PictureCoding):
     def bounds(self) -> list[SumBound]:
         """Of each layer, what its sums need of the bits that there are."""
         return self._copies.bounds
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
-        return self.reconstruct(x, quality)
 
     def shown(self, x_hat: Tensor, height: int, width: int) -> Tensor:
         return crop(ycbcr_to_levels(x_hat), height, width)

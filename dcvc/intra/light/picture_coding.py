@@ -4,7 +4,7 @@ import struct
 import zlib
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcvc.entropy.by_quality import QualityRange
 from dcvc.entropy.checkerboard import Latents
@@ -12,7 +12,7 @@ from dcvc.entropy.frame_head import FrameHead, split_head
 from dcvc.entropy.stream_latents import CheckerboardTables, DecoderLatents, EncoderLatents, StreamLatents
 from dcvc.errors import BitstreamError, InputError
 from dcvc.interfaces import IntraOutput, Quality, RateRange, check_frames, check_quality
-from dcvc.intra.light.config import LightIntraConfig
+from dcvc.intra.light.config import NAME, STREAM_ID, LightIntraConfig
 from dcvc.layers import packed, pad_to_multiple, rgb_to_ycbcr
 
 PATCH = 8
@@ -98,3 +98,20 @@ class PictureCoding:
         picture = pad_to_multiple(rgb_to_ycbcr(x.float()), MULTIPLE)
         x_hat = self.code(latents, picture, quality, tuple(picture.shape[-2:]))
         return self.shown(x_hat, *x.shape[-2:])
+
+
+class ExactPictureCoding(PictureCoding):
+    """What both exact forms of a LightIFrameModel (model.py) share; the weights are the model's."""
+
+    name, stream_id, multiple = NAME, STREAM_ID, MULTIPLE
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.config, self.rates, self.terms = model, model.config, model.rates, model.terms
+        self.tables = model.tables
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def forward(self, x: Tensor, quality: Quality = None) -> IntraOutput:
+        return self.reconstruct(x, quality)
