@@ -4,7 +4,7 @@ floats, and that every setting decodes the same.
 `python benchmarks/exact_on_request.py ../shared/clips/val --out benchmarks/exact_on_request.json`
 
 DCVC-2021: full size, untrained weights that were stirred, the I-frame codec of light-m with its ranges. uf-ld and
-uf-intra: weights by the rule of tests/helpers/uf_golden.py. Clips are the middle of videos, scaled down. Times are
+uf-intra: weights by the rule of kit/uf_weights.py. Clips are the middle of videos, scaled down. Times are
 CPU times of one thread, both ways taking turns frame by frame. Every stream is coded in each environment
 (kit/exact_settings.py), and decoded in each with 1 and 2 threads, with and without oneDNN.
 """
@@ -27,6 +27,7 @@ from exact_decoding import peak_megabytes, psnr
 from exact_ranges import clip_of
 from kit.damage import calmed
 from kit.exact_settings import ENVIRONMENTS, digest, onednn
+from kit.uf_weights import uf_weights
 from torch import Tensor
 
 from dcvc.bench.data import versions
@@ -63,9 +64,6 @@ def write_dcvc2021(folder: Path) -> None:
 
 
 def write_published(folder: Path) -> None:
-    sys.path.append(str(ROOT / "tests/helpers"))
-    from uf_golden import uf_weights
-
     models = {"ld": LightPFrameModel(SIZES["uf-ld"]), "intra": LightIFrameModel(INTRA_SIZES["uf-intra"])}
     for kind, model in models.items():
         shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
@@ -168,7 +166,7 @@ def decoded(codec: VideoCodec, data: bytes) -> str:
 
 def in_process(folder: Path, place: str, what: str) -> list[dict]:
     variables = {**os.environ, **ENVIRONMENTS[place], "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE",
-                 "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks", ROOT / "tests/helpers")))}
+                 "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks")))}
     subprocess.run([sys.executable, __file__, str(folder), "--work", place, what], check=True, env=variables)
     return json.loads((folder / f"{what}-{place}.json").read_text())
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from uf_golden import uf_weights
+from kit.uf_weights import uf_weights
 
 from dcvc.checkpoint import load_codec
 from dcvc.cli import main

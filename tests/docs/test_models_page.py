@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from kit.light_models import tiny_light_codec
+from kit.uf_weights import uf_weights
 from model_server import serving
-from uf_golden import uf_weights
 
 from dcvc.checkpoint import save_pretrained
 from dcvc.cli import main

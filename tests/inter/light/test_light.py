@@ -7,8 +7,9 @@ from fractions import Fraction
 
 import pytest
 import torch
+from kit.uf_weights import uf_weights
 from other_process import decode_elsewhere, moving_frames
-from uf_golden import uf_shapes, uf_weights
+from uf_golden import uf_shapes
 
 from dcvc.checkpoint import i_frame_content, load_codec, load_p_frame_checkpoint, load_p_frame_model, write_codecs
 from dcvc.codec.stream_reader import StreamReader

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from kit.uf_weights import uf_weights
 from uf_golden import (
     FOLDERS,
     RecordedLatents,
@@ -12,7 +13,6 @@ from uf_golden import (
     uf_distortion,
     uf_numbers,
     uf_shapes,
-    uf_weights,
 )
 
 from dcvc.entropy.checkerboard import gaussian_bits

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from kit.uf_weights import uf_weights
 from other_process import decode_elsewhere, moving_frames
-from uf_golden import uf_shapes, uf_weights
+from uf_golden import uf_shapes
 
 from dcvc.checkpoint import i_frame_content
 from dcvc.data import VideoReader

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from kit.uf_weights import uf_weights
 from uf_golden import (
     FOLDERS,
     RecordedLatents,
@@ -11,7 +12,6 @@ from uf_golden import (
     uf_distortion,
     uf_numbers,
     uf_shapes,
-    uf_weights,
 )
 
 from dcvc.entropy.scale_classes import scale_classes
